@@ -1,0 +1,1 @@
+"""Containers over mutual TLS; imports nothing of ours and only ``gateway`` knows it."""
