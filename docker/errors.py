@@ -47,3 +47,7 @@ class ContainerGone(DockerError):
 
 class ContainerRunning(DockerError):
     """A running container is removed only by force."""
+
+
+class BadDockerSettings(DockerError):
+    """A setting of this room cannot be used; the message names it."""

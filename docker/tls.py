@@ -1,0 +1,101 @@
+"""Mutual TLS to the daemon, and what a failed conversation means.
+
+TLS 1.3 is the least we accept, the daemon's certificate is always verified, and ``docker.settings.daemon_url`` lets no
+plain address through. ``classify`` reads only the standard library's exceptions, so it holds for any HTTP client.
+"""
+
+import os
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+from docker.errors import (
+    BadCertificateFiles,
+    DaemonDown,
+    DaemonFailed,
+    DaemonPlainText,
+    DaemonRefusedUs,
+    DaemonUntrusted,
+    DockerError,
+)
+from docker.settings import DockerSettings, certificate_paths
+
+# What a daemon without TLS makes of our handshake: OpenSSL reads "HTTP/1.1 400" as a record.
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
+# The words of Go's net/http, in which dockerd answers plain HTTP on its TLS port (status 400).
+PLAIN_TEXT_ANSWER = "Client sent an HTTP request to an HTTPS server"
+
+
+def ssl_context(settings: DockerSettings) -> ssl.SSLContext:
+    """Our side of the handshake, files loaded. Raises BadCertificateFiles with the file that is at fault."""
+    authority, certificate, key = certificate_paths(settings)
+    for path, setting in ((authority, "CA_CERT"), (certificate, "CLIENT_CERT"), (key, "CLIENT_KEY")):
+        _check_readable(path, f"DOCKER_{setting}")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # CERT_REQUIRED and check_hostname are its defaults
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_verify_locations(cafile=authority)
+    except (ssl.SSLError, OSError) as error:
+        raise BadCertificateFiles(f"{authority} holds no CA certificate that can be read.") from error
+    try:
+        # Without a password callback OpenSSL asks for one on the terminal, and a service would wait for ever.
+        context.load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise BadCertificateFiles(
+            f"{certificate} and {key} cannot be used: one is damaged, the key has a password, "
+            "or they do not belong together."
+        ) from error
+    return context
+
+
+def classify(error: BaseException, address: str) -> DockerError:
+    """Say whose fault a failed call to ``address`` is; the caller chains it (``raise classify(...) from error``).
+
+    Walks the chain of causes, because a client's own exception hides the handshake's. Under TLS 1.3 a refusal of our
+    certificate arrives as an alert on the first read, after the handshake looked complete.
+    """
+    chain = list(_causes(error))
+    for cause in chain:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return DaemonUntrusted(
+                f"The daemon at {address} shows a certificate that we do not trust: {cause.verify_message or cause}."
+            )
+        if isinstance(cause, ssl.SSLError):
+            return _from_tls(cause, address)
+    for cause in chain:
+        if isinstance(cause, TimeoutError):
+            return DaemonDown(f"The daemon at {address} did not answer in time.")
+        if isinstance(cause, ConnectionRefusedError):
+            return DaemonDown(f"Nothing listens at {address}: is the daemon running, and does DOCKER_HOST name it?")
+    if any(isinstance(cause, OSError | EOFError) for cause in chain):
+        words = [str(cause) or type(cause).__name__ for cause in chain]
+        return DaemonDown(f"The connection to the daemon at {address} failed: {words[-1]}.")
+    return DaemonFailed(f"The daemon at {address} could not be used: {error}.")
+
+
+def _from_tls(error: ssl.SSLError, address: str) -> DockerError:
+    reason = str(error)  # "[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca (_ssl.c:2580)"
+    if any(mark in reason for mark in _NOT_TLS):
+        return DaemonPlainText(f"The daemon at {address} speaks plain HTTP: start it with --tlsverify.")
+    if "ALERT" in reason:
+        return DaemonRefusedUs(
+            f"The daemon at {address} refused our certificate ({reason}): "
+            "it is missing, of another CA, expired, or not for clients."
+        )
+    return DaemonDown(f"The TLS conversation with the daemon at {address} broke off ({reason}).")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def _check_readable(path: Path, setting: str) -> None:
+    if not path.is_file():
+        raise BadCertificateFiles(f"{path} does not exist: set {setting} or DOCKER_CERT_PATH, or make certificates.")
+    if not os.access(path, os.R_OK):
+        raise BadCertificateFiles(f"{path} cannot be read by this user.")
