@@ -1,0 +1,1 @@
+"""What happened: the append-only log. Imports nothing of ours; ``projections`` and ``gateway`` import it."""

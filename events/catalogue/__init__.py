@@ -1,0 +1,90 @@
+"""The vocabulary: one frozen struct an event, a module a family. Importing it fills ``registry``.
+
+Every payload is canonical JSON without floats: counts and microseconds are integers, times are RFC 3339 in UTC.
+A field that can name a person is ``Sealed``. A field is never removed or given another meaning: a new shape is a new
+``schema_version`` with an upcaster, and a golden file for each.
+"""
+
+from events.catalogue.access import AccessDenied, ApiKeyCreated, ApiKeyRevoked, LogRead, SubjectErased
+from events.catalogue.admission import AdmissionDenied, AdmissionGranted, AdmissionReleased
+from events.catalogue.container import (
+    ContainerAdopted,
+    ContainerCreated,
+    ContainerDied,
+    ContainerLost,
+    ContainerRemoved,
+    ContainerStarted,
+)
+from events.catalogue.exchange import ExchangeClosed, ExchangeCompleted, ExchangeOpened, ExchangeSummarized
+from events.catalogue.session import (
+    SessionFailed,
+    SessionReady,
+    SessionRequested,
+    SessionResumed,
+    SessionStopped,
+    SessionStopRequested,
+    TokenIssued,
+    TokenRevealed,
+    TokenRevoked,
+)
+from events.catalogue.system import GatewayCrashed, GatewayStarted, GatewayStopped
+
+SessionEvent = (
+    SessionRequested
+    | SessionReady
+    | SessionFailed
+    | SessionStopRequested
+    | SessionStopped
+    | SessionResumed
+    | TokenIssued
+    | TokenRevealed
+    | TokenRevoked
+)
+ContainerEvent = (
+    ContainerCreated | ContainerStarted | ContainerDied | ContainerRemoved | ContainerAdopted | ContainerLost
+)
+ExchangeEvent = ExchangeCompleted | ExchangeOpened | ExchangeClosed | ExchangeSummarized
+AdmissionEvent = AdmissionGranted | AdmissionDenied | AdmissionReleased
+KeyEvent = ApiKeyCreated | ApiKeyRevoked
+SystemEvent = AccessDenied | LogRead | SubjectErased | GatewayStarted | GatewayStopped | GatewayCrashed
+Payload = SessionEvent | ContainerEvent | ExchangeEvent | AdmissionEvent | KeyEvent | SystemEvent
+
+__all__ = [
+    "AccessDenied",
+    "AdmissionDenied",
+    "AdmissionEvent",
+    "AdmissionGranted",
+    "AdmissionReleased",
+    "ApiKeyCreated",
+    "ApiKeyRevoked",
+    "ContainerAdopted",
+    "ContainerCreated",
+    "ContainerDied",
+    "ContainerEvent",
+    "ContainerLost",
+    "ContainerRemoved",
+    "ContainerStarted",
+    "ExchangeClosed",
+    "ExchangeCompleted",
+    "ExchangeEvent",
+    "ExchangeOpened",
+    "ExchangeSummarized",
+    "GatewayCrashed",
+    "GatewayStarted",
+    "GatewayStopped",
+    "KeyEvent",
+    "LogRead",
+    "Payload",
+    "SessionEvent",
+    "SessionFailed",
+    "SessionReady",
+    "SessionRequested",
+    "SessionResumed",
+    "SessionStopRequested",
+    "SessionStopped",
+    "SubjectErased",
+    "SystemEvent",
+    "TokenIssued",
+    "TokenRevealed",
+    "TokenRevoked",
+]

@@ -1,0 +1,48 @@
+"""Who was refused, who read the log, which keys there are, who was erased. Streams ``system`` and ``keys``."""
+
+from datetime import datetime
+
+import msgspec
+
+from events.envelope import Sealed
+
+
+class AccessDenied(msgspec.Struct, frozen=True, kw_only=True, tag="access.denied"):
+    """A request was refused. The actor is who asked, as far as it is known."""
+
+    reason: str  # a word: no_credential, bad_key, revoked_key, wrong_role, not_owner, bad_token, expired_token, ...
+    status: int
+    method: str
+    route: str  # the route's template, never the path
+    session_id: str | None = None
+    client: Sealed | None = None
+
+
+class ApiKeyCreated(msgspec.Struct, frozen=True, kw_only=True, tag="api_key.created"):
+    key_id: str
+    name: str
+    role: str  # frontend, auditor, operator
+    sha256: str  # hex, of the key's UTF-8 bytes
+    expires_at: datetime | None = None
+
+
+class ApiKeyRevoked(msgspec.Struct, frozen=True, kw_only=True, tag="api_key.revoked"):
+    key_id: str
+
+
+class LogRead(msgspec.Struct, frozen=True, kw_only=True, tag="log.read"):
+    """Somebody read the log; the actor says who. Following records the start of the following."""
+
+    what: str  # a word: events, follow, as_of, replay
+    after: int | None = None
+    until: int | None = None
+    types: tuple[str, ...] = ()
+    stream: str | None = None
+    session_id: str | None = None
+
+
+class SubjectErased(msgspec.Struct, frozen=True, kw_only=True, tag="subject.erased"):
+    """The keys of one subject were destroyed: their sealed fields can never be opened again."""
+
+    key_ids: tuple[str, ...]
+    reason: str

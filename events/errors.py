@@ -1,0 +1,40 @@
+"""What can go wrong with the log; the class name says whose fault it is. Statuses are chosen in ``gateway/errors.py``.
+
+What a writer must expect (a conflict, a duplicate, a fence) is not here: ``store.Outcome`` returns those as data.
+"""
+
+
+class EventError(Exception):
+    """Base of this room. The message is one sentence that a person can act on."""
+
+
+class StoreUnavailable(EventError):
+    """Postgres cannot be reached or did not answer in time; nothing was acknowledged. Retry with the same ids."""
+
+
+class StoreClosed(EventError):
+    """The store was closed by us; a caller used it after shutdown."""
+
+
+class EventTooLarge(EventError):
+    """A payload over 64 KiB or a unit over 128 events. The caller's fault; nothing was written."""
+
+
+class BadEvent(EventError):
+    """An event that may not be written: unknown type, malformed stream id, the same id twice in one unit."""
+
+
+class UnreadableEvent(EventError):
+    """Bytes in the log that no release of ours wrote: damaged, or written around the gateway."""
+
+
+class LogForked(EventError):
+    """The log is not the one that a cursor or a view was read from: restored from a backup, or a lossy fail-over."""
+
+
+class SchemaTooNew(EventError):
+    """The database was migrated by a newer release than this one."""
+
+
+class SchemaMissing(EventError):
+    """The database has no log yet and this process may not create it."""

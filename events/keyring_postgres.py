@@ -1,0 +1,68 @@
+"""Keyring in ``view.subject_key``: wrapped under the sealing secret, cached in memory until forgotten."""
+
+from collections.abc import Iterable
+
+import asyncpg
+
+from events.errors import StoreUnavailable
+from events.postgres import COMMAND_SECONDS
+from events.sealing import SubjectKey, subject_tag, unwrap, wrap
+
+
+class PostgresKeyring:
+    """A Keyring. ``sealing_secret`` is at least 32 random bytes, the same on every gateway of one log."""
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", sealing_secret: bytes) -> None:
+        self._pool = pool
+        self._secret = sealing_secret
+        self._by_id: dict[str, SubjectKey] = {}
+        self._ids: dict[str, str] = {}  # subject -> key id
+
+    async def key_for(self, subject: str) -> SubjectKey:
+        if (key_id := self._ids.get(subject)) and (cached := self._by_id.get(key_id)):
+            return cached
+        fresh = SubjectKey.new()
+        tag = subject_tag(self._secret, subject)
+        await self._fetch(
+            "insert into view.subject_key (key_id, subject, wrapped) values ($1,$2,$3)"
+            " on conflict (subject) do nothing",
+            fresh.id,
+            tag,
+            wrap(self._secret, fresh),
+        )
+        rows = await self._fetch("select key_id, wrapped from view.subject_key where subject = $1", tag)
+        if not rows:  # erased between the two statements: the next try makes a new one
+            return await self.key_for(subject)
+        key = unwrap(self._secret, rows[0]["key_id"], rows[0]["wrapped"])
+        self._by_id[key.id] = key
+        self._ids[subject] = key.id
+        return key
+
+    async def keys(self, ids: Iterable[str]) -> dict[str, SubjectKey]:
+        wanted = set(ids)
+        missing = sorted(wanted - self._by_id.keys())
+        if missing:
+            query = "select key_id, wrapped from view.subject_key where key_id = any($1)"
+            for row in await self._fetch(query, missing):
+                self._by_id[row["key_id"]] = unwrap(self._secret, row["key_id"], row["wrapped"])
+        return {key_id: self._by_id[key_id] for key_id in wanted if key_id in self._by_id}
+
+    async def erase(self, subject: str) -> tuple[str, ...]:
+        rows = await self._fetch(
+            "delete from view.subject_key where subject = $1 returning key_id", subject_tag(self._secret, subject)
+        )
+        ids = tuple(row["key_id"] for row in rows)
+        self.forget(ids)
+        return ids
+
+    def forget(self, ids: Iterable[str]) -> None:
+        gone = set(ids)
+        self._ids = {subject: key_id for subject, key_id in self._ids.items() if key_id not in gone}
+        for key_id in gone:
+            self._by_id.pop(key_id, None)
+
+    async def _fetch(self, query: str, *arguments: object) -> "list[asyncpg.Record]":
+        try:
+            return await self._pool.fetch(query, *arguments, timeout=COMMAND_SECONDS)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise StoreUnavailable(f"the subject keys cannot be reached: {type(error).__name__}: {error}") from error

@@ -1,0 +1,297 @@
+"""The log on Postgres: one line of SQL a method, calling the functions in ``sql/``.
+
+One connection writes (``writer``), one listens, a pool reads. Every call is bounded; a connection in doubt is ended
+with ``terminate()``, since ``close()`` waits for the server that does not answer.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+import asyncpg
+
+from events.envelope import EventData, Fence, RecordedEvent, StreamWrite
+from events.errors import SchemaMissing, StoreClosed, StoreUnavailable
+from events.settings import DatabaseSettings
+from events.store import (
+    Appended,
+    Conflict,
+    Fenced,
+    Head,
+    Mismatch,
+    Outcome,
+    check_unit,
+    expected_number,
+)
+from events.writer import Unit, Writer
+
+CONNECT_SECONDS: Final = 2.0
+COMMAND_SECONDS: Final = 5.0
+CHANNEL: Final = "gateway_log"
+
+# "Unknown outcome, try again with the same ids": PostgresError alone is not enough (evidence: fail-over runs).
+_UNSURE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.QueryCanceledError,
+    asyncpg.TooManyConnectionsError,
+)
+_APPEND = "select * from log.append_batch($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)"
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+class PostgresEventStore:
+    """An EventStore. Made by ``connect``; the schema must stand (``events.schema``)."""
+
+    def __init__(self, dsn: str, pool: "asyncpg.Pool[asyncpg.Record]", log_id: UUID) -> None:
+        self._dsn = dsn
+        self._pool = pool
+        self._log_id = log_id
+        self._writer = Writer(self._send)
+        self._connection: Connection | None = None
+        self._grown = asyncio.Condition()
+        self._seen = 0
+        self._listener: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @classmethod
+    async def connect(cls, dsn: str, settings: DatabaseSettings | None = None) -> "PostgresEventStore":
+        """Raises StoreUnavailable when Postgres does not answer, SchemaMissing when it holds no log."""
+        wanted = settings or DatabaseSettings()
+        try:
+            pool = await asyncpg.create_pool(
+                dsn,
+                min_size=min(wanted.db_min_connections, wanted.db_max_connections),
+                max_size=wanted.db_max_connections,
+                max_queries=wanted.db_max_queries,
+                max_inactive_connection_lifetime=wanted.db_max_inactive_lifetime,
+                timeout=CONNECT_SECONDS,
+                command_timeout=COMMAND_SECONDS,
+                server_settings={"application_name": "session-gateway"},
+            )
+            log_id = await pool.fetchval("select log_id from log.identity")
+        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
+            raise SchemaMissing(
+                "the database holds no log: run the gateway once as its owner (DB_ADMIN_URL)"
+            ) from error
+        except (*_UNSURE, asyncpg.PostgresError) as error:
+            raise StoreUnavailable(f"Postgres cannot be reached: {type(error).__name__}: {error}") from error
+        store = cls(dsn, pool, UUID(str(log_id)))
+        store._writer.start()
+        store._listener = asyncio.create_task(store._listen(), name="log-listener")
+        return store
+
+    @property
+    def log_id(self) -> UUID:
+        return self._log_id
+
+    @property
+    def pool(self) -> "asyncpg.Pool[asyncpg.Record]":
+        """The reading connections; leases and subject keys share them."""
+        return self._pool
+
+    @property
+    def queued(self) -> int:
+        """Units that wait to be written."""
+        return self._writer.depth
+
+    async def append(self, *writes: StreamWrite, fence: Fence | None = None) -> Outcome:
+        check_unit(writes)
+        outcome = await self._writer.append(Unit(writes, fence))
+        if isinstance(outcome, Appended):
+            await self._saw(outcome.position)
+        return outcome
+
+    async def head(self) -> Head:
+        row = await self._fetch("select position, recorded_at from log.tip order by position desc limit 1")
+        position = row[0]["position"]
+        return Head(position, row[0]["recorded_at"] if position else None)
+
+    async def read_stream(
+        self, stream_id: str, *, after: int = 0, limit: int = 1000, backwards: bool = False
+    ) -> list[RecordedEvent]:
+        rows = await self._fetch("select * from log.read_stream($1,$2,$3,$4)", stream_id, after, limit, backwards)
+        return [self._recorded(row) for row in rows]
+
+    async def read_log(
+        self, *, after: int = 0, limit: int = 1000, types: Sequence[str] = (), stream_id: str | None = None
+    ) -> list[RecordedEvent]:
+        patterns = [_pattern(wanted) for wanted in types] or None
+        if stream_id is None:
+            rows = await self._fetch("select * from log.read_log($1,$2,$3)", after, limit, patterns)
+        else:
+            rows = await self._fetch(
+                "select * from log.read_log_stream($1,$2,$3,$4)", stream_id, after, limit, patterns
+            )
+        return [self._recorded(row) for row in rows]
+
+    async def find(self, event_id: UUID) -> RecordedEvent | None:
+        rows = await self._fetch("select * from log.find_event($1)", event_id)
+        return self._recorded(rows[0]) if rows else None
+
+    async def position_at(self, moment: datetime) -> int:
+        rows = await self._fetch("select log.position_at($1) as position", moment)
+        return int(rows[0]["position"])
+
+    async def wait_beyond(self, position: int, timeout: float) -> None:
+        try:
+            async with asyncio.timeout(timeout), self._grown:
+                await self._grown.wait_for(lambda: self._seen > position or self._closed)
+        except TimeoutError:
+            return
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        await self._writer.close()
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.gather(self._listener, return_exceptions=True)
+        self._drop_connection()
+        try:
+            await asyncio.wait_for(self._pool.close(), COMMAND_SECONDS)
+        except (TimeoutError, *_UNSURE):
+            self._pool.terminate()
+        await self._saw(0)
+
+    async def _fetch(self, query: str, *arguments: object) -> "list[asyncpg.Record]":
+        if self._closed:
+            raise StoreClosed("this log was closed")
+        try:
+            return await self._pool.fetch(query, *arguments, timeout=COMMAND_SECONDS)
+        except _UNSURE as error:
+            raise StoreUnavailable(f"Postgres did not answer: {type(error).__name__}: {error}") from error
+
+    async def _send(self, units: Sequence[Unit]) -> list[Outcome]:
+        columns = _columns(units)
+        try:
+            connection = await self._writing_connection()
+            rows = await connection.fetch(_APPEND, *columns, timeout=COMMAND_SECONDS)
+        except _UNSURE as error:
+            self._drop_connection()
+            raise StoreUnavailable(f"Postgres did not take the batch: {type(error).__name__}: {error}") from error
+        return _outcomes(units, rows)
+
+    async def _writing_connection(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await asyncpg.connect(
+                self._dsn,
+                timeout=CONNECT_SECONDS,
+                command_timeout=COMMAND_SECONDS,
+                server_settings={"application_name": "session-gateway writer"},
+            )
+        return self._connection
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _listen(self) -> None:
+        """A hint that makes the tail quick; without it the tail still polls."""
+        while True:
+            try:
+                connection = await asyncpg.connect(
+                    self._dsn,
+                    timeout=CONNECT_SECONDS,
+                    server_settings={"application_name": "session-gateway listener"},
+                )
+            except (*_UNSURE, asyncpg.PostgresError):
+                await asyncio.sleep(1)
+                continue
+            ended = asyncio.Event()
+            connection.add_termination_listener(lambda _, ended=ended: ended.set())
+            try:
+                await connection.add_listener(CHANNEL, self._notified)
+                await ended.wait()
+            except (*_UNSURE, asyncpg.PostgresError):
+                await asyncio.sleep(1)
+            finally:
+                connection.terminate()
+
+    async def _notified(self, connection: object, pid: int, channel: str, payload: object) -> None:
+        await self._saw(int(str(payload)))
+
+    async def _saw(self, position: int) -> None:
+        self._seen = max(self._seen, position)
+        async with self._grown:
+            self._grown.notify_all()
+
+    def _recorded(self, row: "asyncpg.Record") -> RecordedEvent:
+        columns = dict(row.items())
+        columns["actor"] = columns["actor"].encode()
+        return RecordedEvent(log_id=self._log_id, **columns)
+
+
+def _pattern(wanted: str) -> str:
+    """A tag or a family (``session.*``) as a LIKE pattern."""
+    escaped = wanted.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
+    return escaped[:-1] + "%" if escaped.endswith(".*") else escaped
+
+
+def _columns(units: Sequence[Unit]) -> tuple[list[Any], ...]:
+    """The arguments of ``append_batch``: one array a column, one element an event."""
+    streams: dict[str, int] = {}
+    rows: list[tuple[int, int, int | None, EventData]] = []
+    for number, unit in enumerate(units, start=1):
+        for write in unit.writes:
+            stream = streams.setdefault(write.stream_id, len(streams) + 1)
+            expected = expected_number(write.expected_version)
+            for event in write.events:
+                rows.append((number, stream, expected, event))
+                expected = None
+    events = [row[3] for row in rows]
+    return (
+        list(streams),
+        [row[0] for row in rows],
+        [row[1] for row in rows],
+        [row[2] for row in rows],
+        [event.event_id for event in events],
+        [event.type for event in events],
+        [event.schema_version for event in events],
+        [event.payload for event in events],
+        [event.actor.decode() for event in events],
+        [event.causation_id for event in events],
+        [event.correlation_id for event in events],
+        [event.trace_id for event in events],
+        [event.span_id for event in events],
+        [event.occurred_at for event in events],
+        [unit.fence.lease if unit.fence else None for unit in units],
+        [unit.fence.epoch if unit.fence else None for unit in units],
+    )
+
+
+def _outcomes(units: Sequence[Unit], rows: "Sequence[asyncpg.Record]") -> list[Outcome]:
+    outcomes, start = [], 0
+    for unit in units:
+        outcomes.append(_outcome(unit, rows[start : start + len(unit)]))
+        start += len(unit)
+    return outcomes
+
+
+def _outcome(unit: Unit, rows: "Sequence[asyncpg.Record]") -> Outcome:
+    telling = next((number for number, row in enumerate(rows) if row["outcome"] != "-"), None)
+    if telling is None:
+        raise StoreUnavailable("append_batch answered a unit without a verdict")
+    row = rows[telling]
+    stream_id, event = [(write.stream_id, event) for write in unit.writes for event in write.events][telling]
+    match row["outcome"]:
+        case "c":
+            return Conflict(stream_id, row["at_version"])
+        case "m":
+            return Mismatch(event.event_id)
+        case "f":
+            assert unit.fence is not None
+            return Fenced(unit.fence.lease)
+        case verdict:
+            versions = tuple(row["at_version"] for row in rows)
+            return Appended(rows[0]["at_position"], rows[-1]["at_position"], versions, duplicate=verdict == "d")

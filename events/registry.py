@@ -1,0 +1,47 @@
+"""Tag -> payload type and schema version: the list behind the codec, the event docs and the golden files."""
+
+from types import UnionType
+from typing import Any, Final, get_args
+
+import msgspec
+
+from events import catalogue
+from events.errors import BadEvent
+
+
+class EventType(msgspec.Struct, frozen=True):
+    """One kind of event: its tag, the struct of its newest shape, and that shape's number."""
+
+    tag: str
+    payload: type[Any]
+    schema_version: int
+
+
+# The newest shape of each type; absent means 1. Raise it together with an upcaster and a golden file.
+_VERSIONS: dict[str, int] = {}
+
+
+def _members(union: UnionType) -> tuple[type[Any], ...]:
+    return get_args(union)
+
+
+def _tag(payload: type[Any]) -> str:
+    return str(payload.__struct_config__.tag)
+
+
+EVENT_TYPES: Final[dict[str, EventType]] = {
+    _tag(payload): EventType(_tag(payload), payload, _VERSIONS.get(_tag(payload), 1))
+    for payload in _members(catalogue.Payload)
+}
+
+
+def event_type(tag: str) -> EventType:
+    """The type behind a tag. Raises BadEvent for a tag that this release does not know."""
+    try:
+        return EVENT_TYPES[tag]
+    except KeyError:
+        raise BadEvent(f"no event type is called {tag!r}") from None
+
+
+def tag_of(payload: catalogue.Payload) -> str:
+    return _tag(type(payload))

@@ -1,0 +1,136 @@
+"""EventStore: the whole contract of the log on one screen. Backends keep it; ``tests/contracts`` holds them to it.
+
+An append is a *unit*: one or more streams, all or nothing. What a writer must expect is answered as data (``Outcome``);
+an exception means that nothing was acknowledged.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+import msgspec
+
+from events.envelope import MAX_UNIT_EVENTS, STREAM_ID, Expect, ExpectedVersion, Fence, RecordedEvent, StreamWrite
+from events.errors import BadEvent, EventTooLarge
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """The unit is in the log, durable. ``duplicate``: it was already, and these are its first positions."""
+
+    first_position: int
+    position: int  # of its last event
+    versions: tuple[int, ...]  # one an event, in the order of the unit
+    duplicate: bool = False
+
+
+class Conflict(msgspec.Struct, frozen=True):
+    """An expected version was wrong; nothing was written. Load the stream again and decide again."""
+
+    stream_id: str
+    head: int  # the version that the stream is at
+
+
+class Mismatch(msgspec.Struct, frozen=True):
+    """Some ids are in the log, but not as this unit; nothing was written. A writer's mistake: never retry."""
+
+    event_id: UUID
+
+
+class Fenced(msgspec.Struct, frozen=True):
+    """The lease has another holder now; nothing was written. Stop acting for it."""
+
+    lease: str
+
+
+Outcome = Appended | Conflict | Mismatch | Fenced
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The end of the log. Position 0 and no event when it is empty."""
+
+    position: int
+    recorded_at: datetime | None = None
+
+
+class EventStore(Protocol):
+    """An append-only log with gapless positions, safe for many tasks at once; no read shows a gap or another order."""
+
+    @property
+    def log_id(self) -> UUID:
+        """Which log this is; part of every event, cursor and checkpoint."""
+        ...
+
+    async def append(self, *writes: StreamWrite, fence: Fence | None = None) -> Outcome:
+        """Write one unit, durable when this returns. Retried by the caller with the same ids: ``duplicate``.
+
+        Raises BadEvent, EventTooLarge (nothing was sent), StoreUnavailable (retry), StoreClosed.
+        """
+        ...
+
+    async def head(self) -> Head: ...
+
+    async def read_stream(
+        self, stream_id: str, *, after: int = 0, limit: int = 1000, backwards: bool = False
+    ) -> list[RecordedEvent]:
+        """Events of a stream in order of version, those beyond version ``after``; backwards: the newest first."""
+        ...
+
+    async def read_log(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        types: Sequence[str] = (),
+        stream_id: str | None = None,
+    ) -> list[RecordedEvent]:
+        """Events beyond position ``after`` in order of position; ``types``: a tag, or a family as ``session.*``."""
+        ...
+
+    async def find(self, event_id: UUID) -> RecordedEvent | None: ...
+
+    async def position_at(self, moment: datetime) -> int:
+        """The last position recorded at or before ``moment``; 0 when there is none."""
+        ...
+
+    async def wait_beyond(self, position: int, timeout: float) -> None:
+        """Return when the log may have grown beyond ``position``, at the latest after ``timeout`` seconds."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+def check_unit(writes: Sequence[StreamWrite]) -> None:
+    """Refuse, before anything is sent, what could break a batch that it shares with other writers' units."""
+    total = sum(len(write.events) for write in writes)
+    if not total or any(not write.events for write in writes):
+        raise BadEvent("a unit needs at least one event in each of its streams")
+    if total > MAX_UNIT_EVENTS:
+        raise EventTooLarge(f"a unit of {total} events; {MAX_UNIT_EVENTS} are allowed")
+    streams = [write.stream_id for write in writes]
+    if len(set(streams)) != len(streams):
+        raise BadEvent("a stream stands twice in one unit")
+    for stream_id in streams:
+        if not STREAM_ID.match(stream_id):
+            raise BadEvent(f"{stream_id!r} is not the name of a stream")
+    ids = [event.event_id for write in writes for event in write.events]
+    if len(set(ids)) != len(ids):
+        raise BadEvent("an event id stands twice in one unit")
+
+
+def expected_number(expected: ExpectedVersion) -> int | None:
+    """The version that must be the head: 0 for NEW, None for ANY."""
+    match expected:
+        case Expect.NEW:
+            return 0
+        case Expect.ANY:
+            return None
+        case int():
+            return expected
+
+
+def type_matches(event_type: str, types: Sequence[str]) -> bool:
+    """True when no types are asked for, or one of them is this tag or its family (``session.*``)."""
+    return not types or any(
+        event_type.startswith(wanted[:-1]) if wanted.endswith(".*") else event_type == wanted for wanted in types
+    )
