@@ -1,0 +1,50 @@
+"""Projection: a named, versioned, pure fold; and ``fold``, the only loop over events that there is.
+
+The same ``evolve`` feeds the in-memory view of every process, the tables, the rebuild and the as-of answer.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Protocol, TypeVar
+
+from events import codec
+from events.catalogue import Payload
+from events.envelope import RecordedEvent
+
+State = TypeVar("State")
+
+
+class Projection(Protocol[State]):
+    """``key`` says whose state an event concerns (None: nobody's); ``evolve`` is pure and total, and never raises."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> int:
+        """Raised when ``evolve`` or the state changes: what was kept from the former one is rebuilt."""
+        ...
+
+    def key(self, payload: Payload) -> str | None: ...
+
+    def evolve(self, state: State | None, event: RecordedEvent, payload: Payload) -> State | None: ...
+
+
+def fold(projection: Projection[State], states: dict[str, State], events: Iterable[RecordedEvent]) -> dict[str, State]:
+    """Fold ``events`` into ``states`` (changed in place and returned). Events of unknown types are passed over."""
+    for event in events:
+        payload = codec.decode(event)
+        if not isinstance(payload, codec.Unknown):
+            apply(projection, states, event, payload)
+    return states
+
+
+def apply(projection: Projection[Any], states: dict[str, Any], event: RecordedEvent, payload: Payload) -> None:
+    """One event into ``states``."""
+    key = projection.key(payload)
+    if key is None:
+        return
+    state = projection.evolve(states.get(key), event, payload)
+    if state is None:
+        states.pop(key, None)
+    else:
+        states[key] = state

@@ -1,0 +1,216 @@
+"""The projection ``sessions``: what is true of each session."""
+
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from events.catalogue import (
+    ContainerAdopted,
+    ContainerCreated,
+    ContainerDied,
+    ContainerLost,
+    ContainerRemoved,
+    ContainerStarted,
+    ExchangeClosed,
+    ExchangeCompleted,
+    ExchangeOpened,
+    Payload,
+    SessionFailed,
+    SessionReady,
+    SessionRequested,
+    SessionResumed,
+    SessionStopped,
+    SessionStopRequested,
+    TokenIssued,
+    TokenRevoked,
+)
+from events.envelope import RecordedEvent, Sealed
+from projections.lifecycle import Phase, next_phase
+
+
+class Token(msgspec.Struct, frozen=True):
+    """The one token of a session that is in force."""
+
+    serial: int
+    sha256: str
+    secret_id: str
+    expires_at: datetime
+
+
+class SessionState(msgspec.Struct, frozen=True, kw_only=True):
+    """A session as of ``position``. Times are the log's."""
+
+    session_id: str
+    phase: Phase = Phase.ABSENT
+    version: int = 0  # of the stream session-{id}: what the next command expects
+    position: int = 0  # of the last event that concerned it
+    generation: int = 0
+    container: str = ""  # of this generation
+    containers: tuple[str, ...] = ()  # of every generation
+    container_id: str | None = None
+    image: str = ""
+    runtime: str = ""
+    volumes: tuple[str, ...] = ()
+    opened_by: str = ""
+    instance: str = ""
+    owner: Sealed | None = None
+    metadata: Sealed | None = None
+    token: Token | None = None
+    token_serial: int = 0  # of the newest token, in force or not
+    host: str | None = None
+    port: int | None = None
+    created_at: datetime | None = None
+    ready_at: datetime | None = None
+    ended_at: datetime | None = None
+    last_accessed: datetime | None = None
+    reason: str | None = None  # why it failed or was stopped
+    detail: str | None = None
+    exchanges: int = 0
+    anomalies: int = 0  # events that the lifecycle does not allow where they came
+
+
+_LIFECYCLE = (SessionRequested, SessionReady, SessionFailed, SessionStopRequested, SessionStopped, SessionResumed)
+_CONTAINER = (
+    ContainerCreated,
+    ContainerStarted,
+    ContainerDied,
+    ContainerRemoved,
+    ContainerAdopted,
+    ContainerLost,
+)
+_USE = (ExchangeCompleted, ExchangeOpened, ExchangeClosed)
+
+
+class Sessions:
+    """The fold. Total: what the lifecycle does not allow changes nothing but ``anomalies``."""
+
+    name: Final = "sessions"
+    version: Final = 1
+
+    def key(self, payload: Payload) -> str | None:
+        if isinstance(payload, (*_LIFECYCLE, *_CONTAINER, *_USE, TokenIssued, TokenRevoked)):
+            return payload.session_id
+        return None
+
+    def evolve(self, state: SessionState | None, event: RecordedEvent, payload: Payload) -> SessionState | None:
+        before = state or SessionState(session_id=self.key(payload) or "")
+        if event.position <= before.position:
+            return state  # told twice
+        after = _evolve(before, event, payload)
+        in_stream = event.stream_id.startswith("session-")
+        return msgspec.structs.replace(
+            after, position=event.position, version=event.version if in_stream else after.version
+        )
+
+
+def _evolve(state: SessionState, event: RecordedEvent, payload: Payload) -> SessionState:
+    match payload:
+        case (
+            SessionRequested()
+            | SessionReady()
+            | SessionFailed()
+            | SessionStopRequested()
+            | SessionStopped()
+            | SessionResumed()
+        ):
+            return _lifecycle(state, event, payload)
+        case TokenIssued() if payload.serial > state.token_serial:
+            token = Token(payload.serial, payload.sha256, payload.secret_id, payload.expires_at)
+            return msgspec.structs.replace(state, token=token, token_serial=payload.serial)
+        case TokenRevoked() if payload.serial == state.token_serial:
+            return msgspec.structs.replace(state, token=None)
+        case (
+            ContainerCreated()
+            | ContainerStarted()
+            | ContainerDied()
+            | ContainerRemoved()
+            | ContainerAdopted()
+            | ContainerLost()
+        ):
+            return _container(state, payload)
+        case ExchangeCompleted() | ExchangeOpened():
+            seen = max(event.occurred_at, state.last_accessed or event.occurred_at)
+            return msgspec.structs.replace(state, last_accessed=seen, exchanges=state.exchanges + 1)
+        case ExchangeClosed():
+            seen = max(event.occurred_at, state.last_accessed or event.occurred_at)
+            return msgspec.structs.replace(state, last_accessed=seen)
+        case _:
+            return _anomaly(state)
+
+
+_Move = SessionRequested | SessionReady | SessionFailed | SessionStopRequested | SessionStopped | SessionResumed
+
+
+def _lifecycle(state: SessionState, event: RecordedEvent, payload: _Move) -> SessionState:
+    phase = next_phase(state.phase, event.type)
+    opens = isinstance(payload, SessionRequested | SessionResumed)
+    if phase is None or payload.generation != state.generation + (1 if opens else 0):
+        return _anomaly(state)
+    moved = msgspec.structs.replace(state, phase=phase)
+    match payload:
+        case SessionRequested():
+            return msgspec.structs.replace(
+                _open(moved, payload),
+                volumes=payload.volumes,
+                opened_by=payload.opened_by,
+                owner=payload.owner,
+                metadata=payload.metadata,
+                created_at=event.recorded_at,
+            )
+        case SessionResumed():
+            return _open(moved, payload)
+        case SessionReady():
+            return msgspec.structs.replace(moved, ready_at=event.recorded_at)
+        case SessionFailed():
+            return msgspec.structs.replace(
+                moved, reason=payload.reason, detail=payload.detail, ended_at=event.recorded_at, host=None, port=None
+            )
+        case SessionStopRequested():
+            return msgspec.structs.replace(moved, reason=payload.reason, detail=None)
+        case SessionStopped():
+            return msgspec.structs.replace(moved, ended_at=event.recorded_at, host=None, port=None, container_id=None)
+
+
+def _open(state: SessionState, payload: SessionRequested | SessionResumed) -> SessionState:
+    return msgspec.structs.replace(
+        state,
+        generation=payload.generation,
+        container=payload.container,
+        containers=(*state.containers, payload.container),
+        container_id=None,
+        image=payload.image,
+        runtime=payload.runtime,
+        instance=payload.instance,
+        host=None,
+        port=None,
+        ready_at=None,
+        ended_at=None,
+        reason=None,
+        detail=None,
+    )
+
+
+_Fact = ContainerCreated | ContainerStarted | ContainerDied | ContainerRemoved | ContainerAdopted | ContainerLost
+
+
+def _container(state: SessionState, payload: _Fact) -> SessionState:
+    if payload.container != state.container:
+        # The end of a former generation may well be told after its successor began; nothing else may.
+        late_end = isinstance(payload, ContainerRemoved | ContainerDied | ContainerLost)
+        return state if late_end and payload.container in state.containers else _anomaly(state)
+    match payload:
+        case ContainerCreated():
+            return msgspec.structs.replace(state, container_id=payload.container_id)
+        case ContainerStarted() | ContainerAdopted():
+            return msgspec.structs.replace(
+                state, container_id=payload.container_id, host=payload.host, port=payload.port
+            )
+        case ContainerDied() | ContainerLost():
+            return msgspec.structs.replace(state, host=None, port=None)
+        case ContainerRemoved():
+            return msgspec.structs.replace(state, host=None, port=None, container_id=None)
+
+
+def _anomaly(state: SessionState) -> SessionState:
+    return msgspec.structs.replace(state, anomalies=state.anomalies + 1)
