@@ -1,0 +1,1 @@
+"""The gateway: the only room that knows the others; nobody imports it."""
