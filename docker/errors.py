@@ -51,3 +51,7 @@ class ContainerRunning(DockerError):
 
 class BadDockerSettings(DockerError):
     """A setting of this room cannot be used; the message names it."""
+
+
+class ImageUnbuildable(DockerError):
+    """An image cannot be built on this machine; the message names what is missing."""

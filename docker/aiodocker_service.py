@@ -1,0 +1,366 @@
+"""The Docker daemon over mutual TLS; the one door to aiodocker, whose exceptions never leave this module.
+
+The connection is made by the first call. Nothing is pulled: an image that is not there is ``ImageMissing``.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from types import TracebackType
+from typing import IO, Any, Self
+
+import aiodocker
+import aiohttp
+from aiodocker.containers import DockerContainer
+from aiodocker.events import DockerEvents
+from aiodocker.exceptions import DockerError as ForeignError
+
+from docker.answers import container_event, container_info, image_of
+from docker.errors import (
+    ContainerGone,
+    ContainerRunning,
+    DaemonDown,
+    DaemonFailed,
+    DaemonPlainText,
+    DockerError,
+    ImageMissing,
+    NameTaken,
+)
+from docker.service import Capability, ContainerEvent, ContainerInfo, Volume
+from docker.settings import DockerSettings, daemon_url
+from docker.spec import Body, container_body, network_body
+from docker.tls import PLAIN_TEXT_ANSWER, classify, ssl_context
+
+_PING_SECONDS = 5.0
+_IMPORT_SECONDS = 600.0
+_PARALLEL_INSPECTS = 8
+_POLL_SECONDS = 0.05
+_LONGEST_PAUSE = 5.0
+
+
+class AiodockerService:
+    """A ``DockerService`` on a real daemon. ``settings`` are checked when the first call connects."""
+
+    runtime = "docker"
+    capabilities = frozenset({Capability.LIMITS, Capability.ISOLATION, Capability.ADOPTION, Capability.EXIT_CODE})
+
+    def __init__(self, settings: DockerSettings) -> None:
+        self._settings = settings
+        self._client: aiodocker.Docker | None = None
+        self._network_lock = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        self._connected()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End every connection; a later call makes new ones."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def create_container(
+        self,
+        name: str,
+        image: str,
+        *,
+        environment: Mapping[str, str] = {},
+        labels: Mapping[str, str] = {},
+        volumes: tuple[Volume, ...] = (),
+        port: int = 4096,
+        command: tuple[str, ...] | None = None,
+    ) -> ContainerInfo:
+        """As the contract says. One request makes the container, so a cancelled call leaves none or a whole one."""
+        body = container_body(
+            self._settings,
+            image=image,
+            environment=environment,
+            labels=labels,
+            volumes=volumes,
+            port=port,
+            command=command,
+        )
+        async with self._call(f"create container {name}") as client:
+            await self._ensure_network(client)
+            await _ensure_volumes(client, volumes)
+            # A name is reserved before the container can be inspected, and freed after it cannot: between the two
+            # (a create cancelled a moment ago, a removal at work) we ask again. ``_call`` bounds it.
+            while True:
+                info = await self._create(client, name, body) or await self._existing(client, name, labels)
+                if info is not None:
+                    return info
+                await asyncio.sleep(_POLL_SECONDS)
+
+    async def start_container(self, container_id: str) -> None:
+        async with self._call(f"start container {container_id}", gone=container_id) as client:
+            await client.containers.container(container_id).start()
+
+    async def stop_container(self, container_id: str, timeout: int = 10) -> None:
+        limit = self._settings.docker_call_timeout + timeout
+        async with self._call(f"stop container {container_id}", seconds=limit) as client:
+            try:
+                await client.containers.container(container_id).stop(t=timeout, timeout=_total(limit))
+            except ForeignError as error:
+                if error.status != 404:
+                    raise
+
+    async def remove_container(self, container_id: str, force: bool = False) -> None:
+        async with self._call(f"remove container {container_id}") as client:
+            container = client.containers.container(container_id)
+            try:
+                # v: anonymous volumes of the image go with it; named ones stay.
+                await container.delete(force=force, v=True, timeout=_total(self._settings.docker_call_timeout))
+            except ForeignError as error:
+                if error.status == 409 and "in progress" in error.message:
+                    await _wait_until_gone(container)
+                elif error.status == 409:
+                    raise ContainerRunning(
+                        f"Container {container_id} is running: stop it first or use force."
+                    ) from error
+                elif error.status != 404:
+                    raise
+
+    async def get_container_info(self, container_id: str) -> ContainerInfo | None:
+        async with self._call(f"inspect container {container_id}") as client:
+            answer = await _inspect(client, container_id)
+            return None if answer is None else self._info(answer)
+
+    async def list_containers(self, all: bool = False, labels: Mapping[str, str] = {}) -> list[ContainerInfo]:
+        filters = json.dumps({"label": [f"{key}={value}" for key, value in labels.items()]})
+        gate = asyncio.Semaphore(_PARALLEL_INSPECTS)
+        async with self._call("list containers") as client:
+
+            async def inspect(container_id: str) -> dict[str, Any] | None:
+                async with gate:
+                    return await _inspect(client, container_id)
+
+            found = await client.containers.list(all=all, filters=filters)
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(inspect(container.id)) for container in found]
+            answers = [task.result() for task in tasks]
+        return [self._info(answer) for answer in answers if answer is not None]
+
+    async def remove_volume(self, name: str) -> None:
+        async with self._call(f"remove volume {name}") as client:
+            try:
+                volumes: Any = client.volumes  # untyped in aiodocker
+                await (await volumes.get(name)).delete()
+            except ForeignError as error:
+                if error.status != 404:
+                    raise
+
+    async def logs(self, container_id: str, tail: int = 50) -> list[str]:
+        async with self._call(f"read logs of container {container_id}", gone=container_id) as client:
+            limit = _total(self._settings.docker_call_timeout)
+            container = client.containers.container(container_id)
+            pieces = await container.log(stdout=True, stderr=True, tail=tail, timeout=limit)
+        return "".join(pieces).splitlines()
+
+    async def events(self) -> AsyncIterator[ContainerEvent]:
+        """As the contract says; subscribes again, with growing pauses, for as long as the daemon is away.
+
+        After a lost connection the daemon is asked for what happened since the last event seen. It forgets that when it
+        restarts, so only a full list tells the truth.
+        """
+        last_ns = 0
+        pause = _POLL_SECONDS
+        while True:
+            try:
+                async with aclosing(self._subscription(last_ns)) as subscription:
+                    async for event in subscription:
+                        pause = _POLL_SECONDS
+                        if event.at_ns > last_ns:
+                            last_ns = event.at_ns
+                            yield event
+            except (DaemonDown, DaemonFailed):
+                pass  # away or starting: what the pause is for; another cause will not mend itself and is raised
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def ping(self) -> bool:
+        try:
+            async with self._call("ping", seconds=_PING_SECONDS) as client:
+                await client.version()
+        except DockerError:
+            return False
+        return True
+
+    async def image_id(self, name: str) -> str | None:
+        """The id of an image on the daemon's machine; None when it is not there."""
+        async with self._call(f"inspect image {name}") as client:
+            try:
+                return str((await client.images.inspect(name))["Id"])
+            except ForeignError as error:
+                if error.status == 404:
+                    return None
+                raise
+
+    async def load_image(self, archive: IO[bytes]) -> None:
+        """Give the daemon an image in the form that ``docker save`` writes, name included."""
+        async with self._call("load image", seconds=_IMPORT_SECONDS) as client:
+            await client.images.import_image(archive, timeout=_total(_IMPORT_SECONDS))
+
+    async def _create(self, client: aiodocker.Docker, name: str, body: Body) -> ContainerInfo | None:
+        """A new container; None when the name is taken."""
+        try:
+            container = await client.containers.create(body, name=name)
+        except ForeignError as error:
+            if error.status == 409:
+                return None
+            if error.status == 404 and "no such image" in error.message.lower():
+                raise ImageMissing(
+                    f"The image {body['Image']} is not on the daemon's machine: build it there."
+                ) from error
+            raise
+        return self._info(await container.show())
+
+    async def _existing(self, client: aiodocker.Docker, name: str, labels: Mapping[str, str]) -> ContainerInfo | None:
+        """The container that has the name, if it is the one that was asked for; None when there is none now."""
+        answer = await _inspect(client, name)
+        if answer is None:
+            return None
+        info = self._info(answer)
+        # The daemon adds the image's labels to those that were asked for.
+        inherited = await _image_labels(client, image_of(answer))
+        if dict(labels) | inherited != dict(info.labels) | inherited:
+            raise NameTaken(f"A container named {name} exists with other labels.")
+        return info
+
+    async def _ensure_network(self, client: aiodocker.Docker) -> None:
+        """Make the session network when it is absent; asked each time, because an operator may prune networks."""
+        name = self._settings.session_network
+        async with self._network_lock:
+            if await _networks(client, name):
+                return
+            made = await client.networks.create(network_body(self._settings))
+            # The daemon's own check for a second network of that name can be outrun by another gateway. Both then
+            # see both, and both keep the older.
+            oldest = min(await _networks(client, name), key=lambda network: (network["Created"], network["Id"]))
+            if oldest["Id"] != made.id:
+                await made.delete()
+
+    async def _subscription(self, last_ns: int) -> AsyncGenerator[ContainerEvent]:
+        """One connection's events. A fresh DockerEvents each time: a used one never starts again (aiodocker 0.27)."""
+        parameters = {"filters": json.dumps({"type": ["container"], "event": ["die", "oom"]})}
+        if last_ns:
+            parameters["since"] = f"{last_ns // 10**9}.{last_ns % 10**9:09d}"
+        untyped: Any = DockerEvents  # in aiodocker
+        stream = untyped(self._connected())
+        subscriber = stream.subscribe(create_task=False)
+        reader = asyncio.create_task(stream.run(**parameters))
+        try:
+            while (line := await subscriber.get()) is not None:
+                event = container_event(line)
+                if event is not None:
+                    yield event
+            async with self._mapped("follow events"):
+                await reader
+        finally:
+            reader.cancel()
+            await asyncio.wait([reader])
+            if not reader.cancelled():
+                reader.exception()  # read, or asyncio complains that nobody did
+
+    @asynccontextmanager
+    async def _call(
+        self, what: str, *, seconds: float | None = None, gone: str | None = None
+    ) -> AsyncIterator[aiodocker.Docker]:
+        """One bounded conversation with the daemon; ``gone`` names the container that a 404 is about."""
+        async with self._mapped(what, gone):
+            async with asyncio.timeout(seconds or self._settings.docker_call_timeout):
+                yield self._connected()
+
+    @asynccontextmanager
+    async def _mapped(self, what: str, gone: str | None = None) -> AsyncIterator[None]:
+        """Turn whatever aiodocker, aiohttp or the socket raises into an error of this room."""
+        try:
+            yield
+        except ForeignError as error:
+            if error.status == 404 and gone is not None and "no such container" in error.message.lower():
+                raise ContainerGone(f"There is no container {gone}.") from error
+            raise self._translated(error, what) from error
+        except ExceptionGroup as group:
+            raise self._translated(group.exceptions[0], what) from group
+        except (aiohttp.ClientError, OSError, EOFError) as error:
+            raise self._translated(error, what) from error
+
+    def _translated(self, error: Exception, what: str) -> DockerError:
+        address = self._settings.docker_host or self._settings.docker_host_ip
+        if isinstance(error, ForeignError) and error.status == 900:  # aiodocker's own number for "no connection"
+            return _classified(error, address, cut=True)
+        if not isinstance(error, ForeignError):
+            cut = isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError)
+            return _classified(error, address, cut=cut)
+        if error.status == 400 and PLAIN_TEXT_ANSWER in error.message:
+            return DaemonPlainText(f"We spoke plain HTTP to {address}, where the daemon speaks TLS.")
+        return DaemonFailed(f"The daemon could not {what}: {error.message.strip()} (status {error.status}).")
+
+    def _connected(self) -> aiodocker.Docker:
+        if self._client is None:
+            settings = self._settings
+            limits = aiohttp.ClientTimeout(
+                total=settings.docker_call_timeout, sock_connect=settings.docker_connect_timeout
+            )
+            self._client = aiodocker.Docker(url=daemon_url(settings), ssl_context=ssl_context(settings), timeout=limits)
+        return self._client
+
+    def _info(self, answer: Mapping[str, Any]) -> ContainerInfo:
+        return container_info(answer, host=self._settings.host_ip)
+
+
+def _classified(error: Exception, address: str, *, cut: bool) -> DockerError:
+    """``cut``: the client says that the connection was lost, which its exceptions do not always show as an OSError."""
+    found = classify(error, address)
+    if cut and isinstance(found, DaemonFailed):
+        return DaemonDown(f"The daemon at {address} broke off the conversation.")
+    return found
+
+
+def _total(seconds: float) -> aiohttp.ClientTimeout:
+    """aiodocker waits for ever on stop, delete, logs and load unless it is told otherwise."""
+    return aiohttp.ClientTimeout(total=seconds)
+
+
+async def _inspect(client: aiodocker.Docker, container_id: str) -> dict[str, Any] | None:
+    try:
+        return await client.containers.container(container_id).show()
+    except ForeignError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+async def _wait_until_gone(container: DockerContainer) -> None:
+    """Return when a removal that is at work already has ended."""
+    try:
+        await container.wait(condition="removed")
+    except ForeignError as error:
+        if error.status != 404:
+            raise
+
+
+async def _ensure_volumes(client: aiodocker.Docker, volumes: tuple[Volume, ...]) -> None:
+    maker: Any = client.volumes  # untyped in aiodocker
+    for volume in volumes:
+        await maker.create({"Name": volume.name, "Labels": dict(volume.labels)})
+
+
+async def _image_labels(client: aiodocker.Docker, image: str) -> dict[str, str]:
+    try:
+        answer = await client.images.inspect(image)
+    except ForeignError as error:
+        if error.status == 404:
+            return {}
+        raise
+    return dict(answer["Config"].get("Labels") or {})
+
+
+async def _networks(client: aiodocker.Docker, name: str) -> list[dict[str, Any]]:
+    found = await client.networks.list(filters={"name": name})  # the daemon's filter also finds longer names
+    return [network for network in found if network["Name"] == name]
