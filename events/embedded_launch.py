@@ -18,6 +18,7 @@ from events.embedded_place import EmbeddedPostgresFailed, Place, Report, is_root
 _ROOM_BYTES: Final = 200 * 2**20
 _LOG_BYTES: Final = 16 * 2**20
 _LOG_SECONDS: Final = 7 * 86_400.0
+_COMPLAINTS: Final = ("FATAL", "PANIC", "error:", "not found", "denied")
 
 # Ours, written anew at each start; what an operator wants otherwise is ALTER SYSTEM, which wins over this file.
 # max_wal_size: recovery read about 110 MB/s (57 s for 6.3 GB), so 256 MB keeps it under 3 s after a crash.
@@ -157,12 +158,10 @@ def _quoted(value: str) -> str:
 
 def last_words(place: Place) -> str:
     """The last complaint in the newest log. initdb and a server that fails early write to start.log."""
-    logs = [place.root / "start.log"]
-    if (place.data / "log").is_dir():
-        logs += sorted((place.data / "log").glob("*.log"), key=lambda log: log.lstat().st_mtime)
-    for log in reversed(logs):
-        lines = [line.strip() for line in read(log).splitlines()]
-        for line in reversed(lines):
-            if any(word in line for word in ("FATAL", "PANIC", "error:", "not found", "denied")):
-                return line
+    logs = [place.root / "start.log", *(place.data / "log").glob("*.log")]
+    for log in sorted(logs, key=lambda log: log.lstat().st_mtime, reverse=True):
+        for line in reversed(read(log).splitlines()):
+            # What a server told us while we asked whether it had started is not why it ended.
+            if any(word in line for word in _COMPLAINTS) and "the database system is" not in line:
+                return line.strip()
     return f"see {logs[0]}"
