@@ -327,7 +327,7 @@ def process_of(identity: Identity | None) -> psutil.Process | None:
     try:
         process = psutil.Process(identity.pid)
         same = abs(process.create_time() - identity.started) < 0.5
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        return process if same and is_alive(process) else None
     except psutil.NoSuchProcess:
         return None
 
@@ -380,5 +380,17 @@ async def end_marked(records: Iterable[Record], grace: float) -> None:
                 process.send_signal(number)
             except psutil.NoSuchProcess:
                 continue
-        if processes:
-            _, processes = await asyncio.to_thread(psutil.wait_procs, processes, timeout=patience)
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline:
+            processes = [one for one in processes if is_alive(one)]
+            if not processes:
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """False also for a zombie, which another process may be slow to wait for."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

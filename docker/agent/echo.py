@@ -246,7 +246,7 @@ class Agent:
         else:
             await exchange.answer_json(self.sessions[name]["messages" if rest else "info"])
 
-    def add_message(self, session: str, role: str, text: str, **more: str) -> dict[str, Any]:
+    def add(self, session: str, role: str, text: str, **more: str) -> dict[str, Any]:
         info = {"id": new_id("msg"), "sessionID": session, "role": role} | more
         part = {"id": new_id("prt"), "messageID": info["id"], "sessionID": session, "type": "text", "text": text}
         message = {"info": info | {"time": {"created": time.time_ns() // 1_000_000}}, "parts": [part]}
@@ -259,15 +259,15 @@ class Agent:
         parts = (await exchange.json()).get("parts", [])
         asked = "".join(part.get("text", "") for part in parts if part.get("type") == "text")
         self.publish("session.status", sessionID=name, status={"type": "busy"})
-        self.publish("message.updated", info=self.add_message(name, "user", asked)["info"])
-        answered = self.add_message(name, "assistant", f"You said: {asked}", providerID="echo", modelID=VERSION)
-        part = answered["parts"][0]
+        self.publish("message.updated", info=self.add(name, "user", asked)["info"])
+        said = self.add(name, "assistant", f"You said: {asked}", providerID="echo", modelID=VERSION, finish="stop")
+        part = said["parts"][0]
         for word in part["text"].split(" "):
             self.publish("message.part.delta", sessionID=name, partID=part["id"], field="text", delta=f"{word} ")
         self.publish("message.part.updated", part=part)
-        self.publish("message.updated", info=answered["info"])
+        self.publish("message.updated", info=said["info"])
         self.publish("session.idle", sessionID=name)
-        await exchange.answer_json(answered)
+        await exchange.answer_json(said)
 
     async def events(self, exchange: Exchange) -> None:
         """OpenCode's stream: only ``data:`` lines, no ids, nothing replayed."""
