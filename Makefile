@@ -1,0 +1,71 @@
+# Names the commands; what they do stands in tools/. Every path is relative: the directory's own may hold spaces.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+PY := .venv/bin/python
+SETUP := @sh tools/python.sh tools/venv.py
+DEV := $(SETUP) requirements.lock requirements-dev.lock
+
+.PHONY: help venv run test test-all quick check check-format check-lint check-types check-imports check-house \
+	fix docs image bench lock clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+run:  ## install what is needed, then serve on 127.0.0.1:8000 (options of serve: ARGS="...")
+	$(SETUP) requirements.lock && exec $(PY) -m gateway serve $(ARGS)
+
+test:  ## every test but the slow ones; says what was not run here (ARGS="tests/events -x")
+	$(DEV) && exec $(PY) -m pytest -m "not slow" $(ARGS)
+
+test-all:  ## every test
+	$(DEV) && exec $(PY) -m pytest $(ARGS)
+
+quick:  ## the tests that need neither Postgres nor Docker, in under 20 s
+	$(DEV) && exec $(PY) -m pytest -m "not (slow or postgres or docker or opencode)" $(ARGS)
+
+check:  ## format, lint, types, imports, house rules: all of them, even when one fails
+	$(DEV)
+	@$(MAKE) --keep-going check-format check-lint check-types check-imports check-house
+
+check-format:
+	$(PY) -m ruff format --check .
+
+check-lint:
+	$(PY) -m ruff check .
+
+check-types:
+	$(PY) -m mypy
+
+check-imports:
+	$(PY) -c "from importlinter.cli import lint_imports_command as lint; lint()" --no-logo
+
+check-house:
+	$(PY) -m tests.house.figures
+	$(PY) -m pytest -q -p no:randomly tests/test_house.py
+
+fix:  ## format and mend what ruff can mend
+	$(DEV)
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+docs:  ## write the generated pages anew (docs/settings.md)
+	$(DEV)
+	$(PY) -m tools.settings_page > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
+
+image:  ## build the image that sessions run and give it to the Docker daemon of DOCKER_HOST
+	$(SETUP) requirements.lock && exec $(PY) -m docker.image opencode
+
+bench:  ## every benchmark, one after the other (one alone: make bench-NAME)
+	$(DEV) && exec $(PY) -m benchmarks $(ARGS)
+
+bench-%:
+	$(DEV) && exec $(PY) -m benchmarks.$* $(ARGS)
+
+lock:  ## make requirements.lock and requirements-dev.lock anew; needs uv (newest of all: ARGS=--upgrade)
+	@sh tools/lock.sh $(ARGS)
+
+venv:  ## only install what tests and checks need
+	$(DEV)
+
+clean:  ## stop and remove all that make made here: the embedded Postgres, var/, .venv, caches
+	@sh tools/clean.sh
