@@ -2,7 +2,12 @@
 
 import pytest
 
-INI = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\naddopts = -p tests.leftovers -p no:randomly\n"
+INI = """
+[pytest]
+asyncio_mode = auto
+asyncio_default_fixture_loop_scope = function
+addopts = -p tests.leftovers -p no:randomly
+"""
 
 
 @pytest.fixture

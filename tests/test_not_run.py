@@ -19,7 +19,14 @@ def test_long(): ...
 
 def test_plain(): ...
 """
-INI = "[pytest]\nasyncio_default_fixture_loop_scope = function\nmarkers =\n    docker: x\n    slow: x\naddopts = -p tests.not_run -p no:randomly\n"
+INI = """
+[pytest]
+asyncio_default_fixture_loop_scope = function
+addopts = -p tests.not_run -p no:randomly
+markers =
+    docker: x
+    slow: x
+"""
 
 
 @pytest.fixture
