@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from docker.service import Address
 
@@ -123,7 +123,16 @@ def ok(body: bytes = b"hi", *extra: bytes) -> bytes:
 
 @asynccontextmanager
 async def serving(app: ASGIApp) -> AsyncIterator[Address]:
-    """hypercorn in this process, as the product runs it, on a port of its own."""
+    """hypercorn in this process, as the product runs it, on a port of its own. The application must not raise."""
+    failures: list[Exception] = []
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except Exception as error:
+            failures.append(error)
+            raise
+
     listener = socket.create_server(("127.0.0.1", 0))
     address = Address("127.0.0.1", listener.getsockname()[1])
     config = Config()
@@ -133,25 +142,19 @@ async def serving(app: ASGIApp) -> AsyncIterator[Address]:
     config.graceful_timeout = 1
     config.include_date_header = False
     stop = asyncio.Event()
-    server = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))  # type: ignore[arg-type] # Starlette's types
-    await connectable(address)
+    server = asyncio.create_task(serve(watched, config, shutdown_trigger=stop.wait))  # type: ignore[arg-type] # Starlette's types
     try:
         yield address
     finally:
         stop.set()
         await asyncio.wait_for(server, WAIT_SECONDS)
+        assert not failures, failures
 
 
-async def connectable(address: Address) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection(address.host, address.port)
-            except ConnectionRefusedError:
-                await asyncio.sleep(0.01)
-                continue
-            writer.close()
-            return
+def connection_tasks() -> list[str]:
+    """hypercorn's tasks of open connections, its application tasks, and ours that read on."""
+    names = (repr(task.get_coro()) for task in asyncio.all_tasks())
+    return [name for name in names if any(word in name for word in ("_server_callback", " _handle ", "_until_quiet"))]
 
 
 async def talk(address: Address, raw: bytes, *, wait: float = WAIT_SECONDS) -> bytes:
