@@ -172,9 +172,9 @@ def data_dir(user: User, initialised: Path) -> Iterator[Path]:
     assert not running(initialised)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def made() -> Iterator[Path]:
-    """A stopped cluster of the user who runs the tests."""
+    """A stopped cluster of the user who runs the tests. While there is one, root's copy of the binaries stays."""
     home = Path(tempfile.mkdtemp(prefix="gw-"))
     me = User(os.geteuid(), sys.executable, home)
     once(me, ("start", str(home / "var")), ("stop",))
