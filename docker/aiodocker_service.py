@@ -12,6 +12,7 @@ from typing import IO, Any, Self
 
 import aiodocker
 import aiohttp
+import msgspec
 from aiodocker.containers import DockerContainer
 from aiodocker.events import DockerEvents
 from aiodocker.exceptions import DockerError as ForeignError
@@ -30,7 +31,7 @@ from docker.errors import (
 from docker.service import Capability, ContainerEvent, ContainerInfo, Volume
 from docker.settings import DockerSettings, daemon_url
 from docker.spec import Body, container_body, network_body
-from docker.tls import PLAIN_TEXT_ANSWER, classify, ssl_context
+from docker.tls import PLAIN_TEXT_ANSWER, ask_why, classify, may_hide_refusal, ssl_context
 
 _PING_SECONDS = 5.0
 _IMPORT_SECONDS = 600.0
@@ -284,22 +285,41 @@ class AiodockerService:
         except ForeignError as error:
             if error.status == 404 and gone is not None and "no such container" in error.message.lower():
                 raise ContainerGone(f"There is no container {gone}.") from error
-            raise self._translated(error, what) from error
+            raise await self._translated(error, what) from error
         except ExceptionGroup as group:
-            raise self._translated(group.exceptions[0], what) from group
+            raise await self._translated(group.exceptions[0], what) from group
         except (aiohttp.ClientError, OSError, EOFError) as error:
-            raise self._translated(error, what) from error
+            raise await self._translated(error, what) from error
+        except (TypeError, ValueError, KeyError, msgspec.ValidationError) as error:
+            # From aiodocker, or our own reading, over an answer of another shape.
+            raise DaemonFailed(f"What answers at {self._address} cannot be understood as a Docker daemon.") from error
 
-    def _translated(self, error: Exception, what: str) -> DockerError:
-        address = self._settings.docker_host or self._settings.docker_host_ip
-        if isinstance(error, ForeignError) and error.status == 900:  # aiodocker's own number for "no connection"
-            return _classified(error, address, cut=True)
-        if not isinstance(error, ForeignError):
-            cut = isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError)
-            return _classified(error, address, cut=cut)
+    async def _translated(self, error: Exception, what: str) -> DockerError:
+        address = self._address
+        if isinstance(error, DockerError):
+            return error
+        if not isinstance(error, ForeignError) or error.status == 900:  # aiodocker's own number for "no connection"
+            return await self._connection_failure(error)
         if error.status == 400 and PLAIN_TEXT_ANSWER in error.message:
-            return DaemonPlainText(f"We spoke plain HTTP to {address}, where the daemon speaks TLS.")
+            # We speak nothing but TLS, so this is a proxy before the daemon that took ours off.
+            return DaemonPlainText(f"What answers at {address} speaks plain HTTP to a daemon that wants TLS.")
         return DaemonFailed(f"The daemon could not {what}: {error.message.strip()} (status {error.status}).")
+
+    async def _connection_failure(self, error: Exception) -> DockerError:
+        found = classify(error, self._address)
+        lost = isinstance(error, ForeignError | aiohttp.ClientConnectionError | aiohttp.ClientPayloadError)
+        if lost and isinstance(found, DaemonFailed):  # aiohttp does not always show a lost connection as an OSError
+            found = DaemonDown(f"The daemon at {self._address} broke off the conversation.")
+        if isinstance(found, DaemonDown) and may_hide_refusal(error):
+            reason = await ask_why(daemon_url(self._settings), ssl_context(self._settings))
+            if reason is not None:
+                return classify(reason, self._address)
+        return found
+
+    @property
+    def _address(self) -> str:
+        """As the operator wrote it."""
+        return self._settings.docker_host or self._settings.docker_host_ip
 
     def _connected(self) -> aiodocker.Docker:
         if self._client is None:
@@ -312,14 +332,6 @@ class AiodockerService:
 
     def _info(self, answer: Mapping[str, Any]) -> ContainerInfo:
         return container_info(answer, host=self._settings.host_ip)
-
-
-def _classified(error: Exception, address: str, *, cut: bool) -> DockerError:
-    """``cut``: the client says that the connection was lost, which its exceptions do not always show as an OSError."""
-    found = classify(error, address)
-    if cut and isinstance(found, DaemonFailed):
-        return DaemonDown(f"The daemon at {address} broke off the conversation.")
-    return found
 
 
 def _total(seconds: float) -> aiohttp.ClientTimeout:

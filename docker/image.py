@@ -69,7 +69,7 @@ def echo_image() -> Image:
 
 def opencode_image(cache: Path, say: Say = print) -> Image:
     """OpenCode, a shell, and ripgrep when this machine has it or can fetch it. Raises ImageUnbuildable."""
-    files = base()
+    files, cache = base(), cache.resolve()
     files.program("/usr/bin/opencode", opencode.fetch(cache, say))
     _add_ripgrep(files, cache, say)
     command = ("opencode", "serve", "--hostname", "0.0.0.0", "--port", str(PORT))
@@ -180,20 +180,27 @@ def _ripgrep(cache: Path) -> Path:
         return found_program("rg", "")
     except ImageUnbuildable:
         pass
-    apt = found_program("apt-get", "install ripgrep")
+    apt, dpkg = found_program("apt-get", "install ripgrep"), found_program("dpkg-deb", "install ripgrep")
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         os.chmod(scratch, 0o777)  # as root, apt fetches as a user of its own
-        for command in (
-            [str(apt), "download", "-qq", "ripgrep"],
-            ["sh", "-c", 'dpkg-deb -x ripgrep_*.deb "$0"', str(kept)],
-        ):
-            done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=120)
-            if done.returncode:
-                raise ImageUnbuildable(f"ripgrep could not be fetched: {done.stderr.strip()[-200:]}")
+        _run([str(apt), "download", "-qq", "ripgrep"], scratch)
+        package = next(Path(scratch).glob("ripgrep_*.deb"))
+        _run([str(dpkg), "-x", str(package), "unpacked"], scratch)
+        os.replace(Path(scratch) / "unpacked", kept)
     return kept / "usr/bin/rg"
 
 
-async def _give(image: Image) -> None:
+def _run(command: list[str], folder: str) -> None:
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    except subprocess.TimeoutExpired as error:
+        raise ImageUnbuildable(f"{' '.join(command)} took more than two minutes.") from error
+    if done.returncode:
+        raise ImageUnbuildable(f"{' '.join(command)} failed: {done.stderr.strip()[-200:]}")
+
+
+async def _build(name: str, cache: Path) -> None:
+    image = echo_image() if name == "echo" else opencode_image(cache)
     async with AiodockerService(from_environment(os.environ)) as service:
         await install(service, image)
 
@@ -205,9 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, default=Path("var/cache"), help="where what was fetched is kept")
     chosen = parser.parse_args(arguments)
     try:
-        chosen.cache.mkdir(parents=True, exist_ok=True)
-        asyncio.run(_give(echo_image() if chosen.name == "echo" else opencode_image(chosen.cache)))
-    except (DockerError, OSError, subprocess.TimeoutExpired) as error:
+        asyncio.run(_build(chosen.name, chosen.cache))
+    except (DockerError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -25,8 +25,12 @@ _FETCH_SECONDS = 600
 
 
 def fetch(cache: Path, say: Callable[[str], None] = print) -> Path:
-    """The executable, from ``cache`` when it is there. 60 MB are fetched, 185 MB kept. Raises ImageUnbuildable."""
+    """The executable, from ``cache`` when it is there. 60 MB are fetched, 185 MB kept. Raises ImageUnbuildable.
+
+    Any number of processes may do so at once: each unpacks its own, and puts it in place whole.
+    """
     package, integrity = _package()
+    cache = cache.resolve()  # npm runs in another folder
     program = cache / f"opencode-{VERSION}" / "opencode"
     if program.exists():
         return program
@@ -75,7 +79,10 @@ def _pack(package: str, folder: Path) -> Path:
 
 def _unpack(tarball: Path, target: Path) -> None:
     with tarfile.open(tarball) as archive:
-        source = archive.extractfile("package/bin/opencode")
+        try:
+            source = archive.extractfile("package/bin/opencode")
+        except KeyError:
+            source = None
         if source is None:
             raise ImageUnbuildable(f"{tarball.name} holds no program.")
         with source, open(target, "wb") as out:

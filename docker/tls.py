@@ -4,10 +4,12 @@ TLS 1.3 is the least we accept, the daemon's certificate is always verified, and
 plain address through. ``classify`` reads only the standard library's exceptions, so it holds for any HTTP client.
 """
 
+import asyncio
 import os
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from docker.errors import (
     BadCertificateFiles,
@@ -55,11 +57,12 @@ def classify(error: BaseException, address: str) -> DockerError:
     certificate arrives as an alert on the first read, after the handshake looked complete.
     """
     chain = list(_causes(error))
-    for cause in chain:
+    for cause in reversed(chain):  # aiohttp's own exception is of this type too, and has no message
         if isinstance(cause, ssl.SSLCertVerificationError):
             return DaemonUntrusted(
-                f"The daemon at {address} shows a certificate that we do not trust: {cause.verify_message or cause}."
+                f"The daemon at {address} shows a certificate that we do not trust: {cause.verify_message}."
             )
+    for cause in chain:
         if isinstance(cause, ssl.SSLError):
             return _from_tls(cause, address)
     for cause in chain:
@@ -71,6 +74,33 @@ def classify(error: BaseException, address: str) -> DockerError:
         words = [str(cause) or type(cause).__name__ for cause in chain]
         return DaemonDown(f"The connection to the daemon at {address} failed: {words[-1]}.")
     return DaemonFailed(f"The daemon at {address} could not be used: {error}.")
+
+
+def may_hide_refusal(error: BaseException) -> bool:
+    """Whether the connection broke off in a way that can swallow the alert of a daemon that refused us.
+
+    Under TLS 1.3 we send our request before the daemon has judged our certificate. When it then closes, the reset that
+    answers our bytes can arrive before we have read its alert (seen in one call of two against dockerd).
+    """
+    chain = list(_causes(error))
+    return not any(isinstance(cause, TimeoutError | ConnectionRefusedError | ssl.SSLError) for cause in chain)
+
+
+async def ask_why(address: str, context: ssl.SSLContext, *, seconds: float = 1.0) -> ssl.SSLError | None:
+    """Connect once more and send nothing: the alert of a daemon that refuses us, None when there is none."""
+    parts = urlsplit(address)
+    try:
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port, ssl=context)
+            try:
+                await reader.read(1)
+            finally:
+                writer.transport.abort()
+    except ssl.SSLError as error:
+        return error
+    except OSError:  # down; or it accepts us, and waits for our request until the time-out (which is an OSError too)
+        return None
+    return None
 
 
 def _from_tls(error: ssl.SSLError, address: str) -> DockerError:

@@ -85,7 +85,7 @@ def docker_daemon() -> Iterator[DockerDaemon]:
 def echo_image(docker_daemon: DockerDaemon) -> str:
     """The echo agent's image, on the daemon."""
     try:
-        _install(docker_daemon, image.echo_image())
+        _install(docker_daemon, image.echo_image)
     except ImageUnbuildable as error:
         without_docker(f"no echo image: {error}")
     return image.ECHO_IMAGE
@@ -94,9 +94,8 @@ def echo_image(docker_daemon: DockerDaemon) -> str:
 @pytest.fixture(scope="session")
 def opencode_image(docker_daemon: DockerDaemon) -> str:
     """The real OpenCode's image, on the daemon; fetched once, then from the cache."""
-    CACHE.mkdir(parents=True, exist_ok=True)
     try:
-        _install(docker_daemon, image.opencode_image(CACHE))
+        _install(docker_daemon, lambda: image.opencode_image(CACHE))
     except ImageUnbuildable as error:
         without_docker(f"no OpenCode image: {error}")
     return image.OPENCODE_IMAGE
@@ -125,7 +124,9 @@ def _handle(settings: DockerSettings, enter: tuple[str, ...] = (), gateway: str 
     return DockerDaemon(settings=own, owner=f"test-{run}", enter=enter, gateway=gateway)
 
 
-def _install(daemon: DockerDaemon, wanted: image.Image) -> None:
+def _install(daemon: DockerDaemon, build: Callable[[], image.Image]) -> None:
+    wanted = build()
+
     async def install() -> None:
         async with AiodockerService(daemon.settings) as service:
             await image.install(service, wanted)

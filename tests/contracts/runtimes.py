@@ -13,10 +13,11 @@ import msgspec
 from docker import names
 from docker.aiodocker_service import AiodockerService
 from docker.image import ECHO_IMAGE
-from docker.local import ECHO_COMMAND, LocalService
+from docker.local import ECHO_COMMAND
 from docker.mock import MockDockerService
 from docker.service import ContainerInfo, DockerService, Volume
 from docker.settings import daemon_url
+from tests.docker.local_factory import local_service
 from tests.docker.relay import Relay
 from tests.docker_fixtures import DockerDaemon
 
@@ -155,7 +156,7 @@ async def mock_runtime() -> AsyncIterator[MockRuntime]:
 @asynccontextmanager
 async def local_runtime(folder: Path) -> AsyncIterator[ProcessRuntime]:
     """Child processes under ``folder``."""
-    async with LocalService(folder, {ECHO_IMAGE: ECHO_COMMAND}) as service:
+    async with local_service(folder, {ECHO_IMAGE: ECHO_COMMAND}) as service:
         yield ProcessRuntime(service, "local")
 
 

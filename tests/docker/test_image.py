@@ -1,0 +1,96 @@
+"""Images are built of this machine's files and known by their content."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from docker import names
+from docker.aiodocker_service import AiodockerService
+from docker.image import ECHO_IMAGE, Image, echo_image, install, main, write_archive
+from docker.rootfs import RootFilesystem
+from tests.contracts.runtimes import daemon_runtime, until
+from tests.docker_fixtures import DockerDaemon
+
+
+def tiny(content: bytes) -> Image:
+    files = RootFilesystem()
+    files.file("/hello", content)
+    return Image(name="session-gateway/test-tiny:1", files=files, command=("hello",))
+
+
+def archived(image: Image) -> tuple[str, dict[str, bytes]]:
+    out = io.BytesIO()
+    image_id = write_archive(image, io.BytesIO(), out)
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as archive:
+        members = {entry.name: archive.extractfile(entry) for entry in archive.getmembers()}
+        return image_id, {name: file.read() for name, file in members.items() if file is not None}
+
+
+def test_an_images_id_is_the_hash_of_its_content() -> None:
+    assert archived(tiny(b"1")) == archived(tiny(b"1"))
+    assert archived(tiny(b"1"))[0] != archived(tiny(b"2"))[0]
+
+
+def test_an_image_runs_as_nobody_special_in_the_workspace() -> None:
+    image_id, members = archived(tiny(b"1"))
+    manifest = json.loads(members["manifest.json"])[0]
+    assert manifest["RepoTags"] == ["session-gateway/test-tiny:1"]
+    config = json.loads(members[manifest["Config"]])["config"]
+    assert manifest["Config"] == image_id.removeprefix("sha256:") + ".json"
+    assert (config["User"], config["WorkingDir"], config["Cmd"]) == ("1000:1000", "/workspace", ["hello"])
+    assert config["ExposedPorts"] == {"4096/tcp": {}}
+
+
+def test_the_echo_image_has_what_a_session_needs() -> None:
+    out = io.BytesIO()
+    echo_image().files.write(out)
+    out.seek(0)
+    with tarfile.open(fileobj=out) as archive:
+        found = {f"/{entry.name}": entry for entry in archive.getmembers()}
+    assert {"/bin/sh", "/usr/bin/python3", "/agent/echo.py"} <= set(found)
+    assert [found[path].uid for path in ("/home/app", "/workspace")] == [1000, 1000]
+    assert found["/tmp"].mode == 0o1777
+    assert sum(entry.size for entry in found.values()) < 120 << 20
+    assert [path for path in found if "/site-packages/" in path or path.endswith(".opt-1.pyc")] == []
+
+
+def test_without_a_daemon_the_command_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.delenv("DOCKER_HOST_IP", raising=False)
+    assert main(["echo", "--cache", str(tmp_path)]) == 1
+    assert "DOCKER_HOST is empty" in capsys.readouterr().err
+
+
+@pytest.mark.docker
+async def test_an_image_is_given_to_the_daemon_once(docker_daemon: DockerDaemon) -> None:
+    said: list[str] = []
+    async with AiodockerService(docker_daemon.settings) as service:
+        assert await service.image_id("session-gateway/test-tiny:1") is None
+        first = await install(service, tiny(b"1"), said.append)
+        assert await install(service, tiny(b"1"), said.append) == first
+        assert await install(service, tiny(b"2"), said.append) != first
+    docker_daemon.ask("DELETE", "/images/session-gateway/test-tiny:1")
+    giving = [line.split(" ")[0] == "Giving" for line in said]
+    assert giving == [True, False, False, True, False], said
+
+
+@pytest.mark.docker
+async def test_python_in_the_echo_image_is_whole(docker_daemon: DockerDaemon, echo_image: str) -> None:
+    """Its own library, TLS and the database engine load in the image, not only on the machine that built it."""
+    assert echo_image == ECHO_IMAGE
+    script = "import asyncio, ctypes, decimal, json, sqlite3, ssl; print(ssl.create_default_context().verify_mode)"
+    async with daemon_runtime(docker_daemon) as runtime:
+        made = await runtime.create(names.container_name(), command=("python3", "-c", script))
+        await runtime.service.start_container(made.id)
+
+        async def ended() -> bool:
+            info = await runtime.service.get_container_info(made.id)
+            return info is not None and info.state == "exited"
+
+        await until(ended)
+        assert await runtime.service.logs(made.id) == ["2"]
