@@ -5,12 +5,14 @@ import json
 import tarfile
 from pathlib import Path
 
+import httpx
 import pytest
 
 from docker import names
 from docker.aiodocker_service import AiodockerService
 from docker.image import ECHO_IMAGE, Image, echo_image, install, main, write_archive
 from docker.rootfs import RootFilesystem
+from docker.service import Volume
 from tests.contracts.runtimes import daemon_runtime, until
 from tests.docker_fixtures import DockerDaemon
 
@@ -77,6 +79,43 @@ async def test_an_image_is_given_to_the_daemon_once(docker_daemon: DockerDaemon)
     docker_daemon.ask("DELETE", "/images/session-gateway/test-tiny:1")
     giving = [line.split(" ")[0] == "Giving" for line in said]
     assert giving == [True, False, False, True, False], said
+
+
+@pytest.mark.docker
+@pytest.mark.opencode
+async def test_the_opencode_image_serves_has_a_terminal_and_searches(
+    docker_daemon: DockerDaemon, opencode_image: str
+) -> None:
+    """A terminal needs libutil and an executable /tmp, a search needs ripgrep; without them it answers a bare 500."""
+    volumes = (Volume(names.volume_name("home"), "/home/app"), Volume(names.volume_name("work"), "/workspace"))
+    async with daemon_runtime(docker_daemon) as runtime:
+        made = await runtime.create(names.container_name(), image=opencode_image, volumes=volumes)
+        await runtime.service.start_container(made.id)
+        info = await runtime.service.get_container_info(made.id)
+        assert info is not None
+        assert info.address is not None
+        base = f"http://{info.address.host}:{info.address.port}"
+
+        async def healthy() -> bool:
+            # What arrives just as the port opens is never answered: a short time-out and a new connection each time.
+            async with httpx.AsyncClient(base_url=base, timeout=0.5) as client:
+                try:
+                    return bool((await client.get("/global/health")).json()["healthy"])
+                except httpx.TransportError:
+                    return False
+
+        await until(healthy, 90)
+        async with httpx.AsyncClient(base_url=base, timeout=30) as client:
+            assert (await client.post("/session", json={"title": "t"})).status_code == 200
+            assert (await client.post("/pty", json={"command": "/bin/sh", "args": []})).status_code == 200
+            assert (await client.get("/find", params={"pattern": "x"})).status_code == 200
+        await runtime.service.stop_container(made.id)
+        stopped = await runtime.service.get_container_info(made.id)
+        assert stopped is not None
+        assert stopped.exit_code == 143, "ended by SIGTERM, not killed after the time-out"
+        await runtime.service.remove_container(made.id)
+        for volume in volumes:
+            await runtime.service.remove_volume(volume.name)
 
 
 @pytest.mark.docker
