@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ VENV = ROOT / ".venv"
 INTERPRETER = VENV / "bin" / "python"
 STAMP = VENV / "installed.json"
 LOG = VENV / "pip.log"
+# How pip says that it begins with a package: from an index, from a folder of wheels, or not at all.
+_PACKAGE = re.compile(r"(?:Collecting |Processing \S*/|Requirement already satisfied: )([\w.-]+?)(?=[=\[ ]|-\d|$)")
 
 
 class SetupFailed(Exception):
@@ -114,11 +117,10 @@ class Progress:
 
     def show(self, line: str) -> None:
         """Count a package that pip begins with; tell of the last, long step."""
-        words = line.split()
-        if line.startswith(("Collecting ", "Requirement already satisfied: ")):
+        begun = _PACKAGE.match(line)
+        if begun:
             self._seen += 1
-            name = words[1 if words[0] == "Collecting" else 3].partition("==")[0]
-            self._say(f"  {self._seen}/{self._total} {name}", always=self._seen % 10 == 0)
+            self._say(f"  {self._seen}/{self._total} {begun[1]}", always=self._seen % 10 == 0)
         elif line.startswith("Installing collected packages"):
             self._say("  unpacking them", always=True)
 
