@@ -140,3 +140,24 @@ async def _create_role(connection: "asyncpg.Connection[asyncpg.Record]", role: s
             await connection.execute(f"create role {role} nologin")
     except (asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
         return  # another database of this cluster made it meanwhile: roles are the cluster's
+
+
+async def provision(admin_dsn: str, user: str, database: str) -> None:
+    """Make the working user and the database on a server that is ours (the embedded one). Any number at once.
+
+    Raises StoreUnavailable.
+    """
+    try:
+        connection = await asyncpg.connect(admin_dsn, timeout=5, command_timeout=60)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        raise StoreUnavailable(f"Postgres does not take the migrating connection: {error}") from error
+    try:
+        await connection.execute(f"select pg_advisory_lock({_LOCK})")
+        names = await connection.fetchrow("select quote_ident($1) as role, quote_ident($2) as base", user, database)
+        assert names is not None
+        if not await connection.fetchval("select true from pg_roles where rolname = $1", user):
+            await connection.execute(f"create role {names['role']} login")
+        if not await connection.fetchval("select true from pg_database where datname = $1", database):
+            await connection.execute(f"create database {names['base']}")
+    finally:
+        await connection.close(timeout=2)

@@ -30,12 +30,13 @@ from projections.lifecycle import Phase, next_phase
 
 
 class Token(msgspec.Struct, frozen=True):
-    """The one token of a session that is in force."""
+    """The newest token of a session; every earlier one ended when it was issued."""
 
     serial: int
     sha256: str
     secret_id: str
     expires_at: datetime
+    revoked: bool = False
 
 
 class SessionState(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +58,6 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     owner: Sealed | None = None
     metadata: Sealed | None = None
     token: Token | None = None
-    token_serial: int = 0  # of the newest token, in force or not
     host: str | None = None
     port: int | None = None
     created_at: datetime | None = None
@@ -115,11 +115,11 @@ def _evolve(state: SessionState, event: RecordedEvent, payload: Payload) -> Sess
             | SessionResumed()
         ):
             return _lifecycle(state, event, payload)
-        case TokenIssued() if payload.serial > state.token_serial:
+        case TokenIssued() if state.token is None or payload.serial > state.token.serial:
             token = Token(payload.serial, payload.sha256, payload.secret_id, payload.expires_at)
-            return msgspec.structs.replace(state, token=token, token_serial=payload.serial)
-        case TokenRevoked() if payload.serial == state.token_serial:
-            return msgspec.structs.replace(state, token=None)
+            return msgspec.structs.replace(state, token=token)
+        case TokenRevoked() if state.token is not None and payload.serial == state.token.serial:
+            return msgspec.structs.replace(state, token=msgspec.structs.replace(state.token, revoked=True))
         case (
             ContainerCreated()
             | ContainerStarted()

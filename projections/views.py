@@ -117,11 +117,17 @@ class Views:
         """Wait until the views hold ``position``. Raises ProjectionBehind."""
         if self.position >= position:
             return
+        if not await self.wait_for(lambda: self.position >= position, timeout):
+            raise ProjectionBehind(position, self.position)
+
+    async def wait_for(self, true: Callable[[], bool], timeout: float) -> bool:
+        """Wait until ``true`` is, looking after every page of events; False after ``timeout`` seconds."""
         try:
             async with asyncio.timeout(timeout), self._moved:
-                await self._moved.wait_for(lambda: self.position >= position)
+                await self._moved.wait_for(true)
         except TimeoutError:
-            raise ProjectionBehind(position, self.position) from None
+            return False
+        return True
 
     async def catch_up_to_head(self) -> bool:
         """Hold whatever was in the log when this was called. True when that was news; cheap under a flood."""

@@ -1,0 +1,1 @@
+"""Who may do what: API keys with roles, session tokens, the role of every route."""

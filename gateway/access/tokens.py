@@ -1,0 +1,101 @@
+"""Session tokens and container credentials: derived from one secret, never stored (spec rows E1, E3).
+
+``token = HMAC(secret, purpose | session id | serial)``: any process that has the secret makes the same token, and the
+log holds only its SHA-256. Compared in constant time.
+"""
+
+import base64
+import hashlib
+import hmac
+import os
+import stat
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from gateway.errors import Refused
+from projections.session_state import Token
+
+PREFIX: Final = "gwt_"
+USERNAME: Final = "opencode"  # of the container's Basic credential
+
+
+class Secret(msgspec.Struct, frozen=True):
+    """A secret and its public name."""
+
+    value: bytes
+    id: str
+
+    @staticmethod
+    def of(value: bytes) -> "Secret":
+        return Secret(value, hashlib.sha256(b"session-gateway/secret-id\0" + value).hexdigest()[:12])
+
+
+def load_secret(setting: str, file: Path) -> Secret:
+    """The secret that a setting gives; ``auto``: 32 random bytes in ``file`` (0600), made when absent.
+
+    Two processes that start at once get the same one: only one of them can create the file.
+    """
+    if setting != "auto":
+        return Secret.of(setting.encode())
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
+    with os.fdopen(descriptor, "w") as written:
+        written.write(os.urandom(32).hex())
+        written.flush()
+        os.fsync(written.fileno())
+    try:
+        os.link(fresh, file)
+    except FileExistsError:
+        pass  # it was there, or another process was first
+    finally:
+        fresh.unlink()
+    return Secret.of(bytes.fromhex(file.read_text().strip()))
+
+
+class Tokens:
+    """Makes and checks session tokens; makes container credentials."""
+
+    def __init__(self, secret: Secret, length: int) -> None:
+        self._secret = secret
+        self._length = length
+
+    @property
+    def secret_id(self) -> str:
+        return self._secret.id
+
+    def token(self, session_id: str, serial: int) -> str:
+        """The session's ``serial``-th token."""
+        return PREFIX + self._derive(f"session-token|{session_id}|{serial}")[: self._length]
+
+    def credential(self, container: str) -> str:
+        """The password that a container asks for; known to it and to the gateway alone."""
+        return self._derive(f"container-credential|{container}")[:43]
+
+    def authorization(self, container: str) -> bytes:
+        """The header value that opens the container."""
+        return b"Basic " + base64.b64encode(f"{USERNAME}:{self.credential(container)}".encode())
+
+    def _derive(self, purpose: str) -> str:
+        raw = hmac.digest(self._secret.value, purpose.encode(), hashlib.sha512)
+        return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def check(presented: str | None, token: Token | None, now: datetime) -> Refused | None:
+    """Why ``presented`` does not open the session whose token in force is ``token``; None when it does."""
+    if not presented:
+        return Refused("no-credential", "Send the session's token as a bearer, or as a websocket subprotocol.")
+    if token is None or not hmac.compare_digest(sha256(presented), token.sha256):
+        return Refused("bad-credential", "This is not the token of this session.")
+    if token.revoked:
+        return Refused("revoked-credential", "The session has ended, and its token with it.")
+    if now >= token.expires_at:
+        return Refused("expired-credential", "The session's token has expired; resume or rotate to get another.")
+    return None

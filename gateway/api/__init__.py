@@ -1,0 +1,1 @@
+"""The control routes: parse, call one function, shape the answer."""

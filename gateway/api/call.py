@@ -1,0 +1,142 @@
+"""Call: one control request with its caller; reading its body and parameters, and answering in JSON.
+
+``endpoint`` wraps a handler of the route table: it asks who calls, and turns every refusal into a problem answer and
+every denial into an event, so that no handler can forget to.
+"""
+
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from events.codec import Cause
+from gateway import context, errors
+from gateway.access.caller import Caller
+from gateway.access.roles import Role
+from gateway.errors import Refused
+from gateway.services import Services
+
+T = TypeVar("T")
+log = logging.getLogger("session_gateway.api")
+_WAIT: Final = re.compile(r"\bwait=(\d{1,3})\b")
+_NUMBER: Final = re.compile(r"\d{1,18}\Z", re.ASCII)
+MAX_WAIT_SECONDS: Final = 120
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """What a handler gets. ``caller`` is None on routes that need no key."""
+
+    request: Request
+    services: Services
+    caller_or_none: Caller | None
+
+    @property
+    def caller(self) -> Caller:
+        assert self.caller_or_none is not None, "the route table gives this route no role"
+        return self.caller_or_none
+
+    @property
+    def session_id(self) -> str:
+        return str(self.request.path_params["session_id"])
+
+    @property
+    def cause(self) -> Cause:
+        return context.cause()
+
+    def number(self, name: str, default: int, *, most: int = 10**18) -> int:
+        """A query parameter that is a whole number from 0. Raises Refused."""
+        text = self.request.query_params.get(name)
+        if text is None:
+            return default
+        if not _NUMBER.match(text) or int(text) > most:
+            raise Refused("bad-request", f"The parameter {name} must be a whole number from 0 to {most}.")
+        return int(text)
+
+    def wait_seconds(self) -> int:
+        """``Prefer: wait=N`` (RFC 7240 section 4.3), at most MAX_WAIT_SECONDS; 0 without it."""
+        match = _WAIT.search(self.request.headers.get("prefer", ""))
+        return min(int(match[1]), MAX_WAIT_SECONDS) if match else 0
+
+    async def body(self, kind: type[T]) -> T:
+        """The JSON body as ``kind``; an empty body is an empty object. Raises Refused."""
+        raw = await self._raw_body()
+        try:
+            return msgspec.json.decode(raw or b"{}", type=kind)
+        except msgspec.ValidationError as error:
+            raise Refused("invalid-body", f"The body has the wrong shape: {error}") from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Refused("bad-json", f"The body is not JSON: {error}") from error
+        except RecursionError as error:
+            raise Refused("bad-json", "The body is nested too deeply.") from error
+
+    async def _raw_body(self) -> bytes:
+        most = self.services.settings.gateway.gateway_max_body_bytes
+        declared = self.request.headers.get("content-length", "0")
+        if declared.isdigit() and int(declared) > most:
+            raise Refused("body-too-large", f"A body of {declared} bytes; {most} are allowed.")
+        raw = bytearray()
+        async for chunk in self.request.stream():
+            raw += chunk
+            if len(raw) > most:
+                raise Refused("body-too-large", f"The body is over the {most} bytes that are allowed.")
+        return bytes(raw)
+
+    async def catch_up(self) -> None:
+        """Honour ``min_position``: answer only from a state that holds it."""
+        wanted = self.number("min_position", 0)
+        head = (await self.services.store.head()).position if wanted > self.services.views.position else wanted
+        if wanted > head:
+            raise Refused("view-behind", f"The log ends at position {head}; {wanted} was asked for.", retry_after=1)
+        await self.services.views.catch_up(wanted)
+
+
+Handler = Callable[[Call], Awaitable[Response]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """``value`` as JSON."""
+    return Response(msgspec.json.encode(value), status, headers, "application/json")
+
+
+def endpoint(handler: Handler, services: Services, roles: frozenset[Role], template: str) -> Endpoint:
+    """The handler as Starlette calls it."""
+
+    async def called(request: Request) -> Response:
+        context.set_route(template)
+        try:
+            caller = await services.access.caller(request, roles) if roles else None
+            return await handler(Call(request=request, services=services, caller_or_none=caller))
+        except Exception as error:
+            refusal = errors.refused(error)
+            if refusal is None:
+                raise
+            if refusal is not error:
+                log.warning("a request could not be served: %s", error, extra={"operation": template})
+            return await _refuse(services, request, refusal, template)
+
+    return called
+
+
+async def _refuse(services: Services, request: Request, refusal: Refused, template: str) -> Response:
+    if refusal.denial is not None:
+        await services.access.deny(
+            refusal,
+            method=request.method,
+            route=template,
+            who=services.access.presumed(request),
+            session_id=request.path_params.get("session_id"),
+            client=request.client.host if request.client else None,
+        )
+    return problem(refusal)
+
+
+def problem(refusal: Refused) -> Response:
+    """The refusal as an answer."""
+    response = Response(errors.body(refusal, context.request_id()), refusal.status)
+    response.raw_headers.extend(errors.headers(refusal))
+    return response

@@ -1,0 +1,226 @@
+"""Sessions: open, see, stop, resume, show a token again."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final
+
+import msgspec
+from starlette.responses import Response
+
+from docker import names
+from events import ids
+from events.catalogue import LogRead, SessionRequested, TokenIssued
+from events.envelope import SYSTEM, Sealed, session_stream
+from gateway.access.roles import Role
+from gateway.access.tokens import sha256
+from gateway.api import shapes
+from gateway.api.call import Call, answer
+from gateway.api.shapes import CreateSession, SessionList, SessionOpened
+from gateway.errors import Refused
+from gateway.recorder import Who, session_subject
+from gateway.sessions import agent
+from gateway.sessions.commands import Mint, OpenSession, ResumeSession, RevealToken, StopSession
+from gateway.sessions.handler import Origin
+from projections import asof
+from projections.lifecycle import STATUS, Phase
+from projections.session_state import Sessions, SessionState
+
+MAX_IDEMPOTENCY_KEY: Final = 255
+_SETTLED: Final = frozenset({Phase.READY, Phase.FAILED, Phase.STOPPED})
+
+
+async def create(call: Call) -> Response:
+    """202 at once, or 201 when ready within ``Prefer: wait``. With ``Idempotency-Key`` a repeat is the same session."""
+    wanted = await call.body(CreateSession)
+    image = wanted.image or call.services.agent.default_image
+    if not call.services.agent.allows(image):
+        raise Refused("image-not-allowed", "This image may not be asked for; see SESSION_IMAGES_ALLOWED.")
+    repeat_key = call.request.headers.get("idempotency-key")
+    if repeat_key is not None and not 1 <= len(repeat_key) <= MAX_IDEMPOTENCY_KEY:
+        raise Refused("bad-request", f"An Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY} characters.")
+    repeat = ids.named("open-session", call.caller.key_id, repeat_key) if repeat_key else None
+    session_id = f"ses_{ids.short(repeat.bytes if repeat else None)}"
+    known = call.services.views.sessions.get(session_id)
+    if known is None:
+        command = await _open_command(call, wanted, session_id, image)
+        handled = await call.services.handler.handle(
+            command, Origin(who=_acting_for(call, wanted.owner), cause=call.cause, repeat=repeat)
+        )
+        known = handled.state
+        if handled.changed:
+            call.services.runner.open(session_id)
+    if repeat is not None:
+        await _same_request(call, known, wanted, image)
+    return await _opened(call, session_id)
+
+
+async def _open_command(call: Call, wanted: CreateSession, session_id: str, image: str) -> OpenSession:
+    owner = wanted.owner or call.caller.person
+    subject = owner or session_subject(session_id)
+    metadata = None
+    if wanted.metadata is not None:
+        metadata = msgspec.json.encode(wanted.metadata, order="sorted").decode()
+        if len(metadata) > shapes.MAX_METADATA_BYTES:
+            raise Refused("invalid-body", f"metadata may have {shapes.MAX_METADATA_BYTES} bytes.")
+    return OpenSession(
+        session_id=session_id,
+        container=names.container_name(),
+        image=image,
+        runtime=call.services.docker.runtime,
+        volumes=agent.volume_names(),
+        opened_by=call.caller.key_id,
+        owner=await _sealed(call, subject, owner, session_id, "owner"),
+        metadata=await _sealed(call, subject, metadata, session_id, "metadata"),
+        instance=call.services.instance,
+        mint=_mint(call, session_id),
+    )
+
+
+async def _sealed(call: Call, subject: str, clear: str | None, session_id: str, field: str) -> Sealed | None:
+    if clear is None:
+        return None
+    event_type = str(SessionRequested.__struct_config__.tag)
+    return await call.services.recorder.sealed(subject, clear, session_stream(session_id), event_type, field)
+
+
+def _mint(call: Call, session_id: str) -> Mint:
+    tokens, now = call.services.tokens, call.services.recorder.now()
+    hours = call.services.settings.sessions.session_token_expiry_hours
+
+    def mint(serial: int) -> TokenIssued:
+        return TokenIssued(
+            session_id=session_id,
+            serial=serial,
+            sha256=sha256(tokens.token(session_id, serial)),
+            secret_id=tokens.secret_id,
+            expires_at=now + timedelta(hours=hours),
+        )
+
+    return mint
+
+
+def _acting_for(call: Call, owner: str | None) -> Who:
+    """The caller, on behalf of the person the session is for."""
+    return msgspec.structs.replace(call.caller.who, person=owner or call.caller.person)
+
+
+async def _same_request(call: Call, state: SessionState, wanted: CreateSession, image: str) -> None:
+    """A repeated Idempotency-Key must come with the same body. Raises Refused."""
+    (view,) = await shapes.sessions([state], call.services.keyring)
+    if (view.image, view.owner, view.metadata) != (image, wanted.owner or call.caller.person, wanted.metadata):
+        raise Refused("idempotency-mismatch", "This Idempotency-Key was used before with another body.")
+
+
+async def _opened(call: Call, session_id: str) -> Response:
+    """The answer to open and resume, after the wait that the caller prefers."""
+    views = call.services.views
+    if seconds := call.wait_seconds():
+        await views.wait_for(lambda: views.sessions[session_id].phase in _SETTLED, seconds)
+    state = views.sessions[session_id]
+    assert state.token is not None
+    opened = SessionOpened(
+        session_id=session_id,
+        status=STATUS[state.phase].value,
+        position=state.position,
+        token=call.services.tokens.token(session_id, state.token.serial),
+        expires_at=state.token.expires_at,
+        reason=state.reason,
+        detail=state.detail,
+        links=shapes.links(session_id),
+    )
+    status = 201 if state.phase is Phase.READY else 202
+    return answer(opened, status, {"location": opened.links.self, "cache-control": "no-store"})
+
+
+async def resume(call: Call) -> Response:
+    """A stopped or failed session again, on its kept data: same id, next generation, new token."""
+    state = await call.services.access.session(call.session_id, call.caller)
+    command = ResumeSession(
+        session_id=state.session_id,
+        container=names.container_name(),
+        runtime=call.services.docker.runtime,
+        instance=call.services.instance,
+        mint=_mint(call, state.session_id),
+    )
+    await call.services.handler.handle(command, _origin(call))
+    call.services.runner.open(state.session_id)
+    return await _opened(call, state.session_id)
+
+
+async def stop(call: Call) -> Response:
+    """202 when the end has begun, 200 when it is over (also when it was already)."""
+    state = await call.services.access.session(call.session_id, call.caller)
+    handled = await call.services.handler.handle(StopSession(session_id=state.session_id), _origin(call))
+    if handled.changed:
+        call.services.runner.stop(state.session_id)
+    views = call.services.views
+    if seconds := call.wait_seconds():
+        await views.wait_for(lambda: views.sessions[state.session_id].phase is not Phase.STOPPING, seconds)
+    now = views.sessions[state.session_id]
+    (view,) = await shapes.sessions([now], call.services.keyring)
+    return answer(view, 200 if now.phase is Phase.STOPPED else 202)
+
+
+async def reveal(call: Call) -> Response:
+    """The token in force again; an event."""
+    state = await call.services.access.session(call.session_id, call.caller)
+    await call.services.handler.handle(RevealToken(session_id=state.session_id), _origin(call))
+    return await _opened(call, state.session_id)
+
+
+async def show(call: Call) -> Response:
+    """One session, now or as of a position or time."""
+    await call.catch_up()
+    moment = call.request.query_params.get("as_of")
+    state = await call.services.access.session(call.session_id, call.caller)
+    if moment is not None:
+        position = await _position(call, moment)
+        await _tell_read(call, position, state.session_id)
+        then = await asof.session_as_of(call.services.store, state.session_id, position)
+        if then is None:
+            raise Refused("session-unknown", f"The session did not exist at position {position}.")
+        state = then
+    (view,) = await shapes.sessions([state], call.services.keyring)
+    return answer(view)
+
+
+async def list_all(call: Call) -> Response:
+    """The caller's sessions, oldest first, now or as of a position or time; ``status=`` filters."""
+    await call.catch_up()
+    moment = call.request.query_params.get("as_of")
+    states, position = call.services.views.sessions, call.services.views.position
+    if moment is not None:
+        position = await _position(call, moment)
+        await _tell_read(call, position, None)
+        states = await asof.as_of(call.services.store, Sessions(), position)
+    seen = visible(states.values(), call)
+    status = call.request.query_params.get("status")
+    if status is not None:
+        seen = [state for state in seen if STATUS[state.phase] == status]
+    return answer(SessionList(sessions=await shapes.sessions(seen, call.services.keyring), position=position))
+
+
+def visible(states: Iterable[SessionState], call: Call) -> list[SessionState]:
+    """What the caller may see, in the order of creation."""
+    return sorted(
+        (state for state in states if call.caller.may_see(state) and state.created_at is not None),
+        key=lambda state: (state.created_at, state.session_id),
+    )
+
+
+def _origin(call: Call) -> Origin:
+    return Origin(who=call.caller.who, cause=call.cause)
+
+
+async def _position(call: Call, moment: str) -> int:
+    try:
+        return await asof.resolve(call.services.store, moment)
+    except asof.BadMoment as error:
+        raise Refused("bad-request", f"as_of: {error}.") from error
+
+
+async def _tell_read(call: Call, position: int, session_id: str | None) -> None:
+    """Looking back is reading the log: an auditor or operator is recorded; a frontend reads its own sessions."""
+    if call.caller.role is not Role.FRONTEND:
+        read = LogRead(what="as_of", until=position, session_id=session_id)
+        await call.services.recorder.fact(SYSTEM, read, who=call.caller.who, cause=call.cause)

@@ -1,0 +1,234 @@
+"""Shapes: what the control routes take and answer, and how state becomes an answer.
+
+``replay`` on the command line shapes the same way, so that what it prints is what ``GET /sessions`` answered.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from events import codec
+from events.catalogue import Payload
+from events.envelope import Actor, RecordedEvent, Sealed, session_stream
+from events.keyring import Keyring
+from events.sealing import ERASED, Place, SubjectKey, sealed_fields, unseal
+from gateway.recorder import ACTOR_FIELD
+from projections.lifecycle import STATUS
+from projections.session_state import SessionState
+
+MAX_METADATA_BYTES = 16 * 1024
+
+
+class CreateSession(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of ``POST /sessions``; all of it is optional."""
+
+    image: Annotated[str, Meta(min_length=1, max_length=256, description="one of the allowed images")] | None = None
+    owner: Annotated[str, Meta(min_length=1, max_length=200, description="whom the session is for; sealed")] | None = (
+        None
+    )
+    metadata: Annotated[dict[str, Any], Meta(description="the frontend's own words, up to 16 KiB; sealed")] | None = (
+        None
+    )
+
+
+class Links(msgspec.Struct, frozen=True, kw_only=True):
+    self: str
+    progress: str
+    proxy: str
+
+
+class SessionView(msgspec.Struct, frozen=True, kw_only=True):
+    """A session as of ``position``."""
+
+    session_id: str
+    status: str  # creating, running, stopped, error
+    phase: str
+    generation: int
+    image: str
+    runtime: str
+    container: str
+    opened_by: str
+    owner: str | None
+    metadata: Any
+    created_at: datetime | None
+    ready_at: datetime | None
+    ended_at: datetime | None
+    last_accessed: datetime | None
+    reason: str | None
+    detail: str | None
+    exchanges: int
+    token_expires_at: datetime | None
+    anomalies: int
+    position: int
+    links: Links
+
+
+class SessionOpened(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to an opening: the only one, beside the reveal, that holds a token."""
+
+    session_id: str
+    status: str
+    position: int
+    token: str
+    expires_at: datetime
+    reason: str | None = None
+    detail: str | None = None
+    links: Links
+
+
+class SessionList(msgspec.Struct, frozen=True, kw_only=True):
+    sessions: list[SessionView]
+    position: int
+
+
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
+    """A recorded event with its personal fields opened, or ``[erased]``."""
+
+    position: int
+    recorded_at: datetime
+    stream_id: str
+    version: int
+    event_id: str
+    type: str
+    schema_version: int
+    payload: dict[str, Any]
+    actor: dict[str, Any]
+    causation_id: str | None
+    correlation_id: str | None
+    trace_id: str | None
+    span_id: str | None
+    occurred_at: datetime
+
+
+class EventPage(msgspec.Struct, frozen=True, kw_only=True):
+    """``next`` is what ``after`` must be to go on; the same page again when nothing came meanwhile."""
+
+    events: list[EventView]
+    next: int
+
+
+def links(session_id: str) -> Links:
+    base = f"/sessions/{session_id}"
+    return Links(self=base, progress=f"{base}/progress", proxy=f"/s/{session_id}/")
+
+
+async def sessions(states: Sequence[SessionState], keyring: Keyring) -> list[SessionView]:
+    """Views of ``states``, in their order, personal fields opened where their keys still exist."""
+    sealed = [value for state in states for value in (state.owner, state.metadata) if value is not None]
+    keys = await keyring.keys({value.k for value in sealed})
+    return [_session(state, keys) for state in states]
+
+
+def _session(state: SessionState, keys: dict[str, SubjectKey]) -> SessionView:
+    metadata = _open(state.metadata, keys, _place(state, "metadata"))
+    return SessionView(
+        session_id=state.session_id,
+        status=STATUS[state.phase].value,
+        phase=state.phase.value,
+        generation=state.generation,
+        image=state.image,
+        runtime=state.runtime,
+        container=state.container,
+        opened_by=state.opened_by,
+        owner=_open(state.owner, keys, _place(state, "owner")),
+        metadata=metadata if metadata in (None, ERASED) else msgspec.json.decode(metadata),
+        created_at=state.created_at,
+        ready_at=state.ready_at,
+        ended_at=state.ended_at,
+        last_accessed=state.last_accessed,
+        reason=state.reason,
+        detail=state.detail,
+        exchanges=state.exchanges,
+        token_expires_at=state.token.expires_at if state.token and not state.token.revoked else None,
+        anomalies=state.anomalies,
+        position=state.position,
+        links=links(state.session_id),
+    )
+
+
+def _place(state: SessionState, field: str) -> Place:
+    return Place(session_stream(state.session_id), "session.requested", field)
+
+
+def _open(sealed: Sealed | None, keys: dict[str, SubjectKey], place: Place) -> str | None:
+    if sealed is None:
+        return None
+    key = keys.get(sealed.k)
+    return ERASED if key is None else unseal(key, sealed, place)
+
+
+async def events(recorded: Sequence[RecordedEvent], keyring: Keyring) -> list[EventView]:
+    """Views of events, personal fields opened where their keys still exist."""
+    decoded = [(event, codec.decode(event), codec.decode_actor(event)) for event in recorded]
+    keys = await keyring.keys(set(_key_ids(decoded)))
+    return [_event(event, payload, actor, keys) for event, payload, actor in decoded]
+
+
+def _key_ids(decoded: Iterable[tuple[RecordedEvent, Payload | codec.Unknown, Actor]]) -> Iterable[str]:
+    for _, payload, actor in decoded:
+        if actor.on_behalf_of is not None:
+            yield actor.on_behalf_of.k
+        if not isinstance(payload, codec.Unknown):
+            yield from (sealed.k for sealed in sealed_fields(payload).values())
+
+
+def _event(
+    event: RecordedEvent, payload: Payload | codec.Unknown, actor: Actor, keys: dict[str, SubjectKey]
+) -> EventView:
+    shown: dict[str, Any] = msgspec.json.decode(event.payload)
+    if not isinstance(payload, codec.Unknown):
+        for name, sealed in sealed_fields(payload).items():
+            shown[name] = _open(sealed, keys, Place(event.stream_id, event.type, name))
+    actor_shown: dict[str, Any] = msgspec.json.decode(event.actor)
+    actor_shown["on_behalf_of"] = _open(actor.on_behalf_of, keys, Place(event.stream_id, event.type, ACTOR_FIELD))
+    return EventView(
+        position=event.position,
+        recorded_at=event.recorded_at,
+        stream_id=event.stream_id,
+        version=event.version,
+        event_id=str(event.event_id),
+        type=event.type,
+        schema_version=event.schema_version,
+        payload=shown,
+        actor=actor_shown,
+        causation_id=str(event.causation_id) if event.causation_id else None,
+        correlation_id=str(event.correlation_id) if event.correlation_id else None,
+        trace_id=event.trace_id.hex() if event.trace_id else None,
+        span_id=event.span_id.hex() if event.span_id else None,
+        occurred_at=event.occurred_at,
+    )
+
+
+class ProgressView(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a session, for its owner: no personal field, no credential."""
+
+    type: str
+    session_id: str
+    position: int
+    recorded_at: datetime
+    facts: dict[str, Any]
+
+
+def progress(event: RecordedEvent, payload: Payload, session_id: str) -> ProgressView:
+    shown: dict[str, Any] = msgspec.json.decode(event.payload)
+    hidden = {
+        *sealed_fields(payload),
+        "type",
+        "session_id",
+        "sha256",
+        "secret_id",
+        "opened_by",
+        "instance",
+        "host",
+        "port",
+    }
+    return ProgressView(
+        type=event.type,
+        session_id=session_id,
+        position=event.position,
+        recorded_at=event.recorded_at,
+        facts={name: value for name, value in shown.items() if name not in hidden},
+    )

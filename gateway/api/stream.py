@@ -1,0 +1,140 @@
+"""Server-sent events from the log (WHATWG HTML, 9.2): the id of an event is its position, so ``Last-Event-ID`` resumes.
+
+History first, then live, without gap or double: a reader listens before it reads what was, and passes over what it has.
+"""
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Final
+
+import msgspec
+from starlette.responses import Response, StreamingResponse
+
+from events import codec
+from events.catalogue import LogRead, Payload
+from events.envelope import SYSTEM, RecordedEvent, container_stream, session_stream
+from gateway.api import shapes
+from gateway.api.call import Call
+from gateway.errors import Refused
+from projections.session_state import SessionState
+from projections.views import Listener, Told
+
+HEARTBEAT_SECONDS: Final = 15.0
+PAGE: Final = 500
+_POSITION: Final = re.compile(r"\d{1,18}\Z", re.ASCII)
+_STEPS: Final = ("session.", "container.", "token.")
+_STEP_TYPES: Final = tuple(f"{family}*" for family in _STEPS)
+_HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
+
+
+def _event_stream(frames: AsyncIterator[bytes]) -> Response:
+    return StreamingResponse(frames, media_type="text/event-stream", headers=_HEADERS)
+
+
+def frame(position: int, name: str, data: object) -> bytes:
+    """One event on the wire."""
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (position, name.encode(), msgspec.json.encode(data))
+
+
+def _resume_position(call: Call) -> int | None:
+    """``Last-Event-ID``, or the parameter ``after``. Raises Refused."""
+    text = call.request.headers.get("last-event-id") or call.request.query_params.get("after")
+    if text is None:
+        return None
+    if not _POSITION.match(text):
+        raise Refused("bad-request", "Last-Event-ID (or after) must be a position of the log.")
+    return int(text)
+
+
+async def progress(call: Call) -> Response:
+    """The steps of one session, from its first, or from the one after ``Last-Event-ID``."""
+    state = await call.services.access.session(call.session_id, call.caller)
+    after = _resume_position(call) or 0
+    return _event_stream(_steps(call, [state], lambda session_id: session_id == state.session_id, after))
+
+
+async def own_sessions(call: Call) -> Response:
+    """The steps of all sessions that the caller may see: from now on, or from the one after ``Last-Event-ID``."""
+    views, caller = call.services.views, call.caller
+
+    def seen(session_id: str) -> bool:
+        state = views.sessions.get(session_id)
+        return state is not None and caller.may_see(state)
+
+    after = _resume_position(call)
+    known = [state for state in views.sessions.values() if caller.may_see(state)] if after is not None else []
+    return _event_stream(_steps(call, known, seen, views.position if after is None else after))
+
+
+async def _steps(
+    call: Call, known: Iterable[SessionState], seen: Callable[[str], bool], after: int
+) -> AsyncIterator[bytes]:
+    with call.services.views.listen() as listener:
+        reached = max(after, call.services.views.position)
+        yield b": ok\n\n"
+        for event in await _history(call, known, after, reached):
+            if step := _step(event, codec.decode(event), seen):
+                yield step
+        async for told in _live(listener, reached):
+            if told is None:
+                yield b": \n\n"
+            elif step := _step(*told, seen):
+                yield step
+
+
+def _step(event: RecordedEvent, payload: Payload | codec.Unknown, seen: Callable[[str], bool]) -> bytes | None:
+    if isinstance(payload, codec.Unknown) or not event.type.startswith(_STEPS):
+        return None
+    session_id = getattr(payload, "session_id", None)
+    if session_id is None or not seen(session_id):
+        return None
+    return frame(event.position, event.type, shapes.progress(event, payload, session_id))
+
+
+async def _history(call: Call, known: Iterable[SessionState], after: int, until: int) -> list[RecordedEvent]:
+    """The steps of ``known`` sessions in (after, until], read from their own streams."""
+    store, found = call.services.store, list[RecordedEvent]()
+    for state in known:
+        if state.position <= after:
+            continue
+        streams = [session_stream(state.session_id), *map(container_stream, state.containers)]
+        for stream_id in streams:
+            found += await store.read_log(after=after, stream_id=stream_id, types=_STEP_TYPES)
+    return sorted((event for event in found if event.position <= until), key=lambda event: event.position)
+
+
+async def _live(listener: Listener, reached: int) -> AsyncIterator[Told | None]:
+    """What comes after ``reached``; None as a heartbeat. Ends when the reader was too slow: it resumes by id."""
+    while not listener.overrun:
+        told = await listener.next(HEARTBEAT_SECONDS)
+        if told is None or told[0].position > reached:
+            yield told
+
+
+async def follow(call: Call) -> Response:
+    """The log as it grows, for auditors: from ``Last-Event-ID`` or ``after`` (default: from now on)."""
+    after = _resume_position(call)
+    start = (await call.services.store.head()).position if after is None else after
+    types = tuple(call.request.query_params.getlist("type"))
+    read = LogRead(what="follow", after=start, types=types)
+    await call.services.recorder.fact(SYSTEM, read, who=call.caller.who, cause=call.cause)
+    return _event_stream(_followed(call, start, types))
+
+
+async def _followed(call: Call, after: int, types: tuple[str, ...]) -> AsyncIterator[bytes]:
+    store, loop_quiet = call.services.store, 0.0
+    yield b": ok\n\n"
+    while True:
+        head = (await store.head()).position
+        page = await store.read_log(after=after, limit=PAGE, types=types)
+        for view in await shapes.events(page, call.services.keyring):
+            yield frame(view.position, view.type, view)
+        if len(page) == PAGE:
+            after = page[-1].position
+            continue
+        after = max(after, head, page[-1].position if page else 0)
+        await store.wait_beyond(after, 1.0)
+        loop_quiet = 0.0 if page else loop_quiet + 1.0
+        if loop_quiet >= HEARTBEAT_SECONDS:
+            loop_quiet = 0.0
+            yield b": \n\n"

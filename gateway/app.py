@@ -1,0 +1,70 @@
+"""The composition root: from services to the ASGI application that the server runs.
+
+From the outside in: ``middleware`` (request id, span, access log), ``drain``, the guard (what is not served at all),
+then the routes of the table and the proxy under ``/s``.
+"""
+
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Mount, Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gateway.api.call import endpoint
+from gateway.errors import Refused
+from gateway.proxy import guard
+from gateway.proxy.handler import Proxy, ProxyParts, answer_problem, networks
+from gateway.routes import ROUTES
+from gateway.services import Services
+
+
+class Api:
+    """Routes and proxy, behind the guard: what could be misread is refused before it is routed."""
+
+    def __init__(self, services: Services) -> None:
+        routes: list[BaseRoute] = [
+            Route(route.path, endpoint(route.handler, services, route.roles, route.path), methods=[route.method])
+            for route in ROUTES
+        ]
+        routes.append(Mount("/s", app=_proxy(services)))
+        self._router = Router(routes, redirect_slashes=False, default=_no_route)
+        self._limits = services.settings.proxy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            refusal = guard.refuse(
+                scope,
+                max_headers=self._limits.proxy_max_request_headers,
+                max_header_bytes=self._limits.proxy_max_request_header_bytes,
+            )
+            if refusal is not None:
+                raise Refused.of(refusal)
+            # Starlette answers a wrong method in plain text unless it believes itself inside an application.
+            scope["app"] = self
+            await self._router(scope, receive, send)
+        except HTTPException as error:
+            slug = "method-not-allowed" if error.status_code == 405 else "not-found"
+            sentence = "This route does not know that method." if error.status_code == 405 else "No such route."
+            await answer_problem(scope, receive, send, Refused(slug, sentence))
+        except Refused as refused:
+            await answer_problem(scope, receive, send, refused)
+
+
+async def _no_route(scope: Scope, receive: Receive, send: Send) -> None:
+    raise HTTPException(404)
+
+
+def _proxy(services: Services) -> ASGIApp:
+    settings = services.settings.gateway
+    origins = (origin.strip().lower() for origin in settings.gateway_allowed_origins.split(","))
+    return Proxy(
+        ProxyParts(
+            views=services.views,
+            access=services.access,
+            tokens=services.tokens,
+            pool=services.pool,
+            sockets=services.sockets,
+            exchanges=services.exchanges,
+            now=services.recorder.now,
+            trusted=networks(settings.gateway_trusted_proxies),
+            origins=frozenset(origin for origin in origins if origin),
+        )
+    )

@@ -1,0 +1,178 @@
+"""Every problem that the gateway answers: one table of slugs, and which exception becomes which.
+
+Answers are RFC 9457 ``application/problem+json``. ``docs/problems.md`` lists the same table (a test compares).
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from docker.errors import DaemonDown, DockerError
+from events.errors import EventTooLarge, LogForked, StoreClosed, StoreUnavailable
+from gateway.proxy import errors as proxy
+from gateway.proxy.guard import Refusal
+from projections.errors import ProjectionBehind
+
+TYPE_PREFIX: Final = "/problems/"
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One kind of problem. ``retry``: never, later (after ``Retry-After``), or changed (with another request)."""
+
+    status: int
+    title: str
+    retry: str
+
+
+PROBLEMS: Final[dict[str, Problem]] = {
+    # the request itself
+    "bad-json": Problem(400, "The body is not JSON", "changed"),
+    "bad-request": Problem(400, "The request cannot be understood", "changed"),
+    "bad-framing": Problem(400, "It is unclear where the request ends", "changed"),
+    "bad-header": Problem(400, "A header holds what no header may hold", "changed"),
+    "bad-host": Problem(400, "The Host header is not acceptable", "changed"),
+    "bad-target": Problem(400, "The request target is not acceptable", "changed"),
+    "bad-upgrade": Problem(400, "This protocol switch is not spoken here", "changed"),
+    "http-version": Problem(505, "This HTTP version is not spoken here", "changed"),
+    "method-refused": Problem(501, "This method is not forwarded", "changed"),
+    "expectation-failed": Problem(417, "This expectation cannot be met", "changed"),
+    "headers-too-large": Problem(431, "Too many header lines or bytes", "changed"),
+    "body-too-large": Problem(413, "The body is too large", "changed"),
+    "invalid-body": Problem(422, "The body has the wrong shape", "changed"),
+    "idempotency-mismatch": Problem(422, "This Idempotency-Key was used with another body", "changed"),
+    "image-not-allowed": Problem(422, "This image may not be asked for", "changed"),
+    "not-found": Problem(404, "There is no such route", "never"),
+    "method-not-allowed": Problem(405, "The route does not know this method", "never"),
+    # who may
+    "no-credential": Problem(401, "A key or token is needed", "changed"),
+    "bad-credential": Problem(401, "The key or token is not known", "changed"),
+    "expired-credential": Problem(401, "The key or token has expired", "changed"),
+    "revoked-credential": Problem(401, "The key or token was revoked", "changed"),
+    "wrong-role": Problem(403, "This key's role may not do that", "never"),
+    "origin-refused": Problem(403, "This origin may not open websockets here", "never"),
+    # the session
+    "session-unknown": Problem(404, "There is no such session", "never"),
+    "session-not-ready": Problem(503, "The session is not ready yet", "later"),
+    "session-ended": Problem(409, "The session has ended", "changed"),
+    "illegal-move": Problem(409, "The session's state does not allow that", "changed"),
+    "too-many-sessions": Problem(429, "All seats are taken", "later"),
+    # the container
+    "container-unreachable": Problem(502, "The session's container does not answer", "later"),
+    "container-timed-out": Problem(504, "The session's container was too slow", "later"),
+    "container-protocol-error": Problem(502, "The session's container answered what is not HTTP", "later"),
+    "container-broke": Problem(502, "The session's container ended in mid-answer", "later"),
+    "container-refused-us": Problem(502, "The session's container refused the gateway's credential", "never"),
+    "gateway-busy": Problem(503, "All connections to containers are in use", "later"),
+    # the gateway
+    "store-unavailable": Problem(503, "The event log cannot be reached", "later"),
+    "view-behind": Problem(503, "This process has not caught up with the log", "later"),
+    "log-forked": Problem(503, "The log is not the one this process has read", "never"),
+    "runtime-unavailable": Problem(503, "The container runtime cannot be reached", "later"),
+    "draining": Problem(503, "This process is shutting down", "later"),
+    "internal": Problem(500, "The gateway failed", "later"),
+}
+
+# Refusals that are denials: each is an ``access.denied`` event (row G5).
+DENIALS: Final = frozenset(
+    {
+        "no-credential",
+        "bad-credential",
+        "expired-credential",
+        "revoked-credential",
+        "wrong-role",
+        "origin-refused",
+    }
+)
+
+# Websocket close codes that are ours (4000-4999 is for applications, RFC 6455 section 7.4.2).
+CLOSE_CODES: Final[dict[int, str]] = {
+    1011: "The container or the gateway failed; open again.",
+    1012: "This process is shutting down; open again.",
+    4401: "The session's token is not valid any more; get another.",
+}
+
+_BY_ERROR: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (StoreUnavailable, "store-unavailable"),
+    (StoreClosed, "draining"),
+    (EventTooLarge, "body-too-large"),
+    (LogForked, "log-forked"),
+    (ProjectionBehind, "view-behind"),
+    (proxy.ContainerUnreachable, "container-unreachable"),
+    (proxy.ContainerTimedOut, "container-timed-out"),
+    (proxy.ContainerProtocolError, "container-protocol-error"),
+    (proxy.ContainerBroke, "container-broke"),
+    (proxy.ContainerRefusedUs, "container-refused-us"),
+    (proxy.GatewayBusy, "gateway-busy"),
+    (proxy.BodyTooLarge, "body-too-large"),
+    (proxy.ExchangeCut, "draining"),
+    (DaemonDown, "runtime-unavailable"),
+    (DockerError, "runtime-unavailable"),
+)
+
+
+class Refused(Exception):
+    """A request that is answered with a problem. ``detail`` is for the caller: no secret, nothing of others.
+
+    ``denial`` is the word of its ``access.denied`` event, when it is one: what the caller is told may say less.
+    """
+
+    def __init__(
+        self,
+        slug: str,
+        detail: str,
+        *,
+        retry_after: int | None = None,
+        status: int | None = None,
+        denial: str | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.slug, self.detail, self.retry_after = slug, detail, retry_after
+        self.status = status or PROBLEMS[slug].status
+        self.denial = denial or (slug.replace("-", "_") if slug in DENIALS else None)
+
+    @classmethod
+    def of(cls, refusal: Refusal) -> "Refused":
+        """What ``proxy/guard`` refused."""
+        return cls(refusal.slug, refusal.sentence, status=refusal.status)
+
+
+def refused(error: Exception) -> Refused | None:
+    """The problem that an exception becomes; None when it is a fault of ours (500)."""
+    if isinstance(error, Refused):
+        return error
+    for kind, slug in _BY_ERROR:
+        if isinstance(error, kind):
+            later = 1 if PROBLEMS[slug].retry == "later" else None
+            return Refused(slug, _detail(error), retry_after=later)
+    return None
+
+
+def _detail(error: Exception) -> str:
+    """Database messages can carry addresses and names of ours: the caller gets the plain sentence."""
+    if isinstance(error, StoreUnavailable | StoreClosed):
+        return "The event log cannot be reached at the moment; nothing was done."
+    if isinstance(error, DockerError):
+        return "The container runtime cannot be reached at the moment."
+    return str(error)
+
+
+def body(problem: Refused, request_id: str) -> bytes:
+    """The problem document."""
+    document: dict[str, Any] = {
+        "type": TYPE_PREFIX + problem.slug,
+        "title": PROBLEMS[problem.slug].title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "request_id": request_id,
+    }
+    return msgspec.json.encode(document)
+
+
+def headers(problem: Refused) -> list[tuple[bytes, bytes]]:
+    """Header lines of the answer, content-length aside."""
+    lines = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
+    if problem.retry_after is not None:
+        lines.append((b"retry-after", str(problem.retry_after).encode()))
+    if problem.status == 401:
+        lines.append((b"www-authenticate", b'Bearer realm="session-gateway"'))
+    return lines

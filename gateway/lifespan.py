@@ -1,0 +1,213 @@
+"""Lifespan: the order in which a process's parts start, and its mirror, the order in which they end.
+
+Start: log, runtime, views up to the head, then the jobs. End (after the drain, ``gateway/drain.py``): sessions that
+cannot outlive us are stopped, jobs end, records are flushed, our end is told, the lease is given back, the log closes.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import platform
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+import msgspec
+
+from docker.service import Capability
+from events.catalogue import GatewayStarted, GatewayStopped, Payload, SubjectErased
+from events.envelope import KEYS, ActorKind, RecordedEvent, gateway_stream
+from events.errors import EventError
+from gateway import RELEASE, context
+from gateway.access.caller import Access
+from gateway.access.keys import new_key, proved, write_key_file
+from gateway.access.roles import Role
+from gateway.access.tokens import Tokens
+from gateway.api import openapi
+from gateway.control import Control
+from gateway.proxy.exchanges import ExchangeLog
+from gateway.proxy.pool import UpstreamPool
+from gateway.proxy.websocket import ContainerSockets
+from gateway.recorder import Recorder, Who
+from gateway.routes import ROUTES
+from gateway.runtime import Runtime, open_runtime
+from gateway.services import Services
+from gateway.sessions.commands import StopSession
+from gateway.sessions.handler import Origin, SessionHandler
+from gateway.sessions.observe import Observer
+from gateway.sessions.runner import Parts, Runner
+from gateway.settings import Settings
+from gateway.storage import Storage, open_storage, token_secret
+from gateway.workers.reconcile import INSTANCE_LEASE, Reconciler, watch
+from gateway.workers.worker import Worker
+from projections.lifecycle import Phase
+from projections.views import Views
+
+FLUSH_SECONDS: Final = 10.0
+RECONCILE_SECONDS: Final = 2.0
+OPERATOR_KEY_FILE: Final = "operator.key"
+log = logging.getLogger("session_gateway.lifespan")
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that can serve."""
+
+    services: Services
+    runtime: Runtime
+
+
+@contextlib.asynccontextmanager
+async def running(settings: Settings, report: Callable[[str], None]) -> AsyncIterator[Running]:
+    """All parts of one process, ready to serve. Raises what ``storage`` and ``runtime`` raise."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    async with AsyncExitStack() as stack:
+        storage = await stack.enter_async_context(open_storage(settings, report))
+        runtime = await stack.enter_async_context(
+            open_runtime(settings, embedded=storage.label == "embedded", report=report)
+        )
+        services = await _services(stack, settings, storage, runtime)
+        await services.views.load()
+        await _jobs(stack, services)
+        await _operator_key(services)
+        await _begin(stack, settings, services)
+        yield Running(services=services, runtime=runtime)
+
+
+async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage, runtime: Runtime) -> Services:
+    instance = f"gw-{secrets.token_hex(4)}"
+    recorder = Recorder(storage.store, storage.keyring)
+    views = Views(storage.store)
+    tokens = Tokens(token_secret(settings), settings.sessions.session_token_length)
+    handler = SessionHandler(recorder, views, settings.sessions.max_concurrent_sessions)
+    control = await stack.enter_async_context(Control())
+    parts = Parts(
+        docker=runtime.docker,
+        control=control,
+        recorder=recorder,
+        views=views,
+        handler=handler,
+        observer=Observer(recorder, instance),
+        tokens=tokens,
+        agent=runtime.agent,
+        settings=settings.sessions,
+        instance=instance,
+    )
+    pool, sockets = UpstreamPool(settings.proxy), ContainerSockets(settings.proxy)
+    stack.push_async_callback(pool.aclose)
+    stack.push_async_callback(sockets.aclose)
+    return Services(
+        settings=settings,
+        instance=instance,
+        store=storage.store,
+        keyring=storage.keyring,
+        leases=storage.leases,
+        recorder=recorder,
+        views=views,
+        access=Access(recorder, views, context.cause),
+        tokens=tokens,
+        docker=runtime.docker,
+        agent=runtime.agent,
+        handler=handler,
+        runner=Runner(parts, settings.sessions.session_boot_concurrency or os.cpu_count() or 1),
+        observer=parts.observer,
+        pool=pool,
+        sockets=sockets,
+        exchanges=ExchangeLog(recorder),
+        storage=storage.label,
+        openapi=openapi.document(ROUTES, RELEASE),
+    )
+
+
+async def _jobs(stack: AsyncExitStack, services: Services) -> None:
+    """Start what runs beside the requests; ended in the opposite order."""
+    services.views.on_event(_follow_erasures(services))
+    await _task(stack, services.views.run(), "views")
+    await _task(stack, services.exchanges.run(), "exchanges")
+    stack.push_async_callback(services.exchanges.flush, FLUSH_SECONDS)
+    reconciler = Reconciler(services)
+    worker = Worker("reconcile", reconciler.run_once, RECONCILE_SECONDS)
+    stack.push_async_callback(services.runner.close)
+    await reconciler.announce()
+    await _task(stack, worker.run(), "reconcile")
+    await _task(stack, watch(services.docker, worker.poke), "watch")
+
+
+async def _task(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
+    task = asyncio.create_task(work, name=name)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)
+
+
+async def _operator_key(services: Services) -> None:
+    """A key for the person at the machine: in a 0600 file, made when there is none that works."""
+    file = services.settings.data_dir / OPERATOR_KEY_FILE
+    kept = file.read_text().strip() if file.exists() else ""
+    known = proved(kept, services.views)
+    if known is not None and known.revoked_at is None:
+        return
+    fresh = new_key("operator", Role.OPERATOR)
+    who = Who(kind=ActorKind.GATEWAY, id=services.instance)
+    position = await services.recorder.fact(KEYS, fresh.created, who=who)
+    write_key_file(file, fresh.key)
+    await services.views.catch_up(position)
+
+
+async def _begin(stack: AsyncExitStack, settings: Settings, services: Services) -> None:
+    """Tell that we started; on the way out stop what cannot outlive us, and tell that we ended."""
+    who = Who(kind=ActorKind.GATEWAY, id=services.instance)
+    stream_id = gateway_stream(services.instance)
+    started = GatewayStarted(
+        instance=services.instance,
+        release=RELEASE,
+        runtime=services.docker.runtime,
+        python=platform.python_version(),
+        server="hypercorn",
+    )
+    await services.recorder.fact(stream_id, started, who=who)
+
+    async def end() -> None:
+        try:
+            if Capability.ADOPTION not in services.docker.capabilities:
+                await _stop_sessions(services, who)
+            stopped = GatewayStopped(instance=services.instance, reason="signal")
+            await services.recorder.fact(stream_id, stopped, who=who)
+            await services.leases.release(INSTANCE_LEASE + services.instance, services.instance)
+        except EventError as error:
+            log.error("the end of this gateway could not be written: %s", error)
+
+    stack.push_async_callback(end)
+
+
+async def _stop_sessions(services: Services, who: Who) -> None:
+    """Local processes end with us: their sessions are stopped as if asked, and can be resumed."""
+    views = services.views
+    ours = [state.session_id for state in views.sessions.values() if _ends_with(services, state.session_id)]
+    for session_id in ours:
+        await services.handler.handle(StopSession(session_id=session_id, reason="gateway_stopped"), Origin(who=who))
+        services.runner.stop(session_id)
+    ended = await views.wait_for(
+        lambda: all(views.sessions[session_id].phase is Phase.STOPPED for session_id in ours), FLUSH_SECONDS
+    )
+    if not ended:
+        log.warning("some sessions had not stopped in time; the next start says what became of them")
+
+
+def _ends_with(services: Services, session_id: str) -> bool:
+    state = services.views.sessions[session_id]
+    return state.instance == services.instance and state.phase in (Phase.CREATING, Phase.READY)
+
+
+def _follow_erasures(services: Services) -> Callable[[RecordedEvent, Payload], None]:
+    """Another process destroyed a subject's keys: drop our copies too."""
+
+    def follow(event: RecordedEvent, payload: Payload) -> None:
+        if isinstance(payload, SubjectErased):
+            services.keyring.forget(payload.key_ids)
+
+    return follow

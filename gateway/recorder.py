@@ -1,0 +1,96 @@
+"""Recorder: from a payload and who did it to an event ready to append, with the person behind it sealed."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from events import codec
+from events.catalogue import Payload
+from events.codec import Cause
+from events.envelope import ANY, Actor, ActorKind, Assurance, EventData, Sealed, StreamWrite
+from events.keyring import Keyring
+from events.registry import tag_of
+from events.sealing import Place, seal
+from events.store import Appended, EventStore, Outcome
+
+ACTOR_FIELD: Final = "actor.on_behalf_of"
+
+
+class Who(msgspec.Struct, frozen=True, kw_only=True):
+    """Who acts, in clear, for the time of one request or job; never stored like this."""
+
+    kind: ActorKind
+    id: str
+    key_id: str | None = None
+    person: str | None = None  # whom the frontend acts for, as it says
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def unattributed(now: datetime) -> str:
+    """The subject of facts about nobody we know (a refused client's address): one a day, so one key a day."""
+    return f"unattributed:{now:%Y-%m-%d}"
+
+
+def session_subject(session_id: str) -> str:
+    """The subject of a session that was opened for nobody in particular."""
+    return f"session:{session_id}"
+
+
+class Recorder:
+    """Builds events; appends facts. ``now`` is the writer's clock."""
+
+    def __init__(self, store: EventStore, keyring: Keyring, now: Callable[[], datetime] = utc_now) -> None:
+        self.store = store
+        self.keyring = keyring
+        self.now = now
+
+    async def event(
+        self,
+        stream_id: str,
+        payload: Payload,
+        *,
+        who: Who,
+        cause: Cause = codec.NO_CAUSE,
+        event_id: UUID | None = None,
+        occurred_at: datetime | None = None,
+    ) -> EventData:
+        """The event to append to ``stream_id``. Raises StoreUnavailable when a subject's key cannot be had."""
+        person = None
+        if who.person is not None:
+            person = await self.sealed(who.person, who.person, stream_id, tag_of(payload), ACTOR_FIELD)
+        actor = Actor(
+            kind=who.kind,
+            id=who.id,
+            key_id=who.key_id,
+            on_behalf_of=person,
+            assurance=Assurance.NONE if person is None else Assurance.ASSERTED,
+        )
+        return codec.event(payload, actor=actor, occurred_at=occurred_at or self.now(), cause=cause, event_id=event_id)
+
+    async def sealed(self, subject: str, clear: str, stream_id: str, event_type: str, field: str) -> Sealed:
+        """``clear`` sealed under the subject's key for exactly that place."""
+        return seal(await self.keyring.key_for(subject), clear, Place(stream_id, event_type, field))
+
+    async def fact(
+        self, stream_id: str, payload: Payload, *, who: Who, cause: Cause = codec.NO_CAUSE, event_id: UUID | None = None
+    ) -> int:
+        """Append one fact, true in any order; its position (the first one, when it was told before)."""
+        event = await self.event(stream_id, payload, who=who, cause=cause, event_id=event_id)
+        return accepted(await self.store.append(StreamWrite(stream_id, ANY, (event,)))).position
+
+
+class NotAppended(Exception):
+    """A unit that could not have been refused was: a fault of ours, with the outcome as its text."""
+
+
+def accepted(outcome: Outcome) -> Appended:
+    """The outcome of a unit that expects nothing. Raises NotAppended."""
+    if not isinstance(outcome, Appended):
+        raise NotAppended(f"a fact was not appended: {outcome}")
+    return outcome

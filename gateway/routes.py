@@ -1,0 +1,126 @@
+"""Every URL, its method, its roles, its handler: one table. The router and the OpenAPI document are made from it."""
+
+from typing import Any, Final
+
+import msgspec
+
+from gateway.access.roles import ANYONE, EVERYONE, READERS, SESSION_USERS, Role
+from gateway.api import events, health, openapi, sessions, shapes, stream
+from gateway.api.call import Handler
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One operation. ``roles`` empty: no key is asked for. ``stream``: the answer is ``text/event-stream``."""
+
+    path: str
+    method: str
+    roles: frozenset[Role]
+    handler: Handler
+    summary: str
+    takes: type[Any] | None = None
+    gives: type[Any] | None = None
+    statuses: tuple[int, ...] = (200,)
+    stream: bool = False
+
+
+ROUTES: Final = (
+    Route(
+        path="/sessions",
+        method="POST",
+        roles=SESSION_USERS,
+        handler=sessions.create,
+        summary="Open a session; Prefer: wait=N waits until it is ready; Idempotency-Key makes a repeat the same one",
+        takes=shapes.CreateSession,
+        gives=shapes.SessionOpened,
+        statuses=(201, 202),
+    ),
+    Route(
+        path="/sessions",
+        method="GET",
+        roles=EVERYONE,
+        handler=sessions.list_all,
+        summary="The sessions that the caller may see; as_of, status, min_position",
+        gives=shapes.SessionList,
+    ),
+    Route(
+        path="/sessions/stream",
+        method="GET",
+        roles=EVERYONE,
+        handler=stream.own_sessions,
+        summary="The steps of all sessions that the caller may see; Last-Event-ID resumes",
+        gives=shapes.ProgressView,
+        stream=True,
+    ),
+    Route(
+        path="/sessions/{session_id}",
+        method="GET",
+        roles=EVERYONE,
+        handler=sessions.show,
+        summary="One session; as_of, min_position",
+        gives=shapes.SessionView,
+    ),
+    Route(
+        path="/sessions/{session_id}",
+        method="DELETE",
+        roles=SESSION_USERS,
+        handler=sessions.stop,
+        summary="Stop a session; its data is kept. Prefer: wait=N waits until it has ended",
+        gives=shapes.SessionView,
+        statuses=(200, 202),
+    ),
+    Route(
+        path="/sessions/{session_id}/resume",
+        method="POST",
+        roles=SESSION_USERS,
+        handler=sessions.resume,
+        summary="Start a stopped or failed session again on its kept data",
+        gives=shapes.SessionOpened,
+        statuses=(201, 202),
+    ),
+    Route(
+        path="/sessions/{session_id}/progress",
+        method="GET",
+        roles=EVERYONE,
+        handler=stream.progress,
+        summary="The steps of one session, from its first; Last-Event-ID resumes",
+        gives=shapes.ProgressView,
+        stream=True,
+    ),
+    Route(
+        path="/sessions/{session_id}/token",
+        method="POST",
+        roles=SESSION_USERS,
+        handler=sessions.reveal,
+        summary="Show the session's token again; an event",
+        gives=shapes.SessionOpened,
+        statuses=(201, 202),
+    ),
+    Route(
+        path="/events",
+        method="GET",
+        roles=READERS,
+        handler=events.read,
+        summary="The log in pages: after, limit, type, stream. Reading is an event",
+        gives=shapes.EventPage,
+    ),
+    Route(
+        path="/events/stream",
+        method="GET",
+        roles=READERS,
+        handler=stream.follow,
+        summary="The log as it grows; Last-Event-ID resumes. The start of it is an event",
+        gives=shapes.EventView,
+        stream=True,
+    ),
+    Route(
+        path="/health",
+        method="GET",
+        roles=ANYONE,
+        handler=health.health,
+        summary="Status for everybody, figures for operators",
+        gives=health.Health,
+    ),
+    Route(path="/livez", method="GET", roles=ANYONE, handler=health.livez, summary="Alive", gives=health.Alive),
+    Route(path="/readyz", method="GET", roles=ANYONE, handler=health.readyz, summary="Ready", gives=health.Alive),
+    Route(path="/openapi.json", method="GET", roles=ANYONE, handler=openapi.show, summary="This document"),
+)

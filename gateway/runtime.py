@@ -1,0 +1,125 @@
+"""Runtime: which container runtime there is, and what runs in a session on it.
+
+A Docker daemon that can be reached over mutual TLS, else local processes, which isolate nobody: for trying out on the
+embedded database only, unless ALLOW_UNISOLATED says otherwise.
+"""
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
+
+import msgspec
+
+from docker.agent import opencode
+from docker.agent.model import MODEL, StubModel
+from docker.agent.opencode import Missing
+from docker.aiodocker_service import AiodockerService
+from docker.image import ECHO_IMAGE, OPENCODE_IMAGE
+from docker.local import ECHO_COMMAND, LocalService
+from docker.mock import MockDockerService
+from docker.service import DockerService
+from docker.settings import daemon_url
+from gateway.sessions.agent import Agent, Model
+from gateway.settings import Settings
+
+OPENCODE = "opencode"  # image names of the local runtime
+ECHO = "echo"
+
+
+class RuntimeRefused(Exception):
+    """The settings ask for a runtime that cannot be had, or that would be unsafe. One sentence."""
+
+
+class Runtime(msgspec.Struct, frozen=True, kw_only=True):
+    """A runtime in use. ``notes`` are lines for the person who started the gateway."""
+
+    docker: DockerService
+    agent: Agent
+    summary: str
+    notes: tuple[str, ...] = ()
+
+
+@contextlib.asynccontextmanager
+async def open_runtime(settings: Settings, *, embedded: bool, report: Callable[[str], None]) -> AsyncIterator[Runtime]:
+    """Raises RuntimeRefused, DockerError (when SESSION_RUNTIME=docker and no daemon answers)."""
+    async with AsyncExitStack() as stack:
+        wanted = settings.sessions.session_runtime
+        if wanted == "mock":
+            yield _mock(settings)
+        elif wanted == "docker" or (wanted == "auto" and settings.docker.docker_host):
+            yield await _docker(stack, settings)
+        else:
+            yield await _local(stack, settings, embedded, report)
+
+
+async def _docker(stack: AsyncExitStack, settings: Settings) -> Runtime:
+    service = await stack.enter_async_context(AiodockerService(settings.docker))
+    await service.list_containers()  # raises what is wrong with the daemon, its certificate or ours
+    image = settings.sessions.session_image
+    notes: tuple[str, ...] = ()
+    if not image:
+        image = OPENCODE_IMAGE if await service.image_id(OPENCODE_IMAGE) else ECHO_IMAGE
+        if image == ECHO_IMAGE:
+            notes = (f"Sessions run the echo agent: `make image` builds {OPENCODE_IMAGE} for real ones.",)
+    model = _model(stack, settings, await service.host_address())
+    return Runtime(
+        docker=service,
+        agent=_agent(settings, image, model, "allow"),
+        summary=f"Docker at {daemon_url(settings.docker)} over mutual TLS, image {image}",
+        notes=notes,
+    )
+
+
+async def _local(stack: AsyncExitStack, settings: Settings, embedded: bool, report: Callable[[str], None]) -> Runtime:
+    if not embedded and not settings.sessions.allow_unisolated:
+        raise RuntimeRefused(
+            "Local processes isolate nobody and are refused with a database of your own: give DOCKER_HOST with its "
+            "certificates, or set ALLOW_UNISOLATED=true when every user of this gateway may do what it may."
+        )
+    images: dict[str, tuple[str, ...]] = {ECHO: ECHO_COMMAND}
+    notes = ["NO ISOLATION: sessions are plain processes of this machine. Set DOCKER_HOST for containers."]
+    if settings.sessions.session_image != ECHO:
+        report("Looking for OpenCode (fetched once through npm, 60 MB, when it is not installed).")
+        found = await opencode.locate(settings.data_dir / "cache", search_path=os.environ.get("PATH", os.defpath))
+        if isinstance(found, Missing):
+            notes.append(f"Sessions run the echo agent, not OpenCode: {found.reason}")
+        else:
+            images[OPENCODE] = opencode.command(found.path)
+    image = settings.sessions.session_image or (OPENCODE if OPENCODE in images else ECHO)
+    service = await stack.enter_async_context(LocalService(settings.data_dir / "local", images))
+    return Runtime(
+        docker=service,
+        agent=_agent(settings, image, _model(stack, settings, "127.0.0.1"), "ask"),
+        summary=f"local processes, image {image}",
+        notes=tuple(notes),
+    )
+
+
+def _mock(settings: Settings) -> Runtime:
+    model = Model("http://127.0.0.1:9/v1", "", MODEL)
+    image = settings.sessions.session_image or ECHO
+    agent = _agent(settings, image, model, "ask")
+    return Runtime(docker=MockDockerService(), agent=agent, summary=f"mock containers, image {image}")
+
+
+def _model(stack: AsyncExitStack, settings: Settings, reachable_host: str) -> Model:
+    """The model given, else the shipped stub, listening where sessions reach it and nowhere else."""
+    if settings.model.model_base_url:
+        return Model(settings.model.model_base_url, settings.model.model_api_key, settings.model.model_name)
+    stub = stack.enter_context(StubModel(reachable_host))
+    return Model(stub.base_url, "stub", MODEL)
+
+
+def _agent(settings: Settings, image: str, model: Model, permission: opencode.Permission) -> Agent:
+    def environment(model: Model) -> Mapping[str, str]:
+        made = dict(
+            opencode.environment(
+                base_url=model.base_url, api_key=model.api_key, model=model.name, permission=permission, password=""
+            )
+        )
+        del made["OPENCODE_SERVER_PASSWORD"]  # each container has its own
+        return made
+
+    allowed = {part.strip() for part in settings.sessions.session_images_allowed.split(",") if part.strip()}
+    return Agent(default_image=image, allowed_images=frozenset(allowed), environment=environment, model=model)

@@ -1,0 +1,44 @@
+"""Services: what the handlers work with, made once by ``gateway/app.py``."""
+
+import msgspec
+
+from docker.service import DockerService
+from events.keyring import Keyring
+from events.lease import Leases
+from events.store import EventStore
+from gateway.access.caller import Access
+from gateway.access.tokens import Tokens
+from gateway.proxy.exchanges import ExchangeLog
+from gateway.proxy.pool import UpstreamPool
+from gateway.proxy.websocket import ContainerSockets
+from gateway.recorder import Recorder
+from gateway.sessions.agent import Agent
+from gateway.sessions.handler import SessionHandler
+from gateway.sessions.observe import Observer
+from gateway.sessions.runner import Runner
+from gateway.settings import Settings
+from projections.views import Views
+
+
+class Services(msgspec.Struct, frozen=True, kw_only=True):
+    """One process's parts."""
+
+    settings: Settings
+    instance: str
+    store: EventStore
+    keyring: Keyring
+    leases: Leases
+    recorder: Recorder
+    views: Views
+    access: Access
+    tokens: Tokens
+    docker: DockerService
+    agent: Agent
+    handler: SessionHandler
+    runner: Runner
+    observer: Observer
+    pool: UpstreamPool
+    sockets: ContainerSockets
+    exchanges: ExchangeLog
+    storage: str  # database, embedded, memory: for /health
+    openapi: bytes

@@ -1,0 +1,111 @@
+"""Handler: load, decide, append; again on conflict. The only way by which a session's state changes."""
+
+import asyncio
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from events import codec
+from events.catalogue import AdmissionDenied
+from events.codec import Cause
+from events.envelope import ADMISSION, ANY, NEW, SYSTEM, EventData, ExpectedVersion, StreamWrite, session_stream
+from events.ids import named
+from events.store import Appended, Conflict
+from gateway.errors import Refused
+from gateway.recorder import NotAppended, Recorder, Who
+from gateway.sessions.commands import Command, OpenSession, ResumeSession
+from gateway.sessions.decide import Decision, decide
+from projections.session_state import SessionState
+from projections.views import Views
+
+TRIES: Final = 100  # every conflict means that another writer got through
+
+
+class Handled(msgspec.Struct, frozen=True):
+    """What a command came to. ``position``: hold it to see the change; ``changed``: False when it was so already."""
+
+    state: SessionState
+    position: int
+    changed: bool
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Who gives a command, and because of what. ``repeat``: an id that makes a second giving the same unit."""
+
+    who: Who
+    cause: Cause = codec.NO_CAUSE
+    repeat: UUID | None = None
+
+
+class SessionHandler:
+    """Commands of one process. Two processes agree through expected versions."""
+
+    def __init__(self, recorder: Recorder, views: Views, limit: int) -> None:
+        self._recorder = recorder
+        self._views = views
+        self._limit = limit
+        self._granting = asyncio.Lock()  # our own grants need not conflict with each other
+
+    async def handle(self, command: Command, origin: Origin) -> Handled:
+        """Raises Refused, StoreUnavailable, ProjectionBehind."""
+        if isinstance(command, OpenSession | ResumeSession):
+            async with self._granting:
+                return await self._handle(command, origin)
+        return await self._handle(command, origin)
+
+    async def _handle(self, command: Command, origin: Origin) -> Handled:
+        for _ in range(TRIES):
+            state = self._views.sessions.get(command.session_id)
+            decision = decide(command, state, self._views.seats, self._limit)
+            if isinstance(decision, Refused):
+                if await self._views.catch_up_to_head():
+                    continue  # newer events may lift the refusal
+                await self._denied(decision, origin)
+                raise decision
+            if not decision.session:
+                assert state is not None
+                return Handled(state, state.position, False)
+            outcome = await self._recorder.store.append(
+                *await self._writes(command.session_id, state, decision, origin)
+            )
+            if isinstance(outcome, Appended):
+                await self._views.catch_up(outcome.position)
+                return Handled(self._views.sessions[command.session_id], outcome.position, not outcome.duplicate)
+            if not isinstance(outcome, Conflict):
+                raise NotAppended(f"{type(command).__name__} was answered {outcome}")
+            await self._views.catch_up_to_head()
+        raise Refused("store-unavailable", "Too many writers at once; nothing was done.", retry_after=1)
+
+    async def _writes(
+        self, session_id: str, state: SessionState | None, decision: Decision, origin: Origin
+    ) -> list[StreamWrite]:
+        stream_id = session_stream(session_id)
+        events = await self._events(stream_id, decision, origin)
+        count = len(decision.session)
+        writes = [StreamWrite(stream_id, state.version if state else NEW, events[:count])]
+        if decision.admission:
+            expected: ExpectedVersion = (self._views.seats.version or NEW) if decision.grants else ANY
+            writes.append(StreamWrite(ADMISSION, expected, events[count:]))
+        return writes
+
+    async def _events(self, stream_id: str, decision: Decision, origin: Origin) -> tuple[EventData, ...]:
+        """The first event of a unit is caused by what the command says, the others by the first."""
+        events: list[EventData] = []
+        cause = origin.cause
+        for nth, payload in enumerate((*decision.session, *decision.admission)):
+            stream = stream_id if nth < len(decision.session) else ADMISSION
+            event_id = named(str(origin.repeat), str(nth)) if origin.repeat else None
+            events.append(await self._recorder.event(stream, payload, who=origin.who, cause=cause, event_id=event_id))
+            cause = msgspec.structs.replace(cause, causation_id=events[0].event_id)
+        return tuple(events)
+
+    async def _denied(self, refusal: Refused, origin: Origin) -> None:
+        if refusal.slug == "too-many-sessions":
+            denied = AdmissionDenied(
+                key_id=origin.who.key_id or origin.who.id,
+                reason="limit",
+                taken=len(self._views.seats.taken),
+                limit=self._limit,
+            )
+            await self._recorder.fact(SYSTEM, denied, who=origin.who, cause=origin.cause)

@@ -1,0 +1,104 @@
+"""Observe: facts from outside (created, started, died, removed, adopted, lost) -> append with expected ANY.
+
+Their ids are made from what the runtime says, so that two observers of one fact write one event. A fact is not given
+up because the log is away: it is tried until it is in, or the process ends (then reconciliation sees it again).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from docker.service import ContainerInfo
+from events import codec
+from events.catalogue import (
+    ContainerAdopted,
+    ContainerCreated,
+    ContainerDied,
+    ContainerEvent,
+    ContainerLost,
+    ContainerRemoved,
+    ContainerStarted,
+)
+from events.codec import Cause
+from events.envelope import ActorKind, container_stream
+from events.errors import StoreUnavailable
+from events.ids import named
+from events.registry import tag_of
+from gateway.recorder import Recorder, Who
+from projections.session_state import SessionState
+
+RETRY_SECONDS: Final = 0.5
+T = TypeVar("T")
+
+
+async def until_stored(write: Callable[[], Awaitable[T]]) -> T:
+    """``write`` again and again while the log is away."""
+    while True:
+        try:
+            return await write()
+        except StoreUnavailable:
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+class Observer:
+    """Writes what happened to containers."""
+
+    def __init__(self, recorder: Recorder, instance: str) -> None:
+        self._recorder = recorder
+        self._instance = instance
+        self._gateway = Who(kind=ActorKind.GATEWAY, id=instance)
+
+    async def created(self, state: SessionState, info: ContainerInfo, cause: Cause = codec.NO_CAUSE) -> int:
+        payload = ContainerCreated(**_subject(state), container_id=info.id, image=info.image, runtime=state.runtime)
+        return await self._tell(payload, (info.id,), cause)
+
+    async def started(self, state: SessionState, info: ContainerInfo, cause: Cause = codec.NO_CAUSE) -> int:
+        """``info`` is of a running container with an address."""
+        assert info.address is not None
+        payload = ContainerStarted(
+            **_subject(state), container_id=info.id, host=info.address.host, port=info.address.port
+        )
+        return await self._tell(payload, (info.id, str(info.started_at), str(info.address.port)), cause)
+
+    async def died(self, state: SessionState, info: ContainerInfo, cause: Cause = codec.NO_CAUSE) -> int:
+        payload = ContainerDied(
+            **_subject(state), container_id=info.id, exit_code=info.exit_code, oom_killed=info.oom_killed
+        )
+        return await self._tell(payload, (info.id, str(info.finished_at)), cause, ActorKind.CONTAINER)
+
+    async def removed(self, state: SessionState, cause: Cause = codec.NO_CAUSE) -> int:
+        return await self._tell(ContainerRemoved(**_subject(state)), (state.container,), cause)
+
+    async def adopted(self, state: SessionState, info: ContainerInfo, cause: Cause = codec.NO_CAUSE) -> int:
+        """``info`` is of a running container with an address."""
+        assert info.address is not None
+        payload = ContainerAdopted(
+            **_subject(state),
+            container_id=info.id,
+            host=info.address.host,
+            port=info.address.port,
+            instance=self._instance,
+        )
+        return await self._tell(payload, (info.id, self._instance, str(info.address.port)), cause)
+
+    async def lost(self, state: SessionState, info: ContainerInfo | None, cause: Cause = codec.NO_CAUSE) -> int:
+        payload = ContainerLost(
+            **_subject(state),
+            exit_code=info.exit_code if info else None,
+            oom_killed=info.oom_killed if info else False,
+        )
+        return await self._tell(payload, (state.container, str(state.generation)), cause)
+
+    async def _tell(
+        self, payload: ContainerEvent, name: tuple[str, ...], cause: Cause, kind: ActorKind = ActorKind.GATEWAY
+    ) -> int:
+        who = self._gateway if kind is ActorKind.GATEWAY else Who(kind=kind, id=payload.container)
+        event_id = named(tag_of(payload), *name)
+        stream_id = container_stream(payload.container)
+        return await until_stored(
+            lambda: self._recorder.fact(stream_id, payload, who=who, cause=cause, event_id=event_id)
+        )
+
+
+def _subject(state: SessionState) -> dict[str, Any]:
+    return {"container": state.container, "session_id": state.session_id, "generation": state.generation}

@@ -1,0 +1,248 @@
+"""Runner: carries out what was decided: create, start, wait until ready; stop and remove.
+
+It keeps no state of its own. Every step is preceded by its intent in the log and followed by its outcome; killed
+anywhere, ``workers/reconcile`` reads the log and goes on, since every step may be repeated.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable
+from typing import Final
+
+import msgspec
+
+from docker import names
+from docker.errors import ContainerGone, DaemonDown, DockerError, ImageMissing
+from docker.service import Address, ContainerInfo, ContainerState, DockerService
+from events.codec import Cause
+from events.envelope import ActorKind, RecordedEvent, session_stream
+from gateway import telemetry
+from gateway.access.tokens import Tokens
+from gateway.control import Control
+from gateway.recorder import Recorder, Who
+from gateway.sessions import agent
+from gateway.sessions.agent import Agent
+from gateway.sessions.commands import MarkFailed, MarkReady, MarkStopped
+from gateway.sessions.handler import Origin, SessionHandler
+from gateway.sessions.observe import Observer, until_stored
+from gateway.sessions.settings import SessionSettings
+from projections.lifecycle import Phase
+from projections.session_state import SessionState
+from projections.views import Views
+
+LOOK_SECONDS: Final = 1.0  # between two looks at a booting container's state
+log = logging.getLogger("session_gateway.runner")
+
+
+class BootFailed(Exception):
+    """A session cannot become ready. ``reason`` is the word in ``session.failed``."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the runner works with."""
+
+    docker: DockerService
+    control: Control
+    recorder: Recorder
+    views: Views
+    handler: SessionHandler
+    observer: Observer
+    tokens: Tokens
+    agent: Agent
+    settings: SessionSettings
+    instance: str
+
+
+class Runner:
+    """One task a session, at most."""
+
+    def __init__(self, parts: Parts, boots: int) -> None:
+        self._parts = parts
+        self._booting = asyncio.Semaphore(boots)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def busy(self, session_id: str) -> bool:
+        """True while something of this session is being carried out here."""
+        return session_id in self._tasks
+
+    def open(self, session_id: str) -> None:
+        """Bring a session that is ``creating`` to ready, or to failed. Once at a time; repeated calls are one."""
+        if session_id not in self._tasks:
+            self._spawn(session_id, self._open(session_id))
+
+    def stop(self, session_id: str) -> None:
+        """End a session that is ``stopping``; a boot under way is given up."""
+        before = self._tasks.pop(session_id, None)
+        self._spawn(session_id, self._stop(session_id, before))
+
+    def clean(self, session_id: str) -> None:
+        """Remove the container of a session that failed; its volumes stay."""
+        if session_id not in self._tasks:
+            self._spawn(session_id, self._clean(session_id))
+
+    async def close(self) -> None:
+        """Give up what is under way: the log says how far it came, and the next process goes on."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _spawn(self, session_id: str, work: Awaitable[None]) -> None:
+        task = asyncio.create_task(self._guarded(session_id, work), name=f"runner-{session_id}")
+        self._tasks[session_id] = task
+        task.add_done_callback(lambda done: self._forget(session_id, done))
+
+    def _forget(self, session_id: str, done: asyncio.Task[None]) -> None:
+        if self._tasks.get(session_id) is done:
+            del self._tasks[session_id]
+
+    async def _guarded(self, session_id: str, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception:
+            # Nobody waits for this task. The session keeps its phase, and reconciliation takes it up again.
+            log.exception("carrying out a session failed", extra={"session_id": session_id, "operation": "run_session"})
+
+    async def _open(self, session_id: str) -> None:
+        intent = await until_stored(lambda: self._intent(session_id))
+        state = self._parts.views.sessions[session_id]
+        with telemetry.span("session.open", attributes={"session.id": session_id}, parent=intent) as span:
+            cause = _caused_by(intent, span)
+            began = time.monotonic_ns()
+            try:
+                async with self._booting:
+                    await self._boot(state, cause)
+            except BootFailed as failure:
+                await self._fail(state, failure, cause)
+            else:
+                boot_us = (time.monotonic_ns() - began) // 1000
+                await self._mark(MarkReady(session_id=session_id, generation=state.generation, boot_us=boot_us), cause)
+                log.info("session is ready", extra={"session_id": session_id, "duration_ms": boot_us / 1000})
+
+    async def _boot(self, state: SessionState, cause: Cause) -> None:
+        docker = self._parts.docker
+        labels = names.labels(str(self._parts.recorder.store.log_id), state.session_id, state.container)
+        try:
+            info = await docker.create_container(
+                state.container,
+                state.image,
+                environment=self._parts.agent.environment_for(self._parts.tokens.credential(state.container)),
+                labels=labels,
+                volumes=agent.volumes(state.volumes, labels),
+                port=agent.PORT,
+            )
+            await self._parts.observer.created(state, info, cause)
+            await docker.start_container(info.id)
+            info = await self._running(state)
+            await self._parts.observer.started(state, info, cause)
+            await self._wait_ready(state, info, cause)
+        except ImageMissing as error:
+            raise BootFailed("image_missing", str(error)) from error
+        except DaemonDown as error:
+            raise BootFailed("daemon_down", str(error)) from error
+        except DockerError as error:
+            raise BootFailed("daemon_failed", str(error)) from error
+
+    async def _running(self, state: SessionState) -> ContainerInfo:
+        info = await self._parts.docker.get_container_info(state.container)
+        if info is None or info.address is None:
+            code = "" if info is None or info.exit_code is None else f" with exit code {info.exit_code}"
+            raise BootFailed("container_died", f"The container ended{code} right after its start.")
+        return info
+
+    async def _wait_ready(self, state: SessionState, info: ContainerInfo, cause: Cause) -> None:
+        assert info.address is not None
+        authorization = self._parts.tokens.authorization(state.container)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._parts.settings.session_ready_seconds
+        looked = loop.time()
+        while not await self._parts.control.is_ready(info.address, authorization):
+            if loop.time() > deadline:
+                seconds = self._parts.settings.session_ready_seconds
+                raise BootFailed("not_ready", f"The agent gave no answer within {seconds:g} s.")
+            if loop.time() - looked > LOOK_SECONDS:
+                looked = loop.time()
+                await self._still_lives(state, info, cause)
+            await self._parts.control.pause()
+
+    async def _still_lives(self, state: SessionState, info: ContainerInfo, cause: Cause) -> None:
+        now = await self._parts.docker.get_container_info(info.id)
+        if now is not None and now.state is ContainerState.RUNNING:
+            return
+        if now is not None:
+            await self._parts.observer.died(state, now, cause)
+        code = now.exit_code if now else None
+        raise BootFailed("container_died", f"The container ended before it was ready (exit code {code}).")
+
+    async def _fail(self, state: SessionState, failure: BootFailed, cause: Cause) -> None:
+        log.warning(
+            "session failed",
+            extra={"session_id": state.session_id, "operation": "create_session", "reason": failure.reason},
+        )
+        await self._mark(
+            MarkFailed(
+                session_id=state.session_id,
+                generation=state.generation,
+                reason=failure.reason,
+                detail=str(failure)[:500],
+            ),
+            cause,
+        )
+        with contextlib.suppress(DockerError):  # reconciliation removes what stays behind
+            await self._remove(state, cause)
+
+    async def _stop(self, session_id: str, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            before.cancel()
+            await asyncio.gather(before, return_exceptions=True)
+        intent = await until_stored(lambda: self._intent(session_id))
+        state = self._parts.views.sessions[session_id]
+        with telemetry.span("session.stop", attributes={"session.id": session_id}, parent=intent) as span:
+            cause = _caused_by(intent, span)
+            with contextlib.suppress(ContainerGone):
+                await self._parts.docker.stop_container(state.container, self._parts.settings.session_stop_seconds)
+            await self._remove(state, cause)
+            await self._mark(MarkStopped(session_id=session_id, generation=state.generation), cause)
+            log.info("session is stopped", extra={"session_id": session_id, "operation": "stop_session"})
+
+    async def _clean(self, session_id: str) -> None:
+        state = self._parts.views.sessions[session_id]
+        await self._remove(state, _caused_by(await until_stored(lambda: self._intent(session_id)), None))
+
+    async def _remove(self, state: SessionState, cause: Cause) -> None:
+        with contextlib.suppress(ContainerGone):
+            await self._parts.docker.remove_container(state.container, force=True)
+        await self._parts.observer.removed(state, cause)
+
+    async def _mark(self, command: MarkReady | MarkFailed | MarkStopped, cause: Cause) -> None:
+        origin = Origin(who=Who(kind=ActorKind.GATEWAY, id=self._parts.instance), cause=cause)
+        await until_stored(lambda: self._parts.handler.handle(command, origin))
+
+    async def _intent(self, session_id: str) -> RecordedEvent:
+        """The newest lifecycle event of the session: what is being carried out."""
+        for event in await self._parts.recorder.store.read_stream(session_stream(session_id), limit=20, backwards=True):
+            if event.type.startswith("session."):
+                return event
+        raise LookupError(f"session {session_id} has no event")
+
+
+def _caused_by(intent: RecordedEvent, span: "telemetry.Span | None") -> Cause:
+    return Cause(
+        causation_id=intent.event_id,
+        correlation_id=intent.correlation_id,
+        trace_id=span.trace_id if span else intent.trace_id,
+        span_id=span.span_id if span else intent.span_id,
+    )
+
+
+def address_of(state: SessionState) -> Address | None:
+    """Where a ready session is reached."""
+    if state.phase is not Phase.READY or state.host is None or state.port is None:
+        return None
+    return Address(state.host, state.port)

@@ -1,0 +1,130 @@
+"""Settings: composes the rooms' structs and reads the environment once, strictly.
+
+Every problem is reported at once, with the near name for what was misspelt. A variable under one of our own prefixes
+that no room knows refuses the start; a foreign one (``DOCKER_BUILDKIT``) passes unless it is nearly one of ours.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from docker import settings as docker_settings
+from docker.settings import DockerSettings
+from events.settings import DatabaseSettings
+from gateway.logs import LogSettings
+from gateway.proxy.settings import ProxySettings
+from gateway.server import ServerSettings
+from gateway.sessions.settings import ModelSettings, SessionSettings
+from gateway.telemetry import TelemetrySettings
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What belongs to no single room."""
+
+    gateway_data_dir: Annotated[str, Meta(description="directory for keys, local sessions, the embedded Postgres")] = (
+        "./var"
+    )
+    gateway_trusted_proxies: Annotated[
+        str, Meta(description="comma-separated addresses or networks whose Forwarded and traceparent are believed")
+    ] = ""
+    gateway_max_body_bytes: Annotated[int, Meta(ge=1, description="largest body of a control request, bytes")] = 65_536
+    gateway_allowed_origins: Annotated[
+        str, Meta(description="comma-separated origins whose pages may open websockets, such as https://chat.example")
+    ] = ""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything, by room."""
+
+    gateway: GatewaySettings = GatewaySettings()
+    server: ServerSettings = ServerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    sessions: SessionSettings = SessionSettings()
+    model: ModelSettings = ModelSettings()
+    docker: DockerSettings = DockerSettings()
+    proxy: ProxySettings = ProxySettings()
+    logs: LogSettings = LogSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.gateway.gateway_data_dir).absolute()
+
+
+class BadSettings(Exception):
+    """One or more settings cannot be used; ``problems`` has one sentence for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+SECRET: Final = frozenset({"db_password", "db_admin_url", "session_token_secret", "sealing_secret", "model_api_key"})
+_OWN: Final = ("GATEWAY_", "SESSION_", "CONTAINER_", "PROXY_")
+_SHARED: Final = ("DB_", "DOCKER_", "LOG_", "MODEL_", "MAX_", "DRAIN_", "OTEL_", "PUBLISH_", "ALLOW_", "SEALING_")
+
+
+def rooms() -> dict[str, type[msgspec.Struct]]:
+    """Field of ``Settings`` -> the room's struct."""
+    hints = get_type_hints(Settings)
+    return {name: hints[name] for name in Settings.__struct_fields__}
+
+
+def names() -> dict[str, str]:
+    """Environment variable -> the field of ``Settings`` that it belongs to."""
+    return {field.upper(): room for room, struct in rooms().items() for field in struct.__struct_fields__}
+
+
+def load(environment: Mapping[str, str]) -> Settings:
+    """The settings in ``environment``. Raises BadSettings with every problem at once."""
+    known = names()
+    problems = _unknown(environment, known)
+    composed: dict[str, Any] = {}
+    for room, struct in rooms().items():
+        given = {
+            name.lower(): environment[name] for name, owner in known.items() if owner == room and name in environment
+        }
+        value, found = _room(struct, given)
+        problems += found
+        composed[room] = value
+    settings = Settings(**{room: value for room, value in composed.items() if value is not None})
+    problems += docker_settings.problems(settings.docker)
+    secret = settings.sessions.session_token_secret
+    if secret != "auto" and len(secret) < 32:
+        problems.append("SESSION_TOKEN_SECRET needs 32 characters or more, or auto")
+    if problems:
+        raise BadSettings(problems)
+    return settings
+
+
+def _room(struct: type[msgspec.Struct], given: dict[str, str]) -> tuple[msgspec.Struct | None, list[str]]:
+    """Each field alone, so that every problem is told and not only the first."""
+    problems = []
+    for field, text in given.items():
+        try:
+            msgspec.convert({field: text}, struct, strict=False)
+        except msgspec.ValidationError as error:
+            shown = "its value" if field in SECRET else repr(text)
+            problems.append(f"{field.upper()}: {shown} cannot be used: {_reason(error)}")
+    return (None, problems) if problems else (msgspec.convert(given, struct, strict=False), [])
+
+
+def _reason(error: msgspec.ValidationError) -> str:
+    return str(error).split(" - at ")[0].lower().replace("`", "")
+
+
+def _unknown(environment: Mapping[str, str], known: Mapping[str, str]) -> list[str]:
+    problems = []
+    for name in sorted(environment):
+        if name in known or not name.startswith(_OWN + _SHARED):
+            continue
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.75 if name.startswith(_OWN) else 0.85)
+        if near:
+            problems.append(f"{name} is not a setting: did you mean {near[0]}?")
+        elif name.startswith(_OWN):
+            problems.append(f"{name} is not a setting: docs/settings.md lists them all")
+    return problems

@@ -1,0 +1,40 @@
+"""The loop of every background job: an interval, a wake-up, a look at its own failures; never dies silently."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+log = logging.getLogger("session_gateway.worker")
+
+
+class Worker:
+    """Calls ``run_once`` every ``seconds``, and at once when poked. A failure is logged and does not end the loop."""
+
+    def __init__(self, name: str, run_once: Callable[[], Awaitable[None]], seconds: float) -> None:
+        self.name = name
+        self._run_once = run_once
+        self._seconds = seconds
+        self._poked = asyncio.Event()
+
+    def poke(self) -> None:
+        """Do not wait for the interval."""
+        self._poked.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self._run_once()
+            except Exception as error:
+                log.warning(
+                    "a background job failed and will run again: %s",
+                    error,
+                    exc_info=not isinstance(error, ConnectionError | TimeoutError),
+                    extra={"operation": self.name},
+                )
+            try:
+                await asyncio.wait_for(self._poked.wait(), self._seconds)
+            except TimeoutError:
+                continue
+            finally:
+                self._poked.clear()
