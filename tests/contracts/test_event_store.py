@@ -1,0 +1,526 @@
+"""The contract of ``events.store.EventStore``, over each backend. New behaviour is first a case here."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from events import codec
+from events.catalogue import (
+    ApiKeyRevoked,
+    ContainerRemoved,
+    SessionReady,
+    SessionRequested,
+    SessionStopped,
+    TokenRevealed,
+)
+from events.envelope import (
+    ADMISSION,
+    ANY,
+    KEYS,
+    MAX_PAYLOAD_BYTES,
+    MAX_UNIT_EVENTS,
+    NEW,
+    SYSTEM,
+    EventData,
+    Fence,
+    RecordedEvent,
+    StreamWrite,
+)
+from events.errors import BadEvent, EventTooLarge, StoreClosed
+from events.ids import uuid7
+from events.lease import PostgresLeases
+from events.memory import MemoryEventStore
+from events.postgres import PostgresEventStore
+from events.store import Appended, Conflict, EventStore, Fenced, Mismatch
+from events.tail import follow
+from tests.event_fixtures import LogDatabase, open_store
+from tests.factories import CAUSE, FRONTEND, event, events, new_stream, raw, write
+
+
+async def head_of(store: EventStore) -> int:
+    return (await store.head()).position
+
+
+async def appended(store: EventStore, *writes: StreamWrite) -> Appended:
+    outcome = await store.append(*writes)
+    assert isinstance(outcome, Appended) and not outcome.duplicate, outcome
+    return outcome
+
+
+async def test_empty_log_has_position_0_and_no_time(empty_event_store: EventStore) -> None:
+    head = await empty_event_store.head()
+    assert (head.position, head.recorded_at) == (0, None)
+    assert await empty_event_store.read_log() == []
+
+
+async def test_events_stand_in_order_without_gaps(event_store: EventStore) -> None:
+    """Positions run on from the head, versions from 1, and the outcome names both."""
+    base, stream = await head_of(event_store), new_stream()
+    outcome = await appended(event_store, write(stream, *events(3), expected=NEW))
+    assert outcome == Appended(base + 1, base + 3, (1, 2, 3))
+    assert await head_of(event_store) == base + 3
+
+
+async def test_what_is_read_is_what_was_written(event_store: EventStore) -> None:
+    """Every field of the envelope comes back, the payload byte for byte."""
+    written = event(SessionRequested, actor=FRONTEND, cause=CAUSE)
+    stream = new_stream()
+    outcome = await appended(event_store, write(stream, written))
+    [read] = await event_store.read_stream(stream)
+    fields = msgspec.structs.asdict(read)
+    assert {name: fields[name] for name in EventData.__struct_fields__} == msgspec.structs.asdict(written)
+    assert (read.log_id, read.stream_id) == (event_store.log_id, stream)
+    assert (read.position, read.version) == (outcome.position, 1)
+    assert read.recorded_at.utcoffset() == read.occurred_at.utcoffset() == timedelta(0)
+
+
+async def test_unit_over_several_streams_is_in_the_order_of_its_writes(event_store: EventStore) -> None:
+    base, first, second = await head_of(event_store), new_stream(), new_stream()
+    await appended(event_store, write(second, event()))
+    outcome = await appended(event_store, write(first, *events(2), expected=NEW), write(second, event(), expected=1))
+    assert outcome == Appended(base + 2, base + 4, (1, 2, 2))
+    unit = await event_store.read_log(after=base + 1)
+    assert [(one.stream_id, one.version) for one in unit] == [(first, 1), (first, 2), (second, 2)]
+    assert len({one.recorded_at for one in unit}) == 1
+
+
+async def test_unit_with_one_false_expectation_writes_nothing(event_store: EventStore) -> None:
+    """All or nothing: the stream whose expectation held is untouched too."""
+    base, held, wrong = await head_of(event_store), new_stream(), new_stream()
+    outcome = await event_store.append(write(held, event(), expected=NEW), write(wrong, event(), expected=3))
+    assert outcome == Conflict(wrong, 0)
+    assert await head_of(event_store) == base
+    assert await event_store.read_stream(held) == []
+
+
+@pytest.mark.parametrize(("expected", "head"), [(NEW, 2), (1, 2), (3, 2), (-1, 2)])
+async def test_false_expectation_is_a_conflict_with_the_head(event_store: EventStore, expected: int, head: int) -> None:
+    stream = new_stream()
+    await appended(event_store, write(stream, *events(2)))
+    assert await event_store.append(write(stream, event(), expected=expected)) == Conflict(stream, head)
+
+
+async def test_true_expectations_are_appended(event_store: EventStore) -> None:
+    stream = new_stream()
+    for expected, versions in ((NEW, (1,)), (1, (2,)), (ANY, (3,)), (3, (4,))):
+        assert (await appended(event_store, write(stream, event(), expected=expected))).versions == versions
+
+
+async def test_repeated_unit_is_a_duplicate_with_its_first_positions(event_store: EventStore) -> None:
+    """Also when its expectation is false by now: the first telling made it so."""
+    stream, other = new_stream(), new_stream()
+    unit = (write(stream, *events(2), expected=NEW), write(other, event(), expected=NEW))
+    first = await appended(event_store, *unit)
+    await appended(event_store, write(stream, event()))
+    head = await head_of(event_store)
+    again = await event_store.append(*unit)
+    assert again == msgspec.structs.replace(first, duplicate=True)
+    assert await head_of(event_store) == head
+
+
+MIXTURES: dict[str, Callable[[list[EventData], EventData], list[EventData]]] = {
+    "half of a unit": lambda known, new: known[:1],
+    "the other half": lambda known, new: known[1:2],
+    "known and new": lambda known, new: [known[0], new],
+    "new and known": lambda known, new: [new, known[0]],
+    "another order": lambda known, new: [known[1], known[0]],
+    "two neighbours of two units": lambda known, new: [known[1], known[2]],
+    "two units in one": lambda known, new: known,
+    "a unit and something new": lambda known, new: [known[0], known[1], new],
+}
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+async def test_known_ids_in_another_unit_are_a_mismatch(event_store: EventStore, mixture: str) -> None:
+    """Else half of a unit, or parts of two, would pass as a success that never was."""
+    stream, known = new_stream(), list(events(3))
+    await appended(event_store, write(stream, *known[:2]))
+    await appended(event_store, write(stream, known[2]))
+    base = await head_of(event_store)
+    mixed = MIXTURES[mixture](known, event())
+    outcome = await event_store.append(write(stream, *mixed))
+    assert isinstance(outcome, Mismatch)
+    assert outcome.event_id in {one.event_id for one in mixed}
+    assert await head_of(event_store) == base
+
+
+async def test_mismatch_is_told_before_conflict_and_fence(event_store: EventStore) -> None:
+    """A known id answers the same whatever else is wrong, so that a retry is never misread."""
+    stream, known = new_stream(), event()
+    await appended(event_store, write(stream, known))
+    mixed = write(stream, known, event(), expected=NEW)
+    assert isinstance(await event_store.append(mixed, fence=Fence("nobody", 1)), Mismatch)
+
+
+@asynccontextmanager
+async def fencing(store: EventStore, lease: str) -> AsyncIterator[Callable[[], Any]]:
+    """What hands the lease to its next holder, and answers the epoch."""
+    epochs = itertools.count(1)
+
+    async def next_holder() -> int:
+        if isinstance(store, MemoryEventStore):
+            store.set_epoch(lease, epoch := next(epochs))
+            return epoch
+        assert isinstance(store, PostgresEventStore)
+        leases, holder = PostgresLeases(store.pool), str(next(epochs))
+        claimed = await leases.claim(lease, holder)
+        assert claimed is not None
+        await leases.release(lease, holder)
+        return claimed
+
+    yield next_holder
+
+
+async def test_unit_under_a_stale_epoch_is_fenced(event_store: EventStore) -> None:
+    """A holder that lost its lease must not act, however late its append arrives."""
+    stream, lease = new_stream(), f"job-{uuid7()}"
+    async with fencing(event_store, lease) as next_holder:
+        old = await next_holder()
+        assert isinstance(await event_store.append(write(stream), fence=Fence(lease, old)), Appended)
+        new = await next_holder()
+        assert new > old
+        late = write(stream)
+        assert await event_store.append(late, fence=Fence(lease, old)) == Fenced(lease)
+        assert len(await event_store.read_stream(stream)) == 1
+        assert isinstance(await event_store.append(late, fence=Fence(lease, new)), Appended)
+
+
+async def test_fence_of_a_lease_that_nobody_ever_held_refuses(event_store: EventStore) -> None:
+    lease = f"job-{uuid7()}"
+    assert await event_store.append(write(new_stream()), fence=Fence(lease, 1)) == Fenced(lease)
+
+
+async def test_repeat_of_a_fenced_unit_that_was_written_is_a_duplicate(event_store: EventStore) -> None:
+    """The answer was lost, then the lease: what was written stays written, and the writer must learn it."""
+    lease, unit = f"job-{uuid7()}", write(new_stream())
+    async with fencing(event_store, lease) as next_holder:
+        fence = Fence(lease, await next_holder())
+        first = await event_store.append(unit, fence=fence)
+        await next_holder()
+        assert isinstance(first, Appended)
+        assert await event_store.append(unit, fence=fence) == msgspec.structs.replace(first, duplicate=True)
+
+
+async def test_same_id_in_two_units_at_once_is_written_once(event_store: EventStore) -> None:
+    """Two observers of one fact tell it in the same moment, so both units are in one batch."""
+    stream, fact = new_stream(), event()
+    first, second = await asyncio.gather(
+        event_store.append(write(stream, fact)), event_store.append(write(stream, fact))
+    )
+    assert isinstance(first, Appended) and not first.duplicate
+    assert second == msgspec.structs.replace(first, duplicate=True)
+    assert len(await event_store.read_stream(stream)) == 1
+
+
+async def test_same_id_after_a_refused_unit_is_written_once(event_store: EventStore) -> None:
+    """The first unit with the id was refused, so the second is the first telling and the third its repeat."""
+    stream, fact = new_stream(), event()
+    refused, first, second = await asyncio.gather(
+        event_store.append(write(stream, fact, expected=7)),
+        event_store.append(write(stream, fact)),
+        event_store.append(write(stream, fact)),
+    )
+    assert refused == Conflict(stream, 0)
+    assert isinstance(first, Appended) and not first.duplicate
+    assert second == msgspec.structs.replace(first, duplicate=True)
+
+
+async def test_same_id_in_two_different_units_at_once_is_a_mismatch(event_store: EventStore) -> None:
+    stream, fact = new_stream(), event()
+    first, second = await asyncio.gather(
+        event_store.append(write(stream, fact)), event_store.append(write(stream, fact, event()))
+    )
+    assert isinstance(first, Appended)
+    assert isinstance(second, Mismatch)
+
+
+async def test_one_conflict_among_255_good_units_stands_alone(event_store: EventStore) -> None:
+    streams = [new_stream() for _ in range(256)]
+    units = [write(name, expected=NEW if nth != 100 else 1) for nth, name in enumerate(streams)]
+    outcomes = await asyncio.gather(*(event_store.append(unit) for unit in units))
+    assert outcomes.pop(100) == Conflict(streams[100], 0)
+    assert all(isinstance(one, Appended) and one.versions == (1,) for one in outcomes)
+    positions = [one.position for one in outcomes if isinstance(one, Appended)]
+    assert positions == list(range(positions[0], positions[0] + 255))
+
+
+async def test_racing_writers_with_one_expectation_have_one_winner(event_store: EventStore) -> None:
+    """The optimistic version makes a limit exact (the seats): of many who saw the same head, one may act on it."""
+    stream = new_stream()
+    outcomes = await asyncio.gather(*(event_store.append(write(stream, expected=NEW)) for _ in range(40)))
+    assert [type(one) for one in outcomes].count(Appended) == 1
+    assert [one for one in outcomes if not isinstance(one, Appended)] == [Conflict(stream, 1)] * 39
+
+
+async def test_stream_reads_forwards_backwards_and_in_ranges(event_store: EventStore) -> None:
+    stream = new_stream()
+    for _ in range(4):
+        await appended(event_store, write(stream, *events(2)), write(new_stream()))
+
+    async def versions(**how: Any) -> list[int]:
+        return [one.version for one in await event_store.read_stream(stream, **how)]
+
+    assert await versions() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert await versions(backwards=True) == [8, 7, 6, 5, 4, 3, 2, 1]
+    assert await versions(after=3) == [4, 5, 6, 7, 8]
+    assert await versions(after=3, limit=2) == [4, 5]
+    assert await versions(after=3, limit=2, backwards=True) == [8, 7]
+    assert await versions(limit=0) == await versions(after=8) == await versions(after=99) == []
+    assert await event_store.read_stream(new_stream()) == []
+
+
+async def test_log_reads_by_position_type_family_and_stream(event_store: EventStore) -> None:
+    base, one, two = await head_of(event_store), new_stream(), new_stream()
+    await appended(event_store, write(one, SessionRequested, SessionReady), write(two, ContainerRemoved))
+    await appended(event_store, write(KEYS, ApiKeyRevoked), write(one, TokenRevealed, SessionStopped))
+
+    async def offsets(**how: Any) -> list[int]:
+        how.setdefault("after", base)
+        return [found.position - base for found in await event_store.read_log(**how)]
+
+    assert await offsets() == [1, 2, 3, 4, 5, 6]
+    assert await offsets(after=base + 2, limit=3) == [3, 4, 5]
+    assert await offsets(types=["session.ready"]) == [2]
+    assert await offsets(types=["session.*"]) == [1, 2, 6]
+    assert await offsets(types=["session.*", "api_key.revoked"], limit=3) == [1, 2, 4]
+    assert await offsets(types=["api_key.*"]) == [4]
+    assert await offsets(stream_id=one) == [1, 2, 5, 6]
+    assert await offsets(stream_id=one, after=base + 1, limit=2) == [2, 5]
+    assert await offsets(stream_id=one, types=["session.*"], after=base + 1) == [2, 6]
+    assert await offsets(stream_id=new_stream()) == await offsets(limit=0) == []
+
+
+@pytest.mark.parametrize("wanted", ["session", "sess%", "session._eady", "%", "session.read", "ession.*", "\\"])
+async def test_types_are_tags_and_families_and_no_patterns(event_store: EventStore, wanted: str) -> None:
+    """What a reader asks for reaches the database as a pattern: nothing in it may act as one."""
+    base = await head_of(event_store)
+    await appended(event_store, write(new_stream(), SessionReady))
+    assert await event_store.read_log(after=base, types=[wanted]) == []
+
+
+async def test_reads_beyond_any_number_answer_nothing(event_store: EventStore) -> None:
+    """Numbers come from callers' query strings; one too large for a column is still only a place with no events."""
+    stream = new_stream()
+    await appended(event_store, write(stream))
+    huge = 10**30
+    assert await event_store.read_log(after=huge) == await event_store.read_log(after=huge, stream_id=stream) == []
+    assert await event_store.read_stream(stream, after=huge) == []
+    assert len(await event_store.read_stream(stream, limit=huge)) == 1
+    assert await event_store.read_log(after=await head_of(event_store), limit=huge) == []
+
+
+async def test_event_is_found_by_its_id(event_store: EventStore) -> None:
+    wanted = event()
+    outcome = await appended(event_store, write(new_stream(), event(), wanted, event()))
+    found = await event_store.find(wanted.event_id)
+    assert found is not None and (found.event_id, found.position) == (wanted.event_id, outcome.position - 1)
+    assert await event_store.find(uuid7()) is None
+
+
+async def test_position_at_equals_a_walk_over_the_log(empty_event_store: EventStore) -> None:
+    """ "As of 14:02" is a prefix of the log: at each recorded time, a microsecond before and after it."""
+    for size in (1, 3, 1, 2, 5, 1):
+        await appended(empty_event_store, write(new_stream(), *events(size)))
+    log = await empty_event_store.read_log()
+    for moment in {one.recorded_at + timedelta(microseconds=step) for one in log for step in (-1, 0, 1)}:
+        walked = max((one.position for one in log if one.recorded_at <= moment), default=0)
+        assert await empty_event_store.position_at(moment) == walked
+    assert await empty_event_store.position_at(log[0].recorded_at - timedelta(days=1)) == 0
+    assert await empty_event_store.position_at(log[-1].recorded_at + timedelta(days=1)) == len(log)
+
+
+async def test_recorded_at_never_goes_back(event_store: EventStore) -> None:
+    base = await head_of(event_store)
+    await asyncio.gather(*(event_store.append(write(new_stream())) for _ in range(50)))
+    times = [one.recorded_at for one in await event_store.read_log(after=base)]
+    assert len(times) == 50 and times == sorted(times)
+
+
+@pytest.mark.parametrize("stream_id", [ADMISSION, KEYS, SYSTEM, "session-a", "gateway-g.1_x", "container-" + "c" * 100])
+async def test_names_of_streams_are_accepted(event_store: EventStore, stream_id: str) -> None:
+    await appended(event_store, write(stream_id))
+
+
+@pytest.mark.parametrize(
+    "stream_id",
+    [
+        "",
+        "session-",
+        "session-a b",
+        "session-é",
+        "session-a\n",
+        "other-a",
+        "admission ",
+        "container-" + "c" * 101,
+        "a'--",
+    ],
+)
+async def test_other_names_are_refused_and_write_nothing(event_store: EventStore, stream_id: str) -> None:
+    """Names of streams stand in URLs, headers and logs: nothing that needs quoting, nothing that names a person."""
+    base = await head_of(event_store)
+    with pytest.raises(BadEvent):
+        await event_store.append(write(new_stream()), write(stream_id))
+    assert await head_of(event_store) == base
+
+
+async def test_units_without_events_are_refused(event_store: EventStore) -> None:
+    with pytest.raises(BadEvent):
+        await event_store.append()
+    with pytest.raises(BadEvent):
+        await event_store.append(write(new_stream()), StreamWrite(new_stream(), ANY, ()))
+
+
+async def test_same_stream_or_id_twice_in_one_unit_is_refused(event_store: EventStore) -> None:
+    stream, twice = new_stream(), event()
+    with pytest.raises(BadEvent):
+        await event_store.append(write(stream), write(stream))
+    with pytest.raises(BadEvent):
+        await event_store.append(write(stream, twice, twice))
+
+
+async def test_largest_unit_is_appended_and_a_larger_one_refused(event_store: EventStore) -> None:
+    stream = new_stream()
+    outcome = await appended(event_store, write(stream, *events(MAX_UNIT_EVENTS)))
+    assert outcome.versions == tuple(range(1, MAX_UNIT_EVENTS + 1))
+    with pytest.raises(EventTooLarge):
+        await event_store.append(write(stream, *events(MAX_UNIT_EVENTS)), write(new_stream()))
+    assert len(await event_store.read_stream(stream)) == MAX_UNIT_EVENTS
+
+
+async def test_payload_of_64_kib_is_the_largest(event_store: EventStore) -> None:
+    stream = new_stream()
+    await appended(event_store, write(stream, raw(payload=b"x" * MAX_PAYLOAD_BYTES)))
+    with pytest.raises(EventTooLarge):
+        await event_store.append(write(stream, raw(payload=b"x" * (MAX_PAYLOAD_BYTES + 1))))
+    assert len(await event_store.read_stream(stream)) == 1
+
+
+BAD_FIELDS: dict[str, dict[str, Any]] = {
+    "trace id of 15 bytes": {"trace_id": bytes(15)},
+    "span id of 9 bytes": {"span_id": bytes(9)},
+    "version 0": {"schema_version": 0},
+    "version beyond the column": {"schema_version": 40_000},
+    "actor that is no text": {"actor": b"\xff"},
+    "actor with a NUL": {"actor": b"\0"},
+    "time without a zone": {"occurred_at": datetime(2026, 1, 1)},
+}
+
+
+@pytest.mark.parametrize("fault", BAD_FIELDS)
+async def test_malformed_event_is_refused_before_it_is_sent(event_store: EventStore, fault: str) -> None:
+    """In a batch it would take the units of others down with it."""
+    base = await head_of(event_store)
+    with pytest.raises(BadEvent):
+        await event_store.append(write(new_stream(), raw(**BAD_FIELDS[fault])))
+    assert await head_of(event_store) == base
+
+
+async def test_type_of_a_later_release_is_kept_as_it_is(event_store: EventStore) -> None:
+    """A replayed spool may hold what a newer release wrote; the codec is who refuses to write unknown types."""
+    stream, later = new_stream(), raw(type="session.teleported", schema_version=3, payload=b'{"to":"mars"}')
+    await appended(event_store, write(stream, later))
+    [read] = await event_store.read_stream(stream)
+    assert codec.decode(read) == codec.Unknown("session.teleported", b'{"to":"mars"}')
+
+
+async def test_waiting_beyond_a_position_that_is_passed_returns_at_once(event_store: EventStore) -> None:
+    outcome = await appended(event_store, write(new_stream()))
+    async with asyncio.timeout(5):
+        await event_store.wait_beyond(outcome.position - 1, 60)
+
+
+async def test_append_wakes_who_waits(event_store: EventStore) -> None:
+    outcome = await appended(event_store, write(new_stream()))
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        for _ in range(3):
+            group.create_task(event_store.wait_beyond(outcome.position, 60))
+        await asyncio.sleep(0)
+        await appended(event_store, write(new_stream()))
+
+
+async def test_waiting_ends_by_itself(event_store: EventStore) -> None:
+    """The poll is the truth: a reader that is never woken looks again by itself."""
+    async with asyncio.timeout(5):
+        await event_store.wait_beyond(await head_of(event_store) + 1000, 0.01)
+
+
+async def test_closed_store_says_so(event_store: EventStore) -> None:
+    await event_store.close()
+    await event_store.close()
+    calls: list[Callable[[], Any]] = [
+        lambda: event_store.append(write(new_stream())),
+        event_store.head,
+        event_store.read_log,
+        lambda: event_store.read_stream("system"),
+        lambda: event_store.find(uuid7()),
+        lambda: event_store.position_at(event().occurred_at),
+    ]
+    for call in calls:
+        with pytest.raises(StoreClosed):
+            await call()
+
+
+async def test_close_wakes_who_waits(event_store: EventStore) -> None:
+    waiting = asyncio.create_task(event_store.wait_beyond(await head_of(event_store) + 1000, 60))
+    await asyncio.sleep(0)
+    await event_store.close()
+    async with asyncio.timeout(5):
+        await waiting
+
+
+@pytest.mark.postgres
+async def test_log_id_is_the_same_for_every_store_of_a_log(shared_log: LogDatabase) -> None:
+    async with open_store(shared_log.app_dsn) as one, open_store(shared_log.app_dsn) as two:
+        assert one.log_id == two.log_id
+
+
+WRITERS = 8
+PRODUCERS = 20  # of each writer
+UNITS = (1, 2, 3, 4, 5, 4, 3, 2, 1)  # of each producer
+
+
+async def test_tail_beside_eight_writers_sees_each_event_once_in_order(
+    log_of_backend: LogDatabase | None, event_store: EventStore
+) -> None:
+    """The reason for gapless, commit-ordered positions: a naive identity column lost 2.2 % of events to such a reader.
+
+    Each writer has a store of its own where the backend has processes to share it with.
+    """
+    base, count = await head_of(event_store), WRITERS * PRODUCERS * sum(UNITS)
+    async with AsyncExitStack() as stack:
+        stores = [event_store] * WRITERS
+        if log_of_backend is not None:
+            stores = [await stack.enter_async_context(open_store(log_of_backend.app_dsn)) for _ in range(WRITERS)]
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            reading = [group.create_task(_read(store, base, count)) for store in (event_store, stores[0])]
+            writing = [group.create_task(_produce(store)) for store in stores for _ in range(PRODUCERS)]
+    written = [event_id for task in writing for event_id in task.result()]
+    for task in reading:
+        seen = task.result()
+        assert [one.position for one in seen] == list(range(base + 1, base + 1 + count))
+        assert len(written) == count and {one.event_id for one in seen} == set(written)
+
+
+async def _produce(store: EventStore) -> list[UUID]:
+    stream, done = new_stream(), list[UUID]()
+    for size in UNITS:
+        unit = events(size)
+        assert isinstance(await store.append(write(stream, *unit, expected=len(done))), Appended)
+        done += [one.event_id for one in unit]
+    return done
+
+
+async def _read(store: EventStore, after: int, count: int) -> list[RecordedEvent]:
+    seen: list[RecordedEvent] = []
+    async for page in follow(store, after, page=97):
+        seen += page
+        if len(seen) >= count:
+            break
+    return seen

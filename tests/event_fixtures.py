@@ -1,0 +1,150 @@
+"""Logs for tests: the schema in an own database, stores, keyrings and leases on it, one set for every backend.
+
+The shared log is not empty: tests that use it write to streams of their own and count from the head they found.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import msgspec
+import pytest
+import pytest_asyncio
+
+from events import schema
+from events.embedded import EmbeddedPostgres
+from events.lease import PostgresLeases
+from events.memory import MemoryEventStore
+from events.postgres import PostgresEventStore
+from events.settings import DatabaseSettings
+from events.store import EventStore
+from tests.postgres_fixtures import fresh_database
+
+APP_USER: Final = "session_gateway"
+# Few connections: a test opens several stores, and all tests share one server.
+SMALL: Final = DatabaseSettings(db_min_connections=1, db_max_connections=4)
+BACKENDS: Final = ["memory", pytest.param("postgres", marks=pytest.mark.postgres)]
+
+
+class LogDatabase(msgspec.Struct, frozen=True):
+    """A database that holds a log: as whoever migrates it, and as the gateway."""
+
+    admin_dsn: str
+    app_dsn: str
+
+
+def as_user(dsn: str, user: str) -> str:
+    """The same database as another role."""
+    return urlunsplit(urlsplit(dsn)._replace(netloc=f"{user}@"))
+
+
+async def ensure_role(admin_dsn: str, role: str, options: str = "login") -> None:
+    """Make a role of the test server; roles stay, as the server goes with the test session."""
+    async with connection(admin_dsn) as admin:
+        if not await admin.fetchval("select true from pg_roles where rolname = $1", role):
+            await admin.execute(f"create role {role} {options}")
+
+
+@asynccontextmanager
+async def connection(dsn: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """A plain connection, ended at once afterwards whatever state it is in."""
+    opened = await asyncpg.connect(dsn, timeout=5, command_timeout=30)
+    try:
+        yield opened
+    finally:
+        opened.terminate()
+
+
+@asynccontextmanager
+async def log_database(server: EmbeddedPostgres, *, partition_size: int | None = None) -> AsyncIterator[LogDatabase]:
+    """An empty log in a database of its own."""
+    async with fresh_database(server) as admin_dsn:
+        await ensure_role(admin_dsn, APP_USER)
+        await schema.apply(admin_dsn, APP_USER, partition_size=partition_size)
+        yield LogDatabase(admin_dsn, as_user(admin_dsn, APP_USER))
+
+
+@asynccontextmanager
+async def open_store(dsn: str) -> AsyncIterator[PostgresEventStore]:
+    """A store on a log that stands, closed afterwards."""
+    store = await PostgresEventStore.connect(dsn, SMALL)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def until(holds: Callable[[], Awaitable[object]], seconds: float = 20.0) -> None:
+    """Wait for a condition, asked again and again; TimeoutError after ``seconds``."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.01)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_log(postgres_server: EmbeddedPostgres) -> AsyncIterator[LogDatabase]:
+    """One log for all tests that do not need an empty one: a database takes a third of a second."""
+    async with log_database(postgres_server) as database:
+        yield database
+
+
+@pytest_asyncio.fixture
+async def empty_log(postgres_server: EmbeddedPostgres) -> AsyncIterator[LogDatabase]:
+    """A log with nothing in it, of this test alone."""
+    async with log_database(postgres_server) as database:
+        yield database
+
+
+@pytest_asyncio.fixture
+async def pg_store(shared_log: LogDatabase) -> AsyncIterator[PostgresEventStore]:
+    """A Postgres store on the shared log."""
+    async with open_store(shared_log.app_dsn) as store:
+        yield store
+
+
+@pytest_asyncio.fixture
+async def pg_leases(pg_store: PostgresEventStore) -> PostgresLeases:
+    """Leases beside ``pg_store``."""
+    return PostgresLeases(pg_store.pool)
+
+
+@pytest.fixture(params=BACKENDS)
+def log_of_backend(request: pytest.FixtureRequest) -> LogDatabase | None:
+    """The shared log, or None for the log in memory."""
+    return None if request.param == "memory" else request.getfixturevalue("shared_log")
+
+
+@pytest.fixture(params=BACKENDS)
+def empty_log_of_backend(request: pytest.FixtureRequest) -> LogDatabase | None:
+    """An empty log, or None for the log in memory."""
+    return None if request.param == "memory" else request.getfixturevalue("empty_log")
+
+
+@pytest_asyncio.fixture
+async def event_store(log_of_backend: LogDatabase | None) -> AsyncIterator[EventStore]:
+    """A store of each backend; the Postgres one is on the shared log."""
+    async with _store(log_of_backend) as store:
+        yield store
+
+
+@pytest_asyncio.fixture
+async def empty_event_store(empty_log_of_backend: LogDatabase | None) -> AsyncIterator[EventStore]:
+    """A store of each backend with nothing in it."""
+    async with _store(empty_log_of_backend) as store:
+        yield store
+
+
+@asynccontextmanager
+async def _store(database: LogDatabase | None) -> AsyncIterator[EventStore]:
+    if database is not None:
+        async with open_store(database.app_dsn) as store:
+            yield store
+        return
+    memory = MemoryEventStore()
+    yield memory
+    await memory.close()
