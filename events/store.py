@@ -4,15 +4,29 @@ An append is a *unit*: one or more streams, all or nothing. What a writer must e
 an exception means that nothing was acknowledged.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 import msgspec
 
-from events.envelope import MAX_UNIT_EVENTS, STREAM_ID, Expect, ExpectedVersion, Fence, RecordedEvent, StreamWrite
+from events.envelope import (
+    MAX_PAYLOAD_BYTES,
+    MAX_UNIT_EVENTS,
+    STREAM_ID,
+    EventData,
+    Expect,
+    ExpectedVersion,
+    Fence,
+    RecordedEvent,
+    StreamWrite,
+)
 from events.errors import BadEvent, EventTooLarge
+
+_TYPE: Final = re.compile(r"\A[a-z_]{1,50}\.[a-z_]{1,50}\Z")
+_MAX_SCHEMA_VERSION: Final = 32_767
 
 
 class Appended(msgspec.Struct, frozen=True):
@@ -113,9 +127,36 @@ def check_unit(writes: Sequence[StreamWrite]) -> None:
     for stream_id in streams:
         if not STREAM_ID.match(stream_id):
             raise BadEvent(f"{stream_id!r} is not the name of a stream")
-    ids = [event.event_id for write in writes for event in write.events]
-    if len(set(ids)) != len(ids):
+    events = [event for write in writes for event in write.events]
+    if len({event.event_id for event in events}) != len(events):
         raise BadEvent("an event id stands twice in one unit")
+    for event in events:
+        _check_event(event)
+
+
+def _check_event(event: EventData) -> None:
+    """What a column would refuse, and what no leaf could be made of. The type may be of a later release."""
+    if not _TYPE.match(event.type):
+        raise BadEvent(f"{event.type!r} is not the name of an event type")
+    if len(event.payload) > MAX_PAYLOAD_BYTES:
+        raise EventTooLarge(
+            f"the payload of {event.type} has {len(event.payload)} bytes; {MAX_PAYLOAD_BYTES} are allowed"
+        )
+    if not 1 <= event.schema_version <= _MAX_SCHEMA_VERSION:
+        raise BadEvent(f"{event.type} cannot have the schema version {event.schema_version}")
+    if event.occurred_at.utcoffset() is None:
+        raise BadEvent(f"the time of {event.type} has no zone")
+    if event.trace_id is not None and len(event.trace_id) != 16:
+        raise BadEvent(f"the trace id of {event.type} has {len(event.trace_id)} bytes, not 16")
+    if event.span_id is not None and len(event.span_id) != 8:
+        raise BadEvent(f"the span id of {event.type} has {len(event.span_id)} bytes, not 8")
+    try:
+        event.payload.decode()
+        event.actor.decode()
+    except UnicodeDecodeError as error:
+        raise BadEvent(f"payload or actor of {event.type} is not UTF-8") from error
+    if b"\0" in event.actor:
+        raise BadEvent(f"the actor of {event.type} holds a NUL")
 
 
 def expected_number(expected: ExpectedVersion) -> int | None:
