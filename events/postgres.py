@@ -7,13 +7,13 @@ with ``terminate()``, since ``close()`` waits for the server that does not answe
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 from uuid import UUID
 
 import asyncpg
 
 from events.envelope import EventData, Fence, RecordedEvent, StreamWrite
-from events.errors import SchemaMissing, StoreClosed, StoreUnavailable
+from events.errors import BadEvent, SchemaMissing, StoreClosed, StoreUnavailable
 from events.settings import DatabaseSettings
 from events.store import (
     Appended,
@@ -31,19 +31,12 @@ CONNECT_SECONDS: Final = 2.0
 COMMAND_SECONDS: Final = 5.0
 CHANNEL: Final = "gateway_log"
 
-# "Unknown outcome, try again with the same ids": PostgresError alone is not enough (evidence: fail-over runs).
-_UNSURE = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.QueryCanceledError,
-    asyncpg.TooManyConnectionsError,
-)
+# "Unknown outcome, try again with the same ids": PostgresError alone is not enough (evidence: fail-over runs). Nor is a
+# list of its classes: full disk, deadlock, read-only standby and missing rights all pass, or need an operator.
+_UNSURE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+# Columns of an event; a later release may have added some, which this one does not read.
+_COLUMNS = tuple(name for name in RecordedEvent.__struct_fields__ if name not in ("log_id", "actor"))
+_INT4, _INT8 = 2**31 - 1, 2**63 - 1
 _APPEND = "select * from log.append_batch($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)"
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -77,13 +70,18 @@ class PostgresEventStore:
                 command_timeout=COMMAND_SECONDS,
                 server_settings={"application_name": "session-gateway"},
             )
+        except _UNSURE as error:
+            raise StoreUnavailable(f"Postgres cannot be reached: {_told(error)}") from error
+        try:
             log_id = await pool.fetchval("select log_id from log.identity")
         except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
+            pool.terminate()
             raise SchemaMissing(
                 "the database holds no log: run the gateway once as its owner (DB_ADMIN_URL)"
             ) from error
-        except (*_UNSURE, asyncpg.PostgresError) as error:
-            raise StoreUnavailable(f"Postgres cannot be reached: {type(error).__name__}: {error}") from error
+        except _UNSURE as error:
+            pool.terminate()
+            raise StoreUnavailable(f"the log cannot be read: {_told(error)}") from error
         store = cls(dsn, pool, UUID(str(log_id)))
         store._writer.start()
         store._listener = asyncio.create_task(store._listen(), name="log-listener")
@@ -118,13 +116,16 @@ class PostgresEventStore:
     async def read_stream(
         self, stream_id: str, *, after: int = 0, limit: int = 1000, backwards: bool = False
     ) -> list[RecordedEvent]:
-        rows = await self._fetch("select * from log.read_stream($1,$2,$3,$4)", stream_id, after, limit, backwards)
+        rows = await self._fetch(
+            "select * from log.read_stream($1,$2,$3,$4)", stream_id, min(after, _INT4), min(limit, _INT4), backwards
+        )
         return [self._recorded(row) for row in rows]
 
     async def read_log(
         self, *, after: int = 0, limit: int = 1000, types: Sequence[str] = (), stream_id: str | None = None
     ) -> list[RecordedEvent]:
         patterns = [_pattern(wanted) for wanted in types] or None
+        after, limit = min(after, _INT8 - 1), min(limit, _INT4)
         if stream_id is None:
             rows = await self._fetch("select * from log.read_log($1,$2,$3)", after, limit, patterns)
         else:
@@ -159,7 +160,7 @@ class PostgresEventStore:
         self._drop_connection()
         try:
             await asyncio.wait_for(self._pool.close(), COMMAND_SECONDS)
-        except (TimeoutError, *_UNSURE):
+        except _UNSURE:
             self._pool.terminate()
         await self._saw(0)
 
@@ -169,17 +170,29 @@ class PostgresEventStore:
         try:
             return await self._pool.fetch(query, *arguments, timeout=COMMAND_SECONDS)
         except _UNSURE as error:
-            raise StoreUnavailable(f"Postgres did not answer: {type(error).__name__}: {error}") from error
+            raise StoreUnavailable(f"Postgres did not answer: {_told(error)}") from error
 
     async def _send(self, units: Sequence[Unit]) -> list[Outcome]:
         columns = _columns(units)
         try:
             connection = await self._writing_connection()
             rows = await connection.fetch(_APPEND, *columns, timeout=COMMAND_SECONDS)
+        except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
+            if isinstance(error, asyncpg.CheckViolationError) and not error.constraint_name:
+                await self._make_partitions(error)
+            raise BadEvent(f"Postgres refuses an event: {_told(error)}") from error
         except _UNSURE as error:
             self._drop_connection()
-            raise StoreUnavailable(f"Postgres did not take the batch: {type(error).__name__}: {error}") from error
+            raise StoreUnavailable(f"Postgres did not take the batch: {_told(error)}") from error
         return _outcomes(units, rows)
+
+    async def _make_partitions(self, error: Exception) -> NoReturn:
+        """No partition for the next position: the keeper is late. Nothing was written; the batch is sent again."""
+        try:
+            await self._pool.execute("select log.ensure_partitions()", timeout=COMMAND_SECONDS)
+        except _UNSURE as another:
+            raise StoreUnavailable(f"the log needs a partition that cannot be made: {_told(another)}") from error
+        raise StoreUnavailable("the log had no partition for the next position") from error
 
     async def _writing_connection(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
@@ -205,7 +218,7 @@ class PostgresEventStore:
                     timeout=CONNECT_SECONDS,
                     server_settings={"application_name": "session-gateway listener"},
                 )
-            except (*_UNSURE, asyncpg.PostgresError):
+            except _UNSURE:
                 await asyncio.sleep(1)
                 continue
             ended = asyncio.Event()
@@ -213,7 +226,7 @@ class PostgresEventStore:
             try:
                 await connection.add_listener(CHANNEL, self._notified)
                 await ended.wait()
-            except (*_UNSURE, asyncpg.PostgresError):
+            except _UNSURE:
                 await asyncio.sleep(1)
             finally:
                 connection.terminate()
@@ -227,9 +240,14 @@ class PostgresEventStore:
             self._grown.notify_all()
 
     def _recorded(self, row: "asyncpg.Record") -> RecordedEvent:
-        columns = dict(row.items())
-        columns["actor"] = columns["actor"].encode()
-        return RecordedEvent(log_id=self._log_id, **columns)
+        columns = {name: row[name] for name in _COLUMNS}
+        return RecordedEvent(log_id=self._log_id, actor=row["actor"].encode(), **columns)
+
+
+def _told(error: BaseException) -> str:
+    """The error in a line, without the details of Postgres, which quote what was written."""
+    said = error.args[0] if isinstance(error, asyncpg.PostgresError) and error.args else error
+    return f"{type(error).__name__}: {said}"
 
 
 def _pattern(wanted: str) -> str:
