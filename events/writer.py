@@ -41,6 +41,7 @@ class Writer:
     def __init__(self, send: Send) -> None:
         self._send = send
         self._queue: deque[tuple[Unit, asyncio.Future[Outcome]]] = deque()
+        self._under_way: list[tuple[Unit, asyncio.Future[Outcome]]] = []
         self._filled = asyncio.Event()
         self._closing = False
         self._task: asyncio.Task[None] | None = None
@@ -70,6 +71,15 @@ class Writer:
             await self._task
 
     async def _run(self) -> None:
+        try:
+            await self._write_what_comes()
+        finally:  # cancelled, or broken: nobody waits for an answer that cannot come
+            self._closing = True
+            for _, answer in (*self._under_way, *self._queue):
+                if not answer.done():
+                    answer.set_exception(StoreUnavailable("the writer ended before this was answered"))
+
+    async def _write_what_comes(self) -> None:
         while True:
             await self._filled.wait()
             if not self._queue:
@@ -77,7 +87,9 @@ class Writer:
                     return
                 self._filled.clear()
                 continue
-            await self._write(self._next_batch())
+            self._under_way = self._next_batch()
+            await self._write(self._under_way)
+            self._under_way = []
 
     def _next_batch(self) -> list[tuple[Unit, asyncio.Future[Outcome]]]:
         batch: list[tuple[Unit, asyncio.Future[Outcome]]] = []
@@ -94,7 +106,7 @@ class Writer:
             outcomes = [error] * len(batch)
         except Exception as error:
             # One unit broke the batch (nothing of it is written): each alone, so that only the guilty one fails.
-            outcomes = [error] if len(batch) == 1 else [await self._alone(unit) for unit, _ in batch]
+            outcomes = [error] if len(batch) == 1 else await self._each_alone([unit for unit, _ in batch])
         for (_, answer), outcome in zip(batch, outcomes, strict=True):
             if answer.done():
                 continue  # the caller left
@@ -103,11 +115,16 @@ class Writer:
             else:
                 answer.set_result(outcome)
 
-    async def _alone(self, unit: Unit) -> Outcome | Exception:
-        try:
-            return (await self._send_surely([unit]))[0]
-        except Exception as error:
-            return error
+    async def _each_alone(self, units: Sequence[Unit]) -> list[Outcome | Exception]:
+        outcomes: list[Outcome | Exception] = []
+        for unit in units:
+            try:
+                outcomes += await self._send_surely([unit])
+            except StoreUnavailable as error:  # for all that are left: each would wait as long again
+                return outcomes + [error] * (len(units) - len(outcomes))
+            except Exception as error:
+                outcomes.append(error)
+        return outcomes
 
     async def _send_surely(self, units: Sequence[Unit]) -> list[Outcome]:
         deadline = asyncio.get_running_loop().time() + RETRY_FOR_SECONDS
