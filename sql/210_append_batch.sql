@@ -32,6 +32,7 @@ declare
   nth      int[]    := array_fill(null::int, array[n]);
   size     int[]    := array_fill(null::int, array[n]);
   twin     int[];                                              -- first element with the same id
+  told     int[];                                              -- at that first element: the one that was appended
   verdict  text[]   := array_fill('-'::text, array[n]);
   pos      bigint[] := array_fill(null::bigint, array[n]);      -- where an event is being appended
   ver      int[]    := array_fill(null::int, array[n]);
@@ -59,6 +60,7 @@ begin
     select array_agg(b.first order by b.nr) into twin
       from (select a.nr, (min(a.nr) over (partition by a.id))::int as first
               from unnest(p_id) with ordinality a(id, nr)) b;
+    told := array_fill(null::int, array[n]);
   end if;
 
   while i <= n loop
@@ -66,8 +68,8 @@ begin
     while j < n and p_unit[j + 1] = p_unit[i] loop j := j + 1; end loop;
     seen := 0;
     for k in i..j loop
-      if twin is not null and known[k] is null and twin[k] < k and pos[twin[k]] is not null then
-        known[k] := pos[twin[k]];  nth[k] := nth[twin[k]];  size[k] := size[twin[k]];
+      if twin is not null and known[k] is null and told[twin[k]] is not null then
+        s := told[twin[k]];  known[k] := pos[s];  nth[k] := nth[s];  size[k] := size[s];
       end if;
       if known[k] is not null then seen := seen + 1; end if;
     end loop;
@@ -97,6 +99,7 @@ begin
           tip_at := tip_at + 1;  heads[s] := heads[s] + 1;
           verdict[k] := 'a';  pos[k] := tip_at;  ver[k] := heads[s];  nth[k] := k - i + 1;  size[k] := j - i + 1;
           firsts[s] := coalesce(firsts[s], tip_at);  lasts[s] := tip_at;
+          if twin is not null then told[twin[k]] := k; end if;
         end loop;
       end if;
     end if;
