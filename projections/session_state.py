@@ -97,6 +97,8 @@ class Sessions:
         before = state or SessionState(session_id=self.key(payload) or "")
         if event.position <= before.position:
             return state  # told twice
+        if isinstance(payload, (*_CONTAINER, *_USE)) and payload.container not in before.containers:
+            return state  # no container of this session: its stream is not among those that the session is read from
         after = _evolve(before, event, payload)
         in_stream = event.stream_id.startswith("session-")
         return msgspec.structs.replace(
@@ -197,14 +199,21 @@ _Fact = ContainerCreated | ContainerStarted | ContainerDied | ContainerRemoved |
 def _container(state: SessionState, payload: _Fact) -> SessionState:
     if payload.container != state.container:
         # The end of a former generation may well be told after its successor began; nothing else may.
-        late_end = isinstance(payload, ContainerRemoved | ContainerDied | ContainerLost)
-        return state if late_end and payload.container in state.containers else _anomaly(state)
+        return state if isinstance(payload, ContainerRemoved | ContainerDied | ContainerLost) else _anomaly(state)
     match payload:
         case ContainerCreated():
             return msgspec.structs.replace(state, container_id=payload.container_id)
-        case ContainerStarted() | ContainerAdopted():
+        case ContainerStarted():
             return msgspec.structs.replace(
                 state, container_id=payload.container_id, host=payload.host, port=payload.port
+            )
+        case ContainerAdopted():
+            return msgspec.structs.replace(
+                state,
+                container_id=payload.container_id,
+                host=payload.host,
+                port=payload.port,
+                instance=payload.instance,
             )
         case ContainerDied() | ContainerLost():
             return msgspec.structs.replace(state, host=None, port=None)
