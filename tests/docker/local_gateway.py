@@ -12,8 +12,8 @@ from docker.local import ECHO_COMMAND
 from tests.docker.local_factory import local_service
 
 
-async def hold(state: Path, fallback: Path) -> None:
-    async with local_service(state, fallback=fallback) as service:
+async def hold(state: Path, elsewhere: Path) -> None:
+    async with local_service(state, elsewhere=elsewhere) as service:
         script = 'setsid sleep 300 & exec "$0" "$@"'
         command = ("/bin/sh", "-c", script, *ECHO_COMMAND)
         await service.create_container("held", "echo", labels={"session": "s-1"}, command=command)

@@ -21,14 +21,14 @@ from docker.local_child import LOG_LIMIT, BoundedLog, Child, free_port, is_free,
 from docker.local_places import UNPRIVILEGED, Places, choose_base, forget, reachable
 from docker.local_record import Identity, Record, Registry
 from docker.service import ContainerInfo, ContainerState, Volume
-from tests.docker.local_factory import FALLBACK, local_service
+from tests.docker.local_factory import fallback, local_service
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: dropping root needs root")
 
 
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[LocalService]:
-    async with local_service(tmp_path / "state") as opened:
+    async with local_service(tmp_path) as opened:
         yield opened
 
 
@@ -69,16 +69,19 @@ async def health(service: LocalService, name: str) -> int:
     raise AssertionError(f"{name} never answered")
 
 
-def processes_of(name: str) -> list[psutil.Process]:
+def processes_of(state: Path, name: str) -> list[psutil.Process]:
     """All processes of a container, however far they went."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("HOSTNAME") == name and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    known = Registry(state / "registry").find(name)
+    assert known is not None
+    return marked([known])
+
+
+def touch(*path: str) -> None:
+    Path(*path).touch()
+
+
+def exists(path: str) -> bool:
+    return os.path.exists(path)
 
 
 def contents(directory: Path) -> list[bytes]:
@@ -124,7 +127,7 @@ async def test_home_and_workspace_are_its_own_and_writable(service: LocalService
     home, workspace, *listed = await run(service, "/bin/sh", "-c", script)
     assert (Path(home).name, Path(workspace).name) == ("home", "workspace")
     assert [word for word in listed if word in ("a", "b")] == ["b", "a"]
-    assert not os.path.exists(home), "removed with the container"
+    assert not exists(home), "removed with the container"
 
 
 async def test_volumes_are_home_and_workspace_and_outlive_the_container(service: LocalService) -> None:
@@ -194,11 +197,11 @@ async def test_what_the_user_cannot_reach_is_copied_for_him(tmp_path: Path) -> N
         await asyncio.wait_for(anext(deaths), 20)
         assert await service.logs("one") == [f"ran as {UNPRIVILEGED}"]
     base = msgspec.json.decode((tmp_path / "state" / "local.json").read_bytes())["base"]
-    assert os.path.dirname(base) == str(FALLBACK)
+    assert os.path.dirname(base) == str(fallback())
     assert stat.S_IMODE(os.stat(base).st_mode) == 0o711
     forget(tmp_path / "state")
     forget(tmp_path / "state")
-    assert not os.path.exists(base)
+    assert not exists(base)
 
 
 def test_a_place_once_chosen_is_kept(tmp_path: Path) -> None:
@@ -233,14 +236,14 @@ def test_what_a_container_made_read_only_is_removed_all_the_same(tmp_path: Path)
     assert stat.S_IMODE(outside.stat().st_mode) == 0o500
 
 
-async def test_the_echo_agent_serves_on_loopback(service: LocalService) -> None:
+async def test_the_echo_agent_serves_on_loopback(service: LocalService, tmp_path: Path) -> None:
     await service.create_container("one", "echo")
     await service.start_container("one")
     assert await health(service, "one") == 200
     info = await info_of(service, "one")
     assert info.address is not None
     assert info.address.host == "127.0.0.1"
-    (process,) = processes_of("one")
+    (process,) = processes_of(tmp_path, "one")
     assert {connection.laddr.ip for connection in process.net_connections() if connection.status == "LISTEN"} == {
         "127.0.0.1"
     }
@@ -280,19 +283,24 @@ async def test_a_death_is_told_with_the_time_that_is_recorded(service: LocalServ
 
 
 @pytest.mark.parametrize("ending", ["stopped", "by itself"])
-async def test_processes_that_left_the_group_end_with_their_container(service: LocalService, ending: str) -> None:
+async def test_processes_that_left_the_group_end_with_their_container(
+    service: LocalService, tmp_path: Path, ending: str
+) -> None:
     """Terminals have a session of their own; one that lives on keeps files, and may keep the port."""
-    script = "setsid sleep 300 & (setsid sh -c 'trip=1; sleep 301' &) ; sleep 0.2; " + (
-        "exec sleep 300" if ending == "stopped" else "exit 1"
-    )
+    away = "setsid sleep 300 & (setsid sh -c 'trip=1; sleep 301' &); "
+    script = away + 'until [ -e "$HOME/go" ]; do sleep 0.1; done; exit 1'
     deaths = service.events()
     await service.create_container("group", "echo", command=("/bin/sh", "-c", script))
     await service.start_container("group")
+    await until(lambda: len(processes_of(tmp_path, "group")) >= 4)
+    started = processes_of(tmp_path, "group")
     if ending == "stopped":
-        await until(lambda: len(processes_of("group")) >= 3)
         await service.stop_container("group")
+    else:
+        touch(started[0].environ()["HOME"], "go")
     await asyncio.wait_for(anext(deaths), 20)
-    assert processes_of("group") == []
+    assert processes_of(tmp_path, "group") == []
+    assert [one for one in started if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
 
 
 async def test_leaving_stops_everything_and_ends_the_readers(tmp_path: Path) -> None:
@@ -303,7 +311,7 @@ async def test_leaving_stops_everything_and_ends_the_readers(tmp_path: Path) -> 
             await service.create_container(name, "echo")
             await service.start_container(name)
     assert not await service.ping()
-    assert processes_of("one") == processes_of("two") == []
+    assert processes_of(tmp_path, "one") == processes_of(tmp_path, "two") == []
     assert {death.name async for death in deaths} == {"one", "two"}
     with pytest.raises(DaemonDown, match="not open"):
         await service.list_containers()
@@ -327,13 +335,13 @@ async def test_only_who_was_given_the_environment_can_start(tmp_path: Path) -> N
 
 async def start_gateway(state: Path) -> tuple[asyncio.subprocess.Process, int]:
     """Another gateway process that runs the container "held"; its port."""
-    words = (sys.executable, "-m", "tests.docker.local_gateway", str(state), str(FALLBACK))
+    words = (sys.executable, "-m", "tests.docker.local_gateway", str(state), str(fallback()))
     pipe = asyncio.subprocess.PIPE
     gateway = await asyncio.create_subprocess_exec(*words, stdin=pipe, stdout=pipe)
     assert gateway.stdout is not None
     port = int(await asyncio.wait_for(gateway.stdout.readline(), 20))
     await until(lambda: not is_free(port))
-    await until(lambda: len(processes_of("held")) == 2)
+    await until(lambda: len(processes_of(state, "held")) == 2)
     return gateway, port
 
 
@@ -342,14 +350,14 @@ async def test_what_a_killed_gateway_left_is_ended_and_listed(tmp_path: Path) ->
     gateway, port = await start_gateway(tmp_path)
     gateway.send_signal(signal.SIGKILL)
     await gateway.wait()
-    assert processes_of("held"), "they live on until somebody sees to it"
+    assert processes_of(tmp_path, "held"), "they live on until somebody sees to it"
     async with local_service(tmp_path) as service:
         (left,) = await service.list_containers(all=True)
         assert (left.name, left.state, left.labels) == ("held", ContainerState.EXITED, {"session": "s-1"})
         assert (left.exit_code, left.address) == (None, None)
         assert left.finished_at is not None
         assert await service.list_containers() == []
-        assert processes_of("held") == []
+        assert processes_of(tmp_path, "held") == []
         assert is_free(port)
         await service.remove_container("held")
         assert await service.list_containers(all=True) == []
