@@ -90,9 +90,14 @@ def bad_method(head: Head) -> Refusal | None:
 
 
 def bad_framing(head: Head) -> Refusal | None:
-    """One way to tell where the body ends (RFC 9112 section 6.3), and no chunks from HTTP/1.0 (section 6.1)."""
+    """One way to tell where the body ends (RFC 9112 section 6.3), and no chunks from HTTP/1.0 (section 6.1).
+
+    None at all in a websocket handshake: hypercorn answers 400 by itself then, and never tells the application.
+    """
     lengths = head.fields.get(b"content-length", ())
     codings = head.fields.get(b"transfer-encoding", ())
+    if head.method is None and (codings or lengths):
+        return Refusal(400, "bad-framing", "A websocket handshake has no body.", close=True)
     if codings and (lengths or head.http_version != "1.1"):
         return Refusal(400, "bad-framing", "The request says in two ways where its body ends.", close=True)
     if codings and (len(codings) > 1 or codings[0].strip().lower() != b"chunked"):

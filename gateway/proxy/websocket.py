@@ -124,7 +124,7 @@ class _Socket:
         settings: ProxySettings,
         on_open: OnOpen | None,
     ) -> None:
-        self._scope, self._receive, self._send = scope, receive, send
+        self._scope, self._receive, self._asgi_send = scope, receive, send
         self._forward, self._settings, self._on_open = forward, settings, on_open
         self._begun_ns = monotonic_ns()
         self._first_byte_ns: int | None = None
@@ -172,8 +172,20 @@ class _Socket:
                 drain_in_background(self._receive)
             await _close(socket, end)
         if end.by is not EndedBy.CLIENT:
-            await self._send({"type": "websocket.close", "code": end.code, "reason": end.reason})
+            await self._say_end(end)
         return end
+
+    async def _say_end(self, end: _End) -> None:
+        try:
+            await self._send({"type": "websocket.close", "code": end.code, "reason": end.reason})
+        except ClientLeft:
+            pass  # both ends left at once; who ended it is known already
+
+    async def _send(self, message: Message) -> None:
+        try:
+            await self._asgi_send(message)
+        except OSError as error:  # a server may say so instead of websocket.disconnect (ASGI 2.4)
+            raise ClientLeft("The client left its websocket.") from error
 
     async def _connect(
         self, session: aiohttp.ClientSession, first: asyncio.Task[Message]

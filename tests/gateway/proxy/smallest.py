@@ -7,7 +7,7 @@ from starlette.types import Receive, Scope, Send
 
 from docker.service import Address
 from gateway.proxy.client import answer
-from gateway.proxy.errors import BodyTooLarge, ContainerTimedOut, GatewayBusy, ProxyError
+from gateway.proxy.errors import BodyTooLarge, ClientLeft, ContainerTimedOut, GatewayBusy, ProxyError
 from gateway.proxy.guard import Refusal, refuse
 from gateway.proxy.headers import Hop, to_container
 from gateway.proxy.http import Forward, relay
@@ -58,7 +58,7 @@ class SmallestGateway:
             result = await self.sockets.relay(
                 scope, receive, send, forward=forward, on_open=self.opened.append, on_end=self.results.append
             )
-            if not result.started and result.error is not None:
+            if not result.started and result.error is not None and not isinstance(result.error, ClientLeft):
                 await send({"type": "websocket.http.response.start", "status": 502, "headers": []})
                 await send({"type": "websocket.http.response.body", "body": b"", "more_body": False})
             return
@@ -71,7 +71,7 @@ class SmallestGateway:
             on_open=self.opened.append,
             on_end=self.results.append,
         )
-        if not result.started and result.error is not None:
+        if not result.started and result.error is not None and not isinstance(result.error, ClientLeft):
             status = STATUS.get(type(result.error), 502)
             await self.refuse(scope, receive, send, status=status, close=True, unread=result.unread)
 

@@ -153,6 +153,7 @@ def test_a_websocket_handshake_has_no_method() -> None:
     del handshake["method"]
     assert slug(handshake) is None
     assert slug({**handshake, "raw_path": b"//x"}) == "bad-target"
+    assert slug({**handshake, "headers": [(b"host", b"x"), (b"content-length", b"3")]}) == "bad-framing"
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 import asyncio
 import gc
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 import pytest
@@ -21,9 +22,10 @@ from gateway.proxy.errors import (
     ContainerUnreachable,
     ExchangeCut,
 )
+from gateway.proxy.http import Forward
 from gateway.proxy.result import EndedBy
 from gateway.proxy.settings import ProxySettings
-from gateway.proxy.websocket import close_code_for_container, offered_subprotocols
+from gateway.proxy.websocket import ContainerSockets, close_code_for_container, offered_subprotocols
 from tests.gateway.proxy.peers import WAIT_SECONDS, Peer, answers, connection_tasks, container, serving, until
 from tests.gateway.proxy.smallest import CREDENTIAL, PREFIX, SmallestGateway, gateway_for
 
@@ -436,3 +438,34 @@ async def test_a_cancelled_socket_is_recorded_and_closed_on_the_containers_side(
             assert app.results[0].ended_by is EndedBy.GATEWAY
         await app.sockets.aclose()
         await app.pool.aclose()
+
+
+async def test_a_server_may_raise_instead_of_telling_that_the_client_left() -> None:
+    """ASGI 2.4 lets ``send`` raise OSError; uvicorn does. It is no error of ours and no error of the container."""
+
+    async def talkative(socket: web.WebSocketResponse, request: web.Request) -> None:
+        await socket.send_str("hello")
+        await socket.receive()
+        ended.set()
+
+    ended = asyncio.Event()
+
+    async def receive() -> dict[str, str]:
+        if not messages:
+            await asyncio.Event().wait()
+        return messages.pop()
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] != "websocket.accept":
+            raise OSError("client disconnected")
+
+    messages = [{"type": "websocket.connect"}]
+    async with sockets(talkative) as container:
+        app = ContainerSockets(ProxySettings())
+        forward = Forward(address=container, raw_target=b"/pty", headers=[])
+        scope = {"type": "websocket", "subprotocols": []}
+        result = await asyncio.wait_for(app.relay(scope, receive, send, forward=forward), WAIT_SECONDS)
+        assert isinstance(result.error, ClientLeft)
+        assert result.ended_by is EndedBy.CLIENT
+        await asyncio.wait_for(ended.wait(), WAIT_SECONDS)
+        await app.aclose()
