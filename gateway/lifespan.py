@@ -11,7 +11,7 @@ import os
 import platform
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Final
 
 import msgspec
@@ -39,7 +39,7 @@ from gateway.sessions.handler import Origin, SessionHandler
 from gateway.sessions.observe import Observer
 from gateway.sessions.runner import Parts, Runner
 from gateway.settings import Settings
-from gateway.storage import Storage, open_storage, token_secret
+from gateway.storage import Report, Storage, open_storage, token_secret
 from gateway.workers.reconcile import INSTANCE_LEASE, Reconciler, watch
 from gateway.workers.worker import Worker
 from projections.lifecycle import Phase
@@ -59,14 +59,21 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, report: Callable[[str], None]) -> AsyncIterator[Running]:
-    """All parts of one process, ready to serve. Raises what ``storage`` and ``runtime`` raise."""
+async def running(
+    settings: Settings,
+    report: Report,
+    *,
+    log_of: Callable[[Settings, Report], AbstractAsyncContextManager[Storage]] = open_storage,
+    runtime_of: Callable[[Settings, Storage, Report], AbstractAsyncContextManager[Runtime]] = open_runtime,
+) -> AsyncIterator[Running]:
+    """All parts of one process, ready to serve. Raises what ``storage`` and ``runtime`` raise.
+
+    Tests give a log in memory and mock containers; everything else is the same.
+    """
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with AsyncExitStack() as stack:
-        storage = await stack.enter_async_context(open_storage(settings, report))
-        runtime = await stack.enter_async_context(
-            open_runtime(settings, embedded=storage.label == "embedded", report=report)
-        )
+        storage = await stack.enter_async_context(log_of(settings, report))
+        runtime = await stack.enter_async_context(runtime_of(settings, storage, report))
         services = await _services(stack, settings, storage, runtime)
         await services.views.load()
         await _jobs(stack, services)

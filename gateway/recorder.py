@@ -15,6 +15,7 @@ from events.keyring import Keyring
 from events.registry import tag_of
 from events.sealing import Place, seal
 from events.store import Appended, EventStore, Outcome
+from gateway import telemetry
 
 ACTOR_FIELD: Final = "actor.on_behalf_of"
 
@@ -82,7 +83,9 @@ class Recorder:
     ) -> int:
         """Append one fact, true in any order; its position (the first one, when it was told before)."""
         event = await self.event(stream_id, payload, who=who, cause=cause, event_id=event_id)
-        return accepted(await self.store.append(StreamWrite(stream_id, ANY, (event,)))).position
+        position = accepted(await self.store.append(StreamWrite(stream_id, ANY, (event,)))).position
+        telemetry.event_positions(position)
+        return position
 
 
 class NotAppended(Exception):

@@ -6,7 +6,7 @@ embedded database only, unless ALLOW_UNISOLATED says otherwise.
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -22,6 +22,7 @@ from docker.service import DockerService
 from docker.settings import daemon_url
 from gateway.sessions.agent import Agent, Model
 from gateway.settings import Settings
+from gateway.storage import Report, Storage
 
 OPENCODE = "opencode"  # image names of the local runtime
 ECHO = "echo"
@@ -41,7 +42,7 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextlib.asynccontextmanager
-async def open_runtime(settings: Settings, *, embedded: bool, report: Callable[[str], None]) -> AsyncIterator[Runtime]:
+async def open_runtime(settings: Settings, storage: Storage, report: Report) -> AsyncIterator[Runtime]:
     """Raises RuntimeRefused, DockerError (when SESSION_RUNTIME=docker and no daemon answers)."""
     async with AsyncExitStack() as stack:
         wanted = settings.sessions.session_runtime
@@ -50,7 +51,7 @@ async def open_runtime(settings: Settings, *, embedded: bool, report: Callable[[
         elif wanted == "docker" or (wanted == "auto" and settings.docker.docker_host):
             yield await _docker(stack, settings)
         else:
-            yield await _local(stack, settings, embedded, report)
+            yield await _local(stack, settings, storage.label == "embedded", report)
 
 
 async def _docker(stack: AsyncExitStack, settings: Settings) -> Runtime:
@@ -71,7 +72,7 @@ async def _docker(stack: AsyncExitStack, settings: Settings) -> Runtime:
     )
 
 
-async def _local(stack: AsyncExitStack, settings: Settings, embedded: bool, report: Callable[[str], None]) -> Runtime:
+async def _local(stack: AsyncExitStack, settings: Settings, embedded: bool, report: Report) -> Runtime:
     if not embedded and not settings.sessions.allow_unisolated:
         raise RuntimeRefused(
             "Local processes isolate nobody and are refused with a database of your own: give DOCKER_HOST with its "

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -23,7 +24,9 @@ from events.store import EventStore
 from gateway.access.tokens import Secret, load_secret
 from gateway.settings import Settings
 
-SECRETS = "secrets"
+SECRETS: Final = "secrets"
+Report = Callable[[str], None]
+"""Tells the person who started the gateway what takes long."""
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +50,7 @@ def sealing_secret(settings: Settings) -> Secret:
 
 
 @contextlib.asynccontextmanager
-async def open_storage(settings: Settings, report: Callable[[str], None] | None = None) -> AsyncIterator[Storage]:
+async def open_storage(settings: Settings, report: Report | None = None) -> AsyncIterator[Storage]:
     """The log, its schema brought up to this release. Raises StoreUnavailable, SchemaMissing, SchemaEdited."""
     async with AsyncExitStack() as stack:
         if settings.database.db_host:
@@ -68,7 +71,7 @@ async def open_storage(settings: Settings, report: Callable[[str], None] | None 
 
 
 async def _start_embedded(
-    stack: AsyncExitStack, data_dir: Path, wanted: DatabaseSettings, report: Callable[[str], None] | None
+    stack: AsyncExitStack, data_dir: Path, wanted: DatabaseSettings, report: Report | None
 ) -> tuple[str, str]:
     """The gateway's and the migrating DSN of the embedded server; it ends with its last user."""
     try:

@@ -20,8 +20,9 @@ from events.envelope import ANY, ActorKind, EventData, StreamWrite, container_st
 from events.errors import StoreClosed, StoreUnavailable
 from events.ids import uuid7
 from events.sealing import Place, SubjectKey, seal
+from gateway import telemetry
 from gateway.proxy.result import ExchangeResult, Opened
-from gateway.recorder import Recorder, Who, session_subject
+from gateway.recorder import Recorder, Who, accepted, session_subject
 
 QUEUE: Final = 10_000
 BATCH: Final = 128
@@ -153,8 +154,9 @@ class ExchangeLog:
         batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
         self._writing = len(batch)
         try:
-            events = [(record.exchange.container, await self._event(record)) for record in batch]
-            await asyncio.gather(*(self._append(container, event) for container, event in events))
+            with telemetry.span("exchanges.record", root=True) as span:
+                events = [(record.exchange.container, await self._event(record)) for record in batch]
+                span.positions(*await asyncio.gather(*(self._append(*event) for event in events)))
         except StoreUnavailable:
             self._queue.extendleft(reversed(batch))  # the same ids again: what got through is a duplicate
             await asyncio.sleep(RETRY_SECONDS)
@@ -176,8 +178,9 @@ class ExchangeLog:
                 self._merge(summary)
                 return
 
-    async def _append(self, container: str, event: EventData) -> None:
-        await self._recorder.store.append(StreamWrite(container_stream(container), ANY, (event,)))
+    async def _append(self, container: str, event: EventData) -> int:
+        outcome = await self._recorder.store.append(StreamWrite(container_stream(container), ANY, (event,)))
+        return accepted(outcome).position
 
     async def _event(self, record: _Record) -> EventData:
         exchange = record.exchange

@@ -12,6 +12,7 @@ from events.codec import Cause
 from events.envelope import ADMISSION, ANY, NEW, SYSTEM, EventData, ExpectedVersion, StreamWrite, session_stream
 from events.ids import named
 from events.store import Appended, Conflict
+from gateway import telemetry
 from gateway.errors import Refused
 from gateway.recorder import NotAppended, Recorder, Who
 from gateway.sessions.commands import Command, OpenSession, ResumeSession
@@ -70,6 +71,7 @@ class SessionHandler:
                 *await self._writes(command.session_id, state, decision, origin)
             )
             if isinstance(outcome, Appended):
+                telemetry.event_positions(*range(outcome.first_position, outcome.position + 1))
                 await self._views.catch_up(outcome.position)
                 return Handled(self._views.sessions[command.session_id], outcome.position, not outcome.duplicate)
             if not isinstance(outcome, Conflict):
