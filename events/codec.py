@@ -6,7 +6,7 @@ independent implementation. ``leaf_bytes`` is what a hash of the log covers; it 
 """
 
 from datetime import UTC, datetime
-from typing import Final, cast
+from typing import Final, cast, get_args
 from uuid import UUID
 
 import msgspec
@@ -14,13 +14,19 @@ import msgspec
 from events import upcasters
 from events.catalogue import Payload
 from events.envelope import MAX_PAYLOAD_BYTES, Actor, EventData, RecordedEvent
-from events.errors import EventTooLarge, UnreadableEvent
+from events.errors import BadEvent, EventTooLarge, UnreadableEvent
 from events.ids import uuid7
 from events.registry import EVENT_TYPES, event_type, tag_of
 
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _DECODERS: Final = {tag: msgspec.json.Decoder(known.payload) for tag, known in EVENT_TYPES.items()}
 _ACTOR: Final = msgspec.json.Decoder(Actor)
+_TIMES: Final = {
+    tag: [
+        field.name for field in msgspec.structs.fields(known.payload) if datetime in (field.type, *get_args(field.type))
+    ]
+    for tag, known in EVENT_TYPES.items()
+}
 
 
 class Unknown(msgspec.Struct, frozen=True):
@@ -50,17 +56,26 @@ def canonical(value: object) -> bytes:
 def event(
     payload: Payload, *, actor: Actor, occurred_at: datetime, cause: Cause = NO_CAUSE, event_id: UUID | None = None
 ) -> EventData:
-    """The event to write for ``payload``. Raises EventTooLarge over 64 KiB."""
+    """The event to write for ``payload``, its times turned into UTC.
+
+    Raises EventTooLarge over 64 KiB, BadEvent for an unknown type, a time without a zone, text that is not Unicode.
+    """
     tag = tag_of(payload)
-    body = canonical(payload)
+    version = event_type(tag).schema_version
+    try:
+        body, who = canonical(_in_utc(tag, payload)), canonical(actor)
+    except UnicodeEncodeError as error:
+        raise BadEvent(f"{tag} holds text that is not Unicode: {error.reason}") from error
+    if occurred_at.utcoffset() is None:
+        raise BadEvent(f"the time of {tag} has no zone")
     if len(body) > MAX_PAYLOAD_BYTES:
         raise EventTooLarge(f"the payload of {tag} has {len(body)} bytes; {MAX_PAYLOAD_BYTES} are allowed")
     return EventData(
         event_id=event_id or uuid7(),
         type=tag,
-        schema_version=event_type(tag).schema_version,
+        schema_version=version,
         payload=body,
-        actor=canonical(actor),
+        actor=who,
         causation_id=cause.causation_id,
         correlation_id=cause.correlation_id,
         trace_id=cause.trace_id,
@@ -85,7 +100,20 @@ def decode(recorded: RecordedEvent) -> Payload | Unknown:
 
 
 def decode_actor(recorded: RecordedEvent) -> Actor:
-    return _ACTOR.decode(recorded.actor)
+    """Raises UnreadableEvent for bytes that name no actor we know."""
+    try:
+        return _ACTOR.decode(recorded.actor)
+    except msgspec.DecodeError as error:
+        raise UnreadableEvent(f"the actor at position {recorded.position} cannot be read: {error}") from error
+
+
+def _in_utc(tag: str, payload: Payload) -> Payload:
+    """One moment has one spelling; without a zone it would be none."""
+    moments = {name: moment for name in _TIMES[tag] if (moment := getattr(payload, name)) is not None}
+    if any(moment.utcoffset() is None for moment in moments.values()):
+        raise BadEvent(f"a time of {tag} has no zone")
+    turned = {name: moment.astimezone(UTC) for name, moment in moments.items()}
+    return msgspec.structs.replace(payload, **turned) if turned else payload
 
 
 def timestamp(moment: datetime) -> str:
@@ -97,8 +125,13 @@ def leaf_bytes(recorded: RecordedEvent) -> bytes:
     """The canonical bytes of a whole recorded event (leaf format 1).
 
     RFC 8785 JSON of every field. Payload and actor are carried as JSON *strings* of their exact bytes: nothing inside
-    them can be mistaken for an envelope field, whatever was written into the table around the gateway.
+    them can be mistaken for an envelope field, whatever was written into the table around the gateway. Raises
+    UnreadableEvent when they are not UTF-8, which no release writes.
     """
+    try:
+        payload, actor = recorded.payload.decode(), recorded.actor.decode()
+    except UnicodeDecodeError as error:
+        raise UnreadableEvent(f"payload or actor at position {recorded.position} is not UTF-8") from error
     return canonical(
         {
             "leaf": 1,
@@ -109,8 +142,8 @@ def leaf_bytes(recorded: RecordedEvent) -> bytes:
             "event_id": str(recorded.event_id),
             "type": recorded.type,
             "schema_version": recorded.schema_version,
-            "payload": recorded.payload.decode(),
-            "actor": recorded.actor.decode(),
+            "payload": payload,
+            "actor": actor,
             "causation_id": _text(recorded.causation_id),
             "correlation_id": _text(recorded.correlation_id),
             "trace_id": _hex(recorded.trace_id),
