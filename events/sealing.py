@@ -69,7 +69,7 @@ def unwrap(sealing_secret: bytes, key_id: str, wrapped: bytes) -> SubjectKey:
     try:
         nonce, sealed = wrapped[:NONCE_BYTES], wrapped[NONCE_BYTES:]
         return SubjectKey(key_id, AESGCM(_derive(sealing_secret, b"wrap")).decrypt(nonce, sealed, key_id.encode()))
-    except InvalidTag as error:
+    except (InvalidTag, ValueError) as error:
         raise UnreadableEvent(f"subject key {key_id} was wrapped under another sealing secret") from error
 
 
@@ -93,4 +93,8 @@ def _text(raw: bytes) -> str:
 
 
 def _bytes(text: str) -> bytes:
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    """Raises ValueError for any spelling but the one of ``_text``: the decoder passes over strangers and spare bits."""
+    raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    if _text(raw) != text:
+        raise ValueError("not base64url as we write it")
+    return raw
