@@ -5,22 +5,27 @@ from collections.abc import Iterable
 import asyncpg
 
 from events.errors import StoreUnavailable
-from events.postgres import COMMAND_SECONDS
+from events.postgres import COMMAND_SECONDS, UNSURE
 from events.sealing import SubjectKey, subject_tag, unwrap, wrap
 
 
 class PostgresKeyring:
-    """A Keyring. ``sealing_secret`` is at least 32 random bytes, the same on every gateway of one log."""
+    """A Keyring. ``sealing_secret`` is at least 32 random bytes, the same on every gateway of one log.
+
+    Raises UnreadableEvent when the keys in the table were wrapped under another one.
+    """
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", sealing_secret: bytes) -> None:
         self._pool = pool
         self._secret = sealing_secret
         self._by_id: dict[str, SubjectKey] = {}
         self._ids: dict[str, str] = {}  # subject -> key id
+        self._secret_fits = False
 
     async def key_for(self, subject: str) -> SubjectKey:
         if (key_id := self._ids.get(subject)) and (cached := self._by_id.get(key_id)):
             return cached
+        await self._check_secret()
         fresh = SubjectKey.new()
         tag = subject_tag(self._secret, subject)
         await self._fetch(
@@ -48,6 +53,7 @@ class PostgresKeyring:
         return {key_id: self._by_id[key_id] for key_id in wanted if key_id in self._by_id}
 
     async def erase(self, subject: str) -> tuple[str, ...]:
+        await self._check_secret()
         rows = await self._fetch(
             "delete from view.subject_key where subject = $1 returning key_id", subject_tag(self._secret, subject)
         )
@@ -61,8 +67,16 @@ class PostgresKeyring:
         for key_id in gone:
             self._by_id.pop(key_id, None)
 
+    async def _check_secret(self) -> None:
+        """Under another secret a subject's row is not found: a second key would be made, which no erasure destroys."""
+        if self._secret_fits:
+            return
+        for row in await self._fetch("select key_id, wrapped from view.subject_key limit 1"):
+            unwrap(self._secret, row["key_id"], row["wrapped"])
+        self._secret_fits = True
+
     async def _fetch(self, query: str, *arguments: object) -> "list[asyncpg.Record]":
         try:
             return await self._pool.fetch(query, *arguments, timeout=COMMAND_SECONDS)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except UNSURE as error:
             raise StoreUnavailable(f"the subject keys cannot be reached: {type(error).__name__}: {error}") from error

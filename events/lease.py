@@ -5,7 +5,7 @@ from typing import Final, Protocol
 import asyncpg
 
 from events.errors import StoreUnavailable
-from events.postgres import COMMAND_SECONDS
+from events.postgres import COMMAND_SECONDS, UNSURE
 
 TTL_SECONDS: Final = 5.0
 
@@ -50,7 +50,7 @@ class PostgresLeases:
     async def _value(self, query: str, *arguments: object) -> object:
         try:
             return await self._pool.fetchval(query, *arguments, timeout=COMMAND_SECONDS)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except UNSURE as error:
             raise StoreUnavailable(f"leases cannot be reached: {type(error).__name__}: {error}") from error
 
 

@@ -33,7 +33,7 @@ CHANNEL: Final = "gateway_log"
 
 # "Unknown outcome, try again with the same ids": PostgresError alone is not enough (evidence: fail-over runs). Nor is a
 # list of its classes: full disk, deadlock, read-only standby and missing rights all pass, or need an operator.
-_UNSURE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+UNSURE: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 # Columns of an event; a later release may have added some, which this one does not read.
 _COLUMNS = tuple(name for name in RecordedEvent.__struct_fields__ if name not in ("log_id", "actor"))
 _INT4, _INT8 = 2**31 - 1, 2**63 - 1
@@ -70,7 +70,7 @@ class PostgresEventStore:
                 command_timeout=COMMAND_SECONDS,
                 server_settings={"application_name": "session-gateway"},
             )
-        except _UNSURE as error:
+        except UNSURE as error:
             raise StoreUnavailable(f"Postgres cannot be reached: {_told(error)}") from error
         try:
             log_id = await pool.fetchval("select log_id from log.identity")
@@ -79,7 +79,7 @@ class PostgresEventStore:
             raise SchemaMissing(
                 "the database holds no log: run the gateway once as its owner (DB_ADMIN_URL)"
             ) from error
-        except _UNSURE as error:
+        except UNSURE as error:
             pool.terminate()
             raise StoreUnavailable(f"the log cannot be read: {_told(error)}") from error
         store = cls(dsn, pool, UUID(str(log_id)))
@@ -160,7 +160,7 @@ class PostgresEventStore:
         self._drop_connection()
         try:
             await asyncio.wait_for(self._pool.close(), COMMAND_SECONDS)
-        except _UNSURE:
+        except UNSURE:
             self._pool.terminate()
         await self._saw(0)
 
@@ -169,7 +169,7 @@ class PostgresEventStore:
             raise StoreClosed("this log was closed")
         try:
             return await self._pool.fetch(query, *arguments, timeout=COMMAND_SECONDS)
-        except _UNSURE as error:
+        except UNSURE as error:
             raise StoreUnavailable(f"Postgres did not answer: {_told(error)}") from error
 
     async def _send(self, units: Sequence[Unit]) -> list[Outcome]:
@@ -181,7 +181,7 @@ class PostgresEventStore:
             if isinstance(error, asyncpg.CheckViolationError) and not error.constraint_name:
                 await self._make_partitions(error)
             raise BadEvent(f"Postgres refuses an event: {_told(error)}") from error
-        except _UNSURE as error:
+        except UNSURE as error:
             self._drop_connection()
             raise StoreUnavailable(f"Postgres did not take the batch: {_told(error)}") from error
         return _outcomes(units, rows)
@@ -190,7 +190,7 @@ class PostgresEventStore:
         """No partition for the next position: the keeper is late. Nothing was written; the batch is sent again."""
         try:
             await self._pool.execute("select log.ensure_partitions()", timeout=COMMAND_SECONDS)
-        except _UNSURE as another:
+        except UNSURE as another:
             raise StoreUnavailable(f"the log needs a partition that cannot be made: {_told(another)}") from error
         raise StoreUnavailable("the log had no partition for the next position") from error
 
@@ -218,7 +218,7 @@ class PostgresEventStore:
                     timeout=CONNECT_SECONDS,
                     server_settings={"application_name": "session-gateway listener"},
                 )
-            except _UNSURE:
+            except UNSURE:
                 await asyncio.sleep(1)
                 continue
             ended = asyncio.Event()
@@ -226,7 +226,7 @@ class PostgresEventStore:
             try:
                 await connection.add_listener(CHANNEL, self._notified)
                 await ended.wait()
-            except _UNSURE:
+            except UNSURE:
                 await asyncio.sleep(1)
             finally:
                 connection.terminate()
