@@ -29,4 +29,5 @@ class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
         user, name = quote(self.db_user, safe=""), quote(self.db_name, safe="")
         if self.db_host.startswith("/"):
             return f"postgresql://{user}{secret}@/{name}?host={quote(self.db_host, safe='/')}&port={self.db_port}"
-        return f"postgresql://{user}{secret}@{self.db_host}:{self.db_port}/{name}"
+        host = f"[{self.db_host}]" if ":" in self.db_host else self.db_host
+        return f"postgresql://{user}{secret}@{host}:{self.db_port}/{name}"
