@@ -16,8 +16,7 @@ from pathlib import Path
 from docker.errors import DaemonFailed
 
 LOG_LIMIT = 1024 * 1024  # bytes kept of one container's output, in two files
-PIECE = 64 * 1024  # bytes; also what a Linux pipe holds
-LAST_PIECES = 4  # what it wrote last is still in the pipe, and a process that it left behind may write on
+PIECE = 64 * 1024  # bytes: what a Linux pipe holds
 HOST = "127.0.0.1"
 
 
@@ -117,23 +116,20 @@ class Child:
         finally:
             loop.remove_reader(pidfd)
             os.close(pidfd)
-            for _ in range(LAST_PIECES):
-                if not self._take(loop):
-                    break
+            self._take(loop)  # what it wrote last, all that a pipe holds
             loop.remove_reader(self._output)
             os.close(self._output)
             self._log.close()
         code = self._process.wait()
         return code if code >= 0 else 128 - code
 
-    def _take(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Move one piece of output to the log; False when there is none now."""
+    def _take(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Move what is in the pipe now to the log."""
         try:
             piece = os.read(self._output, PIECE)
         except BlockingIOError:
-            return False
-        if not piece:
+            return
+        if piece:
+            self._log.write(piece)
+        else:
             loop.remove_reader(self._output)
-            return False
-        self._log.write(piece)
-        return True

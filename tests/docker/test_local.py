@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import stat
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
@@ -176,7 +177,13 @@ async def test_a_program_that_is_not_there_cannot_be_started(service: LocalServi
 @as_root
 async def test_root_is_dropped(service: LocalService) -> None:
     """No group of root's stays either: docker and disk would be as good as root."""
-    said = await run(service, "/bin/sh", "-c", "id -u; id -g; id -G; umask; touch /root/x /etc/x; stat -c %u:%a $HOME")
+    script = "id -u; id -g; id -G; umask; touch /root/x /etc/x; stat -c %u:%a $HOME"
+    ours = os.getgroups()
+    os.setgroups([6])
+    try:
+        said = await run(service, "/bin/sh", "-c", script)
+    finally:
+        os.setgroups(ours)
     assert said[:4] == [str(UNPRIVILEGED)] * 3 + ["0077"]
     assert said[-1] == f"{UNPRIVILEGED}:700"
     assert sum("Permission denied" in line for line in said) == 2
@@ -403,12 +410,15 @@ async def test_an_orphan_is_found_though_its_start_was_never_written_down(tmp_pa
         assert (await info_of(service, "unwritten")).state is ContainerState.CREATED
 
 
-def test_a_mark_needs_both_name_and_home(tmp_path: Path) -> None:
+def test_a_mark_needs_both_name_and_home() -> None:
     """A machine may well be named like a container."""
     mine = identity(os.getpid())
-    environment = psutil.Process().environ()
-    host, home = environment.get("HOSTNAME", "here"), environment.get("HOME", "/")
-    assert os.getpid() not in {one.pid for one in marked([record(host, mine, home=f"{home}/other")])}
+    with subprocess.Popen(["sleep", "300"], env={**os.environ, "HOSTNAME": "here", "HOME": "/marked"}) as process:
+        try:
+            assert [one.pid for one in marked([record("here", mine, home="/marked")])] == [process.pid]
+            assert marked([record("here", mine, home="/other"), record("other", mine, home="/marked")]) == []
+        finally:
+            process.kill()
 
 
 def test_a_broken_record_is_said_with_its_file(tmp_path: Path) -> None:
