@@ -77,7 +77,7 @@ class AiodockerService:
         port: int = 4096,
         command: tuple[str, ...] | None = None,
     ) -> ContainerInfo:
-        """As the contract says. One request makes the container, so a cancelled call leaves none or a whole one."""
+        """As the contract says. One request makes container and volumes, so a cancelled call leaves all or nothing."""
         body = container_body(
             self._settings,
             image=image,
@@ -89,7 +89,6 @@ class AiodockerService:
         )
         async with self._call(f"create container {name}") as client:
             await self._ensure_network(client)
-            await _ensure_volumes(client, volumes)
             # A name is reserved before the container can be inspected, and freed after it cannot: between the two
             # (a create cancelled a moment ago, a removal at work) we ask again. ``_call`` bounds it.
             while True:
@@ -355,12 +354,6 @@ async def _wait_until_gone(container: DockerContainer) -> None:
     except ForeignError as error:
         if error.status != 404:
             raise
-
-
-async def _ensure_volumes(client: aiodocker.Docker, volumes: tuple[Volume, ...]) -> None:
-    maker: Any = client.volumes  # untyped in aiodocker
-    for volume in volumes:
-        await maker.create({"Name": volume.name, "Labels": dict(volume.labels)})
 
 
 async def _image_labels(client: aiodocker.Docker, image: str) -> dict[str, str]:

@@ -24,8 +24,9 @@ from docker.errors import (
     DaemonRefusedUs,
     DaemonUntrusted,
     DockerError,
+    ImageMissing,
 )
-from docker.service import ContainerEvent, ContainerInfo
+from docker.service import ContainerEvent, ContainerInfo, Volume
 from docker.settings import DockerSettings
 from docker.tls import PLAIN_TEXT_ANSWER
 from tests.contracts.runtimes import ProcessRuntime, daemon_runtime, until
@@ -158,6 +159,22 @@ async def test_a_port_on_loopback_is_reached_by_its_machine_alone(docker_daemon:
         outside = docker_daemon.settings.publish_address
         with pytest.raises(OSError):
             await asyncio.wait_for(asyncio.open_connection(outside, port), 2)
+
+
+@pytest.mark.docker
+async def test_volumes_are_made_with_their_labels_by_a_create_that_succeeds(
+    runtime: ProcessRuntime, docker_daemon: DockerDaemon
+) -> None:
+    """A volume of a session that never was would belong to nobody."""
+    volume = Volume(names.volume_name("home"), "/home/app", names.owned_by(runtime.owner))
+    with pytest.raises(ImageMissing):
+        await runtime.create(names.container_name(), image="session-gateway/no-such-image:0", volumes=(volume,))
+    assert docker_daemon.ask("GET", f"/volumes/{volume.name}")[0] == 404
+    made = await runtime.create(names.container_name(), volumes=(volume,))
+    assert docker_daemon.ask("GET", f"/volumes/{volume.name}")[1]["Labels"] == volume.labels
+    await runtime.service.remove_container(made.id)
+    assert docker_daemon.ask("GET", f"/volumes/{volume.name}")[0] == 200
+    await runtime.service.remove_volume(volume.name)
 
 
 @pytest.mark.docker
