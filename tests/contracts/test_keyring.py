@@ -1,0 +1,173 @@
+"""The contract of ``events.keyring.Keyring``, over memory and Postgres: one key a subject, gone when erased."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+import pytest_asyncio
+
+from events.errors import StoreUnavailable, UnreadableEvent
+from events.ids import short
+from events.keyring import Keyring, MemoryKeyring
+from events.keyring_postgres import PostgresKeyring
+from events.postgres import PostgresEventStore
+from events.sealing import Place, seal, unseal
+from tests.event_fixtures import LogDatabase, connection, open_store
+
+SECRET = b"s" * 32
+PLACE = Place("session-s1", "session.requested", "owner")
+RACER = """
+import asyncio, sys
+from events.keyring_postgres import PostgresKeyring
+import asyncpg
+async def main():
+    async with asyncpg.create_pool(sys.argv[1], min_size=1, max_size=4) as pool:
+        keyring = PostgresKeyring(pool, bytes.fromhex(sys.argv[2]))
+        print("ready", flush=True)
+        sys.stdin.readline()
+        keys = await asyncio.gather(*(keyring.key_for(f"{sys.argv[3]}-{nth % 5}") for nth in range(20)))
+        print(" ".join(key.id + ":" + key.secret.hex() for key in keys), flush=True)
+asyncio.run(main())
+"""
+
+
+@pytest_asyncio.fixture
+async def keyring(log_of_backend: LogDatabase | None) -> AsyncIterator[Keyring]:
+    if log_of_backend is None:
+        yield MemoryKeyring()
+        return
+    async with open_store(log_of_backend.app_dsn) as store:
+        yield PostgresKeyring(store.pool, SECRET)
+
+
+@pytest.fixture
+def subject() -> str:
+    """Somebody whom no other test knows, with a name that needs care everywhere."""
+    return f"Ada O'Neil <ada@example.org> \U0001f600 {short()}"
+
+
+async def test_subject_has_one_key(keyring: Keyring, subject: str) -> None:
+    """Sealed fields of a person under two keys would outlive the erasure of one."""
+    keys = await asyncio.gather(*(keyring.key_for(subject) for _ in range(10)))
+    assert len({(key.id, key.secret) for key in keys}) == 1
+    assert (await keyring.key_for(subject + "'s brother")).id != keys[0].id
+
+
+async def test_keys_are_found_by_the_id_that_events_carry(keyring: Keyring, subject: str) -> None:
+    key = await keyring.key_for(subject)
+    other = await keyring.key_for(subject + "2")
+    assert await keyring.keys([key.id, other.id, "sk_none", key.id]) == {key.id: key, other.id: other}
+    assert await keyring.keys([]) == {}
+
+
+async def test_erased_subject_has_no_key_any_more(keyring: Keyring, subject: str) -> None:
+    key, other = await keyring.key_for(subject), await keyring.key_for(subject + "2")
+    assert await keyring.erase(subject) == (key.id,)
+    assert await keyring.keys([key.id, other.id]) == {other.id: other}
+    assert await keyring.erase(subject) == ()
+    assert await keyring.erase("somebody whom nobody knows") == ()
+
+
+async def test_subject_who_comes_back_gets_another_key(keyring: Keyring, subject: str) -> None:
+    """What was sealed before stays closed."""
+    former = await keyring.key_for(subject)
+    sealed = seal(former, "Ada", PLACE)
+    await keyring.erase(subject)
+    later = await keyring.key_for(subject)
+    assert later.id != former.id
+    with pytest.raises(UnreadableEvent):
+        unseal(later, sealed, PLACE)
+
+
+async def test_forgetting_one_key_leaves_the_others(keyring: Keyring, subject: str) -> None:
+    key, other = await keyring.key_for(subject), await keyring.key_for(subject + "2")
+    keyring.forget([key.id, "sk_none"])
+    assert await keyring.keys([other.id]) == {other.id: other}
+
+
+postgres = pytest.mark.postgres
+
+
+@postgres
+async def test_key_is_durable_before_it_is_used(pg_store: PostgresEventStore, subject: str) -> None:
+    key = await PostgresKeyring(pg_store.pool, SECRET).key_for(subject)
+    another_process = PostgresKeyring(pg_store.pool, SECRET)
+    assert await another_process.keys([key.id]) == {key.id: key}
+    assert await another_process.key_for(subject) == key
+
+
+@postgres
+async def test_key_that_another_process_destroyed_lives_until_it_is_forgotten(
+    pg_store: PostgresEventStore, subject: str
+) -> None:
+    """``subject.erased`` tells every process; from then on the key is nowhere."""
+    here, there = PostgresKeyring(pg_store.pool, SECRET), PostgresKeyring(pg_store.pool, SECRET)
+    key = await here.key_for(subject)
+    erased = await there.erase(subject)
+    here.forget(erased)
+    assert await here.keys([key.id]) == {}
+    assert (await here.key_for(subject)).id != key.id
+
+
+@postgres
+async def test_table_shows_neither_names_nor_keys(
+    shared_log: LogDatabase, pg_store: PostgresEventStore, subject: str
+) -> None:
+    """A dump of the database alone opens nothing and names nobody."""
+    key = await PostgresKeyring(pg_store.pool, SECRET).key_for(subject)
+    async with connection(shared_log.admin_dsn) as admin:
+        row = await admin.fetchrow("select * from view.subject_key where key_id = $1", key.id)
+    assert row is not None
+    stored = row["subject"] + row["wrapped"]
+    assert key.secret not in stored and subject.encode() not in stored
+
+
+@postgres
+async def test_another_sealing_secret_is_refused_at_once(empty_log: LogDatabase) -> None:
+    """Each call: a gateway with the wrong secret would give a known subject a second key, or erase nobody."""
+    async with open_store(empty_log.app_dsn) as store:
+        key = await PostgresKeyring(store.pool, SECRET).key_for("ada")
+        with pytest.raises(UnreadableEvent, match="sealing secret"):
+            await PostgresKeyring(store.pool, b"t" * 32).keys([key.id])
+        with pytest.raises(UnreadableEvent, match="sealing secret"):
+            await PostgresKeyring(store.pool, b"t" * 32).key_for("ada")
+        with pytest.raises(UnreadableEvent, match="sealing secret"):
+            await PostgresKeyring(store.pool, b"t" * 32).erase("ada")
+        assert await PostgresKeyring(store.pool, SECRET).keys([key.id]) == {key.id: key}
+
+
+@postgres
+async def test_keys_that_cannot_be_reached_are_the_stores_fault(shared_log: LogDatabase) -> None:
+    async with open_store(shared_log.app_dsn) as store:
+        keyring = PostgresKeyring(store.pool, SECRET)
+        await store.close()
+        with pytest.raises(StoreUnavailable):
+            await keyring.key_for("ada")
+
+
+@postgres
+async def test_processes_that_race_for_a_subject_get_one_key(shared_log: LogDatabase, subject: str) -> None:
+    """Two gateways meet the same new person at the same moment."""
+    command = [sys.executable, "-c", RACER, shared_log.app_dsn, SECRET.hex(), subject]
+    async with AsyncExitStack() as stack:
+        racers = []
+        for _ in range(2):
+            racer = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            )
+            stack.push_async_callback(racer.wait)
+            racers.append(racer)
+        assert all([await _line(racer) == "ready" for racer in racers])
+        for racer in racers:
+            assert racer.stdin is not None
+            racer.stdin.write(b"\n")
+        one, two = [(await _line(racer)).split() for racer in racers]
+    assert one == two
+    assert len(set(one)) == 5
+
+
+async def _line(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    return (await asyncio.wait_for(process.stdout.readline(), 30)).decode().strip()
