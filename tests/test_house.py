@@ -36,7 +36,8 @@ TESTED_ELSEWHERE = {
 
 def none_of(breaches: Iterable[str]) -> None:
     found = sorted(breaches)
-    assert not found, "\n  ".join(["", *found])
+    if found:
+        pytest.fail("\n  ".join(["breaches of the house rules:", *found]), pytrace=False)
 
 
 def each(modules: Iterable[Module], rule: object) -> list[str]:
