@@ -153,15 +153,17 @@ class PostgresEventStore:
         if self._closed:
             return
         self._closed = True
-        await self._writer.close()
-        if self._listener is not None:
-            self._listener.cancel()
-            await asyncio.gather(self._listener, return_exceptions=True)
-        self._drop_connection()
         try:
+            await self._writer.close()
             await asyncio.wait_for(self._pool.close(), COMMAND_SECONDS)
         except UNSURE:
+            pass  # what waited was answered by the writer; a reading connection is ended below
+        finally:  # also when the caller's patience ended before
+            self._drop_connection()
             self._pool.terminate()
+            if self._listener is not None:
+                self._listener.cancel()
+        await asyncio.gather(*filter(None, [self._listener]), return_exceptions=True)
         await self._saw(0)
 
     async def _fetch(self, query: str, *arguments: object) -> "list[asyncpg.Record]":

@@ -64,11 +64,13 @@ class Writer:
         return await answer
 
     async def close(self) -> None:
-        """Write what waits, then end."""
+        """Write what waits, then end. A close that is cancelled ends the writer at once."""
         self._closing = True
         self._filled.set()
         if self._task is not None:
-            await self._task
+            [ended] = await asyncio.gather(self._task, return_exceptions=True)
+            if isinstance(ended, Exception):
+                raise ended
 
     async def _run(self) -> None:
         try:
