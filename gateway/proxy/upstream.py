@@ -130,6 +130,7 @@ class ResponseParser:
             raise _broken("more header lines or bytes than are read from a container")
 
     def on_headers_complete(self) -> None:
+        """Judge the head: skip it (1xx), refuse it, or take it as the answer's."""
         parser = cast(httptools.HttpResponseParser, self._parser)
         status = parser.get_status_code()
         self._quiet_bytes = 0

@@ -21,7 +21,16 @@ from tests.gateway.proxy.peers import serving
 ID = "ses_0123456789abcdefghjkmnpqrs"
 PREFIX = b"/s/" + ID.encode()
 CREDENTIAL = b"Basic b3BlbmNvZGU6cHc="
+SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-accel-buffering: no\r\n\r\n"
 STATUS: dict[type[ProxyError], int] = {BodyTooLarge: 413, ContainerTimedOut: 504, GatewayBusy: 503}
+
+
+def request(
+    target: bytes, *headers: bytes, method: bytes = b"GET", version: bytes = b"1.1", body: bytes = b""
+) -> bytes:
+    """A raw request for the session's container."""
+    lines = [method + b" " + PREFIX + target + b" HTTP/" + version, b"host: gateway", *headers, b"", b""]
+    return b"\r\n".join(lines) + body
 
 
 class SmallestGateway:
