@@ -56,7 +56,7 @@ class Volume(msgspec.Struct, frozen=True):
 class ContainerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What is true of one container now, as the runtime says."""
 
-    id: str  # the runtime's own id: 64 hex digits for Docker, pid and start time for a local process
+    id: str  # the runtime's own id: 64 hex digits
     name: str
     image: str
     state: ContainerState

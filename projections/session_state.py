@@ -57,6 +57,7 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     instance: str = ""
     owner: Sealed | None = None
     metadata: Sealed | None = None
+    asked: Sealed | None = None
     token: Token | None = None
     host: str | None = None
     port: int | None = None
@@ -158,6 +159,7 @@ def _lifecycle(state: SessionState, event: RecordedEvent, payload: _Move) -> Ses
                 opened_by=payload.opened_by,
                 owner=payload.owner,
                 metadata=payload.metadata,
+                asked=payload.asked,
                 created_at=event.recorded_at,
             )
         case SessionResumed():

@@ -194,9 +194,9 @@ class Agent:
 
     async def echo(self, exchange: Exchange) -> None:
         body = await exchange.body()
-        seen = {"method": exchange.method, "target": exchange.target, "headers": exchange.headers}
-        text = {"body": body.decode(errors="replace"), "body_base64": base64.b64encode(body).decode()}
-        await exchange.answer_json(seen | text)
+        shown = [(name, "[hidden]" if name.lower() == "authorization" else value) for name, value in exchange.headers]
+        said = {"body": body.decode(errors="replace"), "body_base64": base64.b64encode(body).decode()}
+        await exchange.answer_json({"method": exchange.method, "target": exchange.target, "headers": shown} | said)
 
     async def echo_raw(self, exchange: Exchange) -> None:
         exchange.start_stream(exchange.header("content-type") or "application/octet-stream")

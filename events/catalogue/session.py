@@ -19,6 +19,7 @@ class SessionRequested(msgspec.Struct, frozen=True, kw_only=True, tag="session.r
     opened_by: str  # key id: only this key (and operators) may see the session
     owner: Sealed | None = None
     metadata: Sealed | None = None
+    asked: Sealed | None = None  # the request's body, when an Idempotency-Key must find it the same again
     instance: str  # the gateway that carries it out
 
 

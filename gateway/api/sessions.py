@@ -8,7 +8,7 @@ import msgspec
 from starlette.responses import Response
 
 from docker import names
-from events import ids
+from events import codec, ids
 from events.catalogue import LogRead, SessionRequested, TokenIssued
 from events.envelope import SYSTEM, Sealed, session_stream
 from gateway.access.roles import Role
@@ -42,7 +42,7 @@ async def create(call: Call) -> Response:
     session_id = f"ses_{ids.short(repeat.bytes if repeat else None)}"
     known = call.services.views.sessions.get(session_id)
     if known is None:
-        command = await _open_command(call, wanted, session_id, image)
+        command = await _open_command(call, wanted, session_id, image=image, repeated=repeat is not None)
         handled = await call.services.handler.handle(
             command, Origin(who=_acting_for(call, wanted.owner), cause=call.cause, repeat=repeat)
         )
@@ -50,11 +50,13 @@ async def create(call: Call) -> Response:
         if handled.changed:
             call.services.runner.open(session_id)
     if repeat is not None:
-        await _same_request(call, known, wanted, image)
+        await _same_request(call, known, wanted)
     return await _opened(call, session_id)
 
 
-async def _open_command(call: Call, wanted: CreateSession, session_id: str, image: str) -> OpenSession:
+async def _open_command(
+    call: Call, wanted: CreateSession, session_id: str, *, image: str, repeated: bool
+) -> OpenSession:
     owner = wanted.owner or call.caller.person
     subject = owner or session_subject(session_id)
     metadata = None
@@ -71,6 +73,7 @@ async def _open_command(call: Call, wanted: CreateSession, session_id: str, imag
         opened_by=call.caller.key_id,
         owner=await _sealed(call, subject, owner, session_id, "owner"),
         metadata=await _sealed(call, subject, metadata, session_id, "metadata"),
+        asked=await _sealed(call, subject, _body(call, wanted) if repeated else None, session_id, "asked"),
         instance=call.services.instance,
         mint=_mint(call, session_id),
     )
@@ -104,10 +107,16 @@ def _acting_for(call: Call, owner: str | None) -> Who:
     return msgspec.structs.replace(call.caller.who, person=owner or call.caller.person)
 
 
-async def _same_request(call: Call, state: SessionState, wanted: CreateSession, image: str) -> None:
-    """A repeated Idempotency-Key must come with the same body. Raises Refused."""
-    (view,) = await shapes.sessions([state], call.services.keyring)
-    if (view.image, view.owner, view.metadata) != (image, wanted.owner or call.caller.person, wanted.metadata):
+def _body(call: Call, wanted: CreateSession) -> str:
+    """What a repeated request must equal."""
+    owner = wanted.owner or call.caller.person
+    return codec.canonical(msgspec.structs.replace(wanted, owner=owner)).decode()
+
+
+async def _same_request(call: Call, state: SessionState, wanted: CreateSession) -> None:
+    """A repeated Idempotency-Key must come with the same body. Raises Refused, also when the subject was erased."""
+    asked = await shapes.unsealed(state.asked, state, "asked", call.services.keyring)
+    if asked != _body(call, wanted):
         raise Refused("idempotency-mismatch", "This Idempotency-Key was used before with another body.")
 
 

@@ -153,6 +153,12 @@ def _place(state: SessionState, field: str) -> Place:
     return Place(session_stream(state.session_id), "session.requested", field)
 
 
+async def unsealed(sealed: Sealed | None, state: SessionState, field: str, keyring: Keyring) -> str | None:
+    """One personal field of a session in clear; None when there is none, ``[erased]`` when its key is gone."""
+    keys = await keyring.keys([sealed.k]) if sealed else {}
+    return _open(sealed, keys, _place(state, field))
+
+
 def _open(sealed: Sealed | None, keys: dict[str, SubjectKey], place: Place) -> str | None:
     if sealed is None:
         return None

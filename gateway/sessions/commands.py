@@ -20,6 +20,7 @@ class OpenSession(msgspec.Struct, frozen=True, kw_only=True):
     opened_by: str
     owner: Sealed | None
     metadata: Sealed | None
+    asked: Sealed | None = None
     instance: str
     mint: Mint
 

@@ -95,6 +95,7 @@ def _open(command: OpenSession, seats: Seats, limit: int) -> Decision | Refused:
         opened_by=command.opened_by,
         owner=command.owner,
         metadata=command.metadata,
+        asked=command.asked,
         instance=command.instance,
     )
     return Decision((requested, command.mint(1)), (_grant(command.session_id, 1, seats, limit),))
