@@ -328,10 +328,9 @@ def offered_subprotocols(offered: Sequence[str]) -> tuple[str, ...]:
 def close_code_for_container(code: int) -> int:
     """A code that may stand in a close frame (RFC 6455 section 7.4) for the one that the server reported.
 
-    hypercorn reports every close by the client, with whatever code, and every lost connection as 1006; 1001 (going
-    away) is true of both.
+    A close without a code (1005) was in order; a lost connection (1006, 1015) has gone away.
     """
-    return _GOING_AWAY if code in (1005, _ABNORMAL, 1015) else code
+    return {1005: _NORMAL, _ABNORMAL: _GOING_AWAY, 1015: _GOING_AWAY}.get(code, code)
 
 
 async def _close(socket: aiohttp.ClientWebSocketResponse[bool], end: _End) -> None:

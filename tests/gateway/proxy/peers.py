@@ -10,6 +10,7 @@ from hypercorn.config import Config
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from docker.service import Address
+from gateway.proxy import hypercorn_websocket
 
 Script = Callable[["Peer"], Awaitable[None]]
 WAIT_SECONDS = 5.0
@@ -133,6 +134,7 @@ async def serving(app: ASGIApp) -> AsyncIterator[Address]:
             failures.append(error)
             raise
 
+    hypercorn_websocket.install()
     listener = socket.create_server(("127.0.0.1", 0))
     address = Address("127.0.0.1", listener.getsockname()[1])
     config = Config()

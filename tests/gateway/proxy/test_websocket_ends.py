@@ -58,38 +58,48 @@ async def test_a_containers_lost_connection_is_not_a_normal_close() -> None:
         assert isinstance(app.results[0].error, ContainerBroke)
 
 
-@pytest.mark.parametrize("how", ["close", "abort"])
-async def test_a_client_that_leaves_closes_the_containers_websocket(how: str) -> None:
-    """At once, with a code that may stand in a frame: hypercorn says 1006 for every end, so 1001 goes on."""
-    codes: list[int | None] = []
+@pytest.mark.parametrize(
+    ("frame", "code", "reason"),
+    [
+        (b"\x88\x82\0\0\0\0\x03\xe8", 1000, ""),
+        (b"\x88\x85\0\0\0\0\x0f\xa2why", 4002, "why"),
+        (b"\x88\x80\0\0\0\0", 1000, ""),
+        (None, 1001, ""),
+    ],
+    ids=["1000", "4002 with a reason", "no code", "connection lost"],
+)
+async def test_a_client_that_leaves_closes_the_containers_websocket(
+    frame: bytes | None, code: int, reason: str
+) -> None:
+    """At once, and with its own code and reason: a terminal may end its shell on one and keep it on another."""
+    said: list[tuple[int | None, str | None]] = []
     ended = asyncio.Event()
 
     async def wait(socket: web.WebSocketResponse, request: web.Request) -> None:
-        await socket.receive()
-        codes.append(socket.close_code)
+        message = await socket.receive()
+        said.append((message.data, message.extra))
         ended.set()
 
     async with sockets(wait) as container, gateway_for(container) as (app, address):
-        loop = asyncio.get_running_loop()
-        async with open_socket(address) as socket:
-            await until(lambda: bool(app.opened))
-            begun = loop.time()
-            if how == "close":
-                await socket.close(code=4002, message=b"why")
-            else:
-                transport = socket.get_extra_info("socket")
-                assert transport is not None
-                socket._response.close()
-            await asyncio.wait_for(ended.wait(), WAIT_SECONDS)
-            assert loop.time() - begun < 0.5  # the promise is 0.1
-        assert codes == [1001]
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        writer.write(handshake())
+        await reader.readuntil(b"\r\n\r\n")
+        begun = asyncio.get_running_loop().time()
+        if frame is None:
+            writer.transport.abort()
+        else:
+            writer.write(frame)
+        await asyncio.wait_for(ended.wait(), WAIT_SECONDS)
+        assert asyncio.get_running_loop().time() - begun < 0.5  # the promise is 0.1
+        assert said == [(code, reason)]
         await until(lambda: bool(app.results))
         assert app.results[0].ended_by is EndedBy.CLIENT
+        writer.close()
 
 
 def test_codes_that_may_not_be_sent_are_replaced() -> None:
     """RFC 6455 section 7.4.1: 1005, 1006 and 1015 are never in a frame; uvicorn reports the client's own code."""
-    assert [close_code_for_container(code) for code in (1000, 1005, 1006, 1015, 4002)] == [1000, 1001, 1001, 1001, 4002]
+    assert [close_code_for_container(code) for code in (1000, 1005, 1006, 1015, 4002)] == [1000, 1000, 1001, 1001, 4002]
 
 
 async def test_a_client_that_leaves_during_the_handshake_ends_it() -> None:
