@@ -14,8 +14,8 @@ import psutil
 import pytest
 import pytest_asyncio
 
-_TASK_SECONDS = 0.5  # a task that was just told to end is given this long
-_CHILD_SECONDS = 2.0  # and so is a process: the kernel may still be taking it down
+TASK_SECONDS = 0.5  # a task that was just told to end is given this long
+CHILD_SECONDS = 2.0  # and so is a process: the kernel may still be taking it down
 _shared: set[int] = set()  # children of fixtures wider than a test
 
 
@@ -47,7 +47,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     yield
-    _, alive = psutil.wait_procs(_born_since(item.stash[_BEFORE]), timeout=_CHILD_SECONDS)
+    _, alive = psutil.wait_procs(_born_since(item.stash[_BEFORE]), timeout=CHILD_SECONDS)
     if alive:
         told = ", ".join(f"{process.pid} ({' '.join(_command(process))[:120]})" for process in alive)
         pytest.fail(f"the test left child processes behind: {told}", pytrace=False)
@@ -59,7 +59,7 @@ async def no_task_left() -> AsyncIterator[None]:
     yield
     left = asyncio.all_tasks() - {asyncio.current_task()}
     if left:
-        _, left = await asyncio.wait(left, timeout=_TASK_SECONDS)
+        _, left = await asyncio.wait(left, timeout=TASK_SECONDS)
     if left:
         pytest.fail(f"the test left tasks behind: {', '.join(sorted(map(repr, left)))}", pytrace=False)
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests import leftovers
+
 INI = """
 [pytest]
 asyncio_mode = auto
@@ -11,7 +13,9 @@ addopts = -p tests.leftovers -p no:randomly
 
 
 @pytest.fixture
-def suite(pytester: pytest.Pytester) -> pytest.Pytester:
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    monkeypatch.setattr(leftovers, "CHILD_SECONDS", 0.1)
+    monkeypatch.setattr(leftovers, "TASK_SECONDS", 0.1)
     pytester.makeini(INI)
     return pytester
 

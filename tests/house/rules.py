@@ -54,7 +54,7 @@ def empty_names(module: Module) -> Iterator[str]:
 
 def bare_ignores(module: Module) -> Iterator[str]:
     """A ``type: ignore`` or ``noqa`` names its code, and a reason follows in the same comment."""
-    for line, comment in module.comments():
+    for line, comment in module.comments() if _IGNORED.search(module.text) else ():
         found = _IGNORED.search(comment)
         if found is None:
             continue

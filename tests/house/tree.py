@@ -25,6 +25,7 @@ class Module(msgspec.Struct, frozen=True):
     path: str
     text: str
     tree: ast.Module
+    nodes: tuple[ast.AST, ...]  # of the tree, walked once
 
     @property
     def room(self) -> str:
@@ -36,14 +37,14 @@ class Module(msgspec.Struct, frozen=True):
 
     def functions(self) -> Iterator[Function]:
         """Every function and method, nested ones too."""
-        return (node for node in ast.walk(self.tree) if isinstance(node, Function))
+        return (node for node in self.nodes if isinstance(node, Function))
 
     def classes(self) -> Iterator[ast.ClassDef]:
-        return (node for node in ast.walk(self.tree) if isinstance(node, ast.ClassDef))
+        return (node for node in self.nodes if isinstance(node, ast.ClassDef))
 
     def imports(self) -> Iterator[tuple[str, int]]:
         """Dotted names of what is imported anywhere in it, with the line."""
-        for node in ast.walk(self.tree):
+        for node in self.nodes:
             if isinstance(node, ast.Import):
                 yield from ((alias.name, node.lineno) for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -74,11 +75,7 @@ def relative(path: Path) -> str:
 @functools.cache
 def modules() -> tuple[Module, ...]:
     """Every Python file."""
-    return tuple(
-        Module(relative(path), text := path.read_text(encoding="utf-8"), ast.parse(text, relative(path)))
-        for path in files()
-        if path.suffix == ".py"
-    )
+    return tuple(_module(path) for path in files() if path.suffix == ".py")
 
 
 def product() -> list[Module]:
@@ -123,6 +120,12 @@ def promised_names() -> frozenset[str]:
     """Methods of our protocols: the promise stands there, once for every implementation."""
     protocols = (cls for module in product() for cls in module.classes() if is_protocol(cls))
     return frozenset(inner.name for cls in protocols for inner in cls.body if isinstance(inner, Function))
+
+
+def _module(path: Path) -> Module:
+    text = path.read_text(encoding="utf-8")
+    parsed = ast.parse(text, relative(path))
+    return Module(relative(path), text, parsed, tuple(ast.walk(parsed)))
 
 
 def _ours(name: str) -> bool:
