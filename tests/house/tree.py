@@ -75,7 +75,13 @@ def relative(path: Path) -> str:
 @functools.cache
 def modules() -> tuple[Module, ...]:
     """Every Python file."""
-    return tuple(_module(path) for path in files() if path.suffix == ".py")
+    return tuple(parse(relative(path), path.read_text(encoding="utf-8")) for path in files() if path.suffix == ".py")
+
+
+def parse(path: str, text: str) -> Module:
+    """The module that ``text`` would be at ``path``."""
+    parsed = ast.parse(text, path)
+    return Module(path, text, parsed, tuple(ast.walk(parsed)))
 
 
 def product() -> list[Module]:
@@ -120,12 +126,6 @@ def promised_names() -> frozenset[str]:
     """Methods of our protocols: the promise stands there, once for every implementation."""
     protocols = (cls for module in product() for cls in module.classes() if is_protocol(cls))
     return frozenset(inner.name for cls in protocols for inner in cls.body if isinstance(inner, Function))
-
-
-def _module(path: Path) -> Module:
-    text = path.read_text(encoding="utf-8")
-    parsed = ast.parse(text, relative(path))
-    return Module(relative(path), text, parsed, tuple(ast.walk(parsed)))
 
 
 def _ours(name: str) -> bool:
