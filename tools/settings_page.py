@@ -70,7 +70,7 @@ def page() -> str:
         rows = "\n".join(setting.row() for setting in settings_of(struct))
         if not rows:
             continue
-        first_sentence = (struct.__doc__ or "").strip().partition("\n")[0]
+        first_sentence = (struct.__doc__ or "").strip().partition("\n")[0].replace("``", "`")
         source = struct.__module__.replace(".", "/") + ".py"
         heading = f"## {struct.__name__.removesuffix('Settings') or 'Gateway'}\n\n{first_sentence} (`{source}`)\n"
         parts.append(f"{heading}\n| variable | value | default | meaning |\n|---|---|---|---|\n{rows}\n")
@@ -79,7 +79,7 @@ def page() -> str:
 
 def _modules() -> Iterator[Path]:
     for room in _ROOMS:
-        for path in sorted((ROOT / room).rglob("settings.py")):
+        for path in sorted((ROOT / room).rglob("settings.py"), key=lambda path: (len(path.parts), path)):
             yield path.relative_to(ROOT)
     for name in _ELSEWHERE:
         if (ROOT / name).exists():
@@ -133,7 +133,8 @@ def _plain(described: inspect.Type) -> inspect.Type:
 def _meaning(described: inspect.Type) -> str:
     schema = described.extra_json_schema if isinstance(described, inspect.Metadata) else None
     told = str((schema or {}).get("description", "")).strip().removesuffix(".")
-    return told[:1].upper() + told[1:] if not told[:2].isupper() else told
+    names_a_value = told.partition(" ")[0].endswith(":")
+    return told if names_a_value else told[:1].upper() + told[1:]
 
 
 if __name__ == "__main__":
