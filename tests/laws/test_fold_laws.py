@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events import codec
-from events.envelope import RecordedEvent
+from events.envelope import RecordedEvent, session_stream
 from events.memory import MemoryEventStore
 from projections import asof
 from projections.admission import Admission
@@ -72,7 +71,7 @@ def test_every_fact_folds_and_only_anomalies_count_what_is_out_of_place(history:
     states = fold(Sessions(), {}, history)
     lifecycle = [event for event in history if event.type.startswith("session.")]
     for state in states.values():
-        moves = sum(codec.decode(event).session_id == state.session_id for event in lifecycle)  # type: ignore[union-attr]
+        moves = sum(event.stream_id == session_stream(state.session_id) for event in lifecycle)
         assert state.generation <= len(state.containers) <= moves
         assert state.host is None or state.phase in SEATED
 
