@@ -13,7 +13,7 @@ from typing import Final
 import asyncpg
 import msgspec
 
-from events.errors import EventError, StoreUnavailable
+from events.errors import EventError, SchemaMissing, StoreUnavailable
 
 SQL_DIR: Final = Path(__file__).resolve().parent.parent / "sql"
 OWNER_ROLE: Final = "session_gateway_owner"
@@ -21,7 +21,7 @@ APP_ROLE: Final = "session_gateway_app"
 _NAME: Final = re.compile(r"(\d{3,4})_[a-z0-9_]+\.sql\Z")
 _LOCK: Final = 72010003  # session-independent: a transaction lock around the whole run
 
-# "view" holds it because the gateway reads it; only the migrating role writes it.
+# In "public", since it is there before the schemas are; the gateway reads it, only the migrating role writes it.
 _HISTORY: Final = """
 create table if not exists public.session_gateway_schema (
   file text primary key, sha256 text not null, applied_at timestamptz not null default clock_timestamp())
@@ -49,6 +49,15 @@ class Applied(msgspec.Struct, frozen=True):
     newer: tuple[str, ...] = ()  # files of a later release that the database has; then nothing was applied
 
 
+class _Roles(msgspec.Struct, frozen=True):
+    """Whom the log belongs to and who works on it."""
+
+    owner: str
+    app: str
+    may_change: bool  # we are the owner, or may act as him
+    separated: bool  # the gateway may not
+
+
 def sql_files(directory: Path = SQL_DIR) -> list[SqlFile]:
     """The files in the order they are applied."""
     found = []
@@ -67,7 +76,8 @@ async def apply(
 ) -> Applied:
     """Bring the database up to this release; whole or not at all. ``app_user`` is whom the gateway connects as.
 
-    Raises StoreUnavailable when the database cannot be reached, SchemaEdited when a released file was changed.
+    Raises StoreUnavailable when the database cannot be reached, SchemaEdited when a released file was changed,
+    SchemaMissing when files are to be applied and the connecting role may not act as the log's owner.
     """
     try:
         connection = await asyncpg.connect(admin_dsn, timeout=5, command_timeout=60)
@@ -84,52 +94,90 @@ async def apply(
 async def _apply(
     connection: "asyncpg.Connection[asyncpg.Record]", files: list[SqlFile], app_user: str, partition_size: int | None
 ) -> Applied:
-    await connection.execute(_HISTORY)
-    rows = await connection.fetch("select file, sha256 from public.session_gateway_schema")
-    known = {row["file"]: row["sha256"] for row in rows}
+    roles = await _roles(connection, app_user)
+    known = await _history(connection, roles)
     newer = tuple(sorted(set(known) - {file.name for file in files}))
-    separated = await _roles(connection, app_user)
     if newer:
-        return Applied((), separated, newer)
+        return Applied((), roles.separated, newer)
     pending = [file for file in files if known.get(file.name) != file.sha256]
     if pending:  # a new function needs the rights too, though the rights' own text is the same
         pending = [file for file in files if file in pending or file.name.startswith("9")]
     edited = [file.name for file in pending if file.once and file.name in known]
     if edited:
         raise SchemaEdited(f"{', '.join(edited)} differs from what this database was made with: restore the file")
-    await connection.execute("select set_config('gateway.app_role', $1, true)", APP_ROLE if separated else app_user)
+    if pending and not roles.may_change:
+        raise SchemaMissing(
+            f"the log is of a former release and belongs to {roles.owner}: run the gateway once with DB_ADMIN_URL"
+        )
+    await _run(connection, pending, roles, partition_size)
+    return Applied(tuple(file.name for file in pending), roles.separated)
+
+
+async def _history(connection: "asyncpg.Connection[asyncpg.Record]", roles: _Roles) -> dict[str, str]:
+    """The files that this database was made with, and their hashes."""
+    if roles.may_change:
+        await connection.execute(_HISTORY)
+        await connection.execute(f"grant select on public.session_gateway_schema to {_quoted(roles.app)}")
+    rows = await connection.fetch("select file, sha256 from public.session_gateway_schema")
+    return {row["file"]: row["sha256"] for row in rows}
+
+
+async def _run(
+    connection: "asyncpg.Connection[asyncpg.Record]",
+    files: list[SqlFile],
+    roles: _Roles,
+    partition_size: int | None,
+) -> None:
+    await connection.execute("select set_config('gateway.app_role', $1, true)", roles.app)
     await connection.execute("select set_config('gateway.partition_size', $1, true)", str(partition_size or ""))
-    if separated:
-        await connection.execute(f"set local role {OWNER_ROLE}")
-    for file in pending:
+    if roles.may_change:
+        await connection.execute(f"set local role {_quoted(roles.owner)}")
+    for file in files:
         await connection.execute(file.text)
     await connection.execute("select log.ensure_partitions()")
     await connection.execute("reset role")
-    for file in pending:
+    for file in files:
         await connection.execute(
             "insert into public.session_gateway_schema (file, sha256) values ($1, $2) "
             "on conflict (file) do update set sha256 = excluded.sha256, applied_at = clock_timestamp()",
             file.name,
             file.sha256,
         )
-    return Applied(tuple(file.name for file in pending), separated)
 
 
-async def _roles(connection: "asyncpg.Connection[asyncpg.Record]", app_user: str) -> bool:
-    """Make the owning and the working role where we may. False when the gateway's own user must own the log."""
+async def _roles(connection: "asyncpg.Connection[asyncpg.Record]", app_user: str) -> _Roles:
+    """Whose the log is: as it was made, else of a role of its own where we may make one, else ours."""
     me = await connection.fetchrow(
-        "select current_user as name, rolsuper or rolcreaterole as may from pg_roles where rolname = current_user"
+        "select current_user::text as name, rolsuper or rolcreaterole as may,"
+        " (select pg_get_userbyid(nspowner)::text from pg_namespace where nspname = 'log') as owner"
+        " from pg_roles where rolname = current_user"
     )
     assert me is not None
-    if me["name"] == app_user or not me["may"]:
-        return False
+    own_role = bool(me["may"]) and me["name"] != app_user and me["owner"] in (None, OWNER_ROLE)
+    if own_role:
+        await _make_roles(connection, app_user)
+    owner = me["owner"] or (OWNER_ROLE if own_role else me["name"])
+    found = await connection.fetchrow(
+        "select pg_has_role(current_user, $1, 'member') as may_change, pg_has_role($2, $1, 'member') as same",
+        owner,
+        app_user,
+    )
+    assert found is not None
+    app = APP_ROLE if owner == OWNER_ROLE else app_user
+    return _Roles(owner, app, may_change=found["may_change"], separated=not found["same"])
+
+
+async def _make_roles(connection: "asyncpg.Connection[asyncpg.Record]", app_user: str) -> None:
     for role in (OWNER_ROLE, APP_ROLE):
         await _create_role(connection, role)
     await connection.execute(f"grant {OWNER_ROLE} to current_user")
     database = await connection.fetchval("select quote_ident(current_database())")
     await connection.execute(f"grant create on database {database} to {OWNER_ROLE}")
-    await connection.execute(f"grant {APP_ROLE} to {await connection.fetchval('select quote_ident($1)', app_user)}")
-    return True
+    await connection.execute(f"grant {APP_ROLE} to {_quoted(app_user)}")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 async def _create_role(connection: "asyncpg.Connection[asyncpg.Record]", role: str) -> None:

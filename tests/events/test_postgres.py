@@ -421,9 +421,9 @@ async def test_close_flushes_and_leaves_no_connection(empty_log: LogDatabase) ->
 
 async def test_close_that_is_cut_short_leaves_no_connection(empty_log: LogDatabase) -> None:
     """A drain has a deadline: what is under way then is not acknowledged, and everything ends."""
-    async with connection(empty_log.admin_dsn) as admin:
-        async with open_store(empty_log.app_dsn) as store, admin.transaction():
-            await admin.execute("select pg_advisory_xact_lock(7201, 1)")
+    async with connection(empty_log.admin_dsn) as admin, connection(empty_log.app_dsn) as blocking:
+        async with open_store(empty_log.app_dsn) as store, blocking.transaction():
+            await blocking.execute("select pg_advisory_xact_lock(7201, 1)")
             appending = asyncio.create_task(store.append(write(new_stream())))
             await until(lambda: _count(admin, f"select from ({WRITING}) w", 1))
             with pytest.raises(TimeoutError):
