@@ -40,6 +40,81 @@ _POLL_SECONDS = 0.05
 _LONGEST_PAUSE = 5.0
 
 
+class _Connection:
+    """aiodocker's client, made by the first call; whatever it raises becomes an error of this room."""
+
+    def __init__(self, settings: DockerSettings) -> None:
+        self._settings = settings
+        self._client: aiodocker.Docker | None = None
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    @asynccontextmanager
+    async def call(
+        self, what: str, *, seconds: float | None = None, gone: str | None = None
+    ) -> AsyncIterator[aiodocker.Docker]:
+        """One bounded conversation with the daemon; ``gone`` names the container that a 404 is about."""
+        async with self.mapped(what, gone):
+            async with asyncio.timeout(seconds or self._settings.docker_call_timeout):
+                yield self.client()
+
+    @asynccontextmanager
+    async def mapped(self, what: str, gone: str | None = None) -> AsyncIterator[None]:
+        """Turn whatever aiodocker, aiohttp or the socket raises into an error of this room."""
+        try:
+            yield
+        except ForeignError as error:
+            if error.status == 404 and gone is not None and "no such container" in error.message.lower():
+                raise ContainerGone(f"There is no container {gone}.") from error
+            raise await self._translated(error, what) from error
+        except ExceptionGroup as group:
+            raise await self._translated(group.exceptions[0], what) from group
+        except (aiohttp.ClientError, OSError, EOFError) as error:
+            raise await self._translated(error, what) from error
+        except (TypeError, ValueError, KeyError, msgspec.ValidationError) as error:
+            # From aiodocker, or our own reading, over an answer of another shape.
+            raise DaemonFailed(f"What answers at {self._address} cannot be understood as a Docker daemon.") from error
+
+    async def _translated(self, error: Exception, what: str) -> DockerError:
+        address = self._address
+        if isinstance(error, DockerError):
+            return error
+        if not isinstance(error, ForeignError) or error.status == 900:  # aiodocker's own number for "no connection"
+            return await self._connection_failure(error)
+        if error.status == 400 and PLAIN_TEXT_ANSWER in error.message:
+            # We speak nothing but TLS, so this is a proxy before the daemon that took ours off.
+            return DaemonPlainText(f"What answers at {address} speaks plain HTTP to a daemon that wants TLS.")
+        return DaemonFailed(f"The daemon could not {what}: {error.message.strip()} (status {error.status}).")
+
+    async def _connection_failure(self, error: Exception) -> DockerError:
+        found = classify(error, self._address)
+        lost = isinstance(error, ForeignError | aiohttp.ClientConnectionError | aiohttp.ClientPayloadError)
+        if lost and isinstance(found, DaemonFailed):  # aiohttp does not always show a lost connection as an OSError
+            found = DaemonDown(f"The daemon at {self._address} broke off the conversation.")
+        if isinstance(found, DaemonDown) and may_hide_refusal(error):
+            reason = await ask_why(daemon_url(self._settings), ssl_context(self._settings))
+            if reason is not None:
+                return classify(reason, self._address)
+        return found
+
+    @property
+    def _address(self) -> str:
+        """As the operator wrote it."""
+        return self._settings.docker_host or self._settings.docker_host_ip
+
+    def client(self) -> aiodocker.Docker:
+        if self._client is None:
+            settings = self._settings
+            limits = aiohttp.ClientTimeout(
+                total=settings.docker_call_timeout, sock_connect=settings.docker_connect_timeout
+            )
+            self._client = aiodocker.Docker(url=daemon_url(settings), ssl_context=ssl_context(settings), timeout=limits)
+        return self._client
+
+
 class AiodockerService:
     """A ``DockerService`` on a real daemon. ``settings`` are checked when the first call connects."""
 
@@ -48,11 +123,11 @@ class AiodockerService:
 
     def __init__(self, settings: DockerSettings) -> None:
         self._settings = settings
-        self._client: aiodocker.Docker | None = None
+        self._connection = _Connection(settings)
         self._network_lock = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        self._connected()
+        self._connection.client()
         return self
 
     async def __aexit__(
@@ -62,9 +137,7 @@ class AiodockerService:
 
     async def close(self) -> None:
         """End every connection; a later call makes new ones."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        await self._connection.close()
 
     async def create_container(
         self,
@@ -87,7 +160,7 @@ class AiodockerService:
             port=port,
             command=command,
         )
-        async with self._call(f"create container {name}") as client:
+        async with self._connection.call(f"create container {name}") as client:
             await self._ensure_network(client)
             # A name is reserved before the container can be inspected, and freed after it cannot: between the two
             # (a create cancelled a moment ago, a removal at work) we ask again. ``_call`` bounds it.
@@ -98,12 +171,12 @@ class AiodockerService:
                 await asyncio.sleep(_POLL_SECONDS)
 
     async def start_container(self, container_id: str) -> None:
-        async with self._call(f"start container {container_id}", gone=container_id) as client:
+        async with self._connection.call(f"start container {container_id}", gone=container_id) as client:
             await client.containers.container(container_id).start()
 
     async def stop_container(self, container_id: str, timeout: int = 10) -> None:
         limit = self._settings.docker_call_timeout + timeout
-        async with self._call(f"stop container {container_id}", seconds=limit) as client:
+        async with self._connection.call(f"stop container {container_id}", seconds=limit) as client:
             try:
                 await client.containers.container(container_id).stop(t=timeout, timeout=_total(limit))
             except ForeignError as error:
@@ -111,7 +184,7 @@ class AiodockerService:
                     raise
 
     async def remove_container(self, container_id: str, force: bool = False) -> None:
-        async with self._call(f"remove container {container_id}") as client:
+        async with self._connection.call(f"remove container {container_id}") as client:
             container = client.containers.container(container_id)
             try:
                 # v: anonymous volumes of the image go with it; named ones stay.
@@ -127,14 +200,14 @@ class AiodockerService:
                     raise
 
     async def get_container_info(self, container_id: str) -> ContainerInfo | None:
-        async with self._call(f"inspect container {container_id}") as client:
+        async with self._connection.call(f"inspect container {container_id}") as client:
             answer = await _inspect(client, container_id)
             return None if answer is None else self._info(answer)
 
     async def list_containers(self, all: bool = False, labels: Mapping[str, str] = {}) -> list[ContainerInfo]:
         filters = json.dumps({"label": [f"{key}={value}" for key, value in labels.items()]})
         gate = asyncio.Semaphore(_PARALLEL_INSPECTS)
-        async with self._call("list containers") as client:
+        async with self._connection.call("list containers") as client:
 
             async def inspect(container_id: str) -> dict[str, Any] | None:
                 async with gate:
@@ -147,7 +220,7 @@ class AiodockerService:
         return [self._info(answer) for answer in answers if answer is not None]
 
     async def remove_volume(self, name: str) -> None:
-        async with self._call(f"remove volume {name}") as client:
+        async with self._connection.call(f"remove volume {name}") as client:
             try:
                 volumes: Any = client.volumes  # untyped in aiodocker
                 await (await volumes.get(name)).delete()
@@ -156,7 +229,7 @@ class AiodockerService:
                     raise
 
     async def logs(self, container_id: str, tail: int = 50) -> list[str]:
-        async with self._call(f"read logs of container {container_id}", gone=container_id) as client:
+        async with self._connection.call(f"read logs of container {container_id}", gone=container_id) as client:
             limit = _total(self._settings.docker_call_timeout)
             container = client.containers.container(container_id)
             pieces = await container.log(stdout=True, stderr=True, tail=tail, timeout=limit)
@@ -185,7 +258,7 @@ class AiodockerService:
 
     async def ping(self) -> bool:
         try:
-            async with self._call("ping", seconds=_PING_SECONDS) as client:
+            async with self._connection.call("ping", seconds=_PING_SECONDS) as client:
                 await client.version()
         except DockerError:
             return False
@@ -193,7 +266,7 @@ class AiodockerService:
 
     async def image_id(self, name: str) -> str | None:
         """The id of an image on the daemon's machine; None when it is not there."""
-        async with self._call(f"inspect image {name}") as client:
+        async with self._connection.call(f"inspect image {name}") as client:
             try:
                 return str((await client.images.inspect(name))["Id"])
             except ForeignError as error:
@@ -203,7 +276,7 @@ class AiodockerService:
 
     async def load_image(self, archive: IO[bytes]) -> None:
         """Give the daemon an image in the form that ``docker save`` writes, name included."""
-        async with self._call("load image", seconds=_IMPORT_SECONDS) as client:
+        async with self._connection.call("load image", seconds=_IMPORT_SECONDS) as client:
             await client.images.import_image(archive, timeout=_total(_IMPORT_SECONDS))
 
     async def _create(self, client: aiodocker.Docker, name: str, body: Body) -> ContainerInfo | None:
@@ -251,7 +324,7 @@ class AiodockerService:
         if last_ns:
             parameters["since"] = f"{last_ns // 10**9}.{last_ns % 10**9:09d}"
         untyped: Any = DockerEvents  # in aiodocker
-        stream = untyped(self._connected())
+        stream = untyped(self._connection.client())
         subscriber = stream.subscribe(create_task=False)
         reader = asyncio.create_task(stream.run(**parameters))
         try:
@@ -259,75 +332,13 @@ class AiodockerService:
                 event = container_event(line)
                 if event is not None:
                     yield event
-            async with self._mapped("follow events"):
+            async with self._connection.mapped("follow events"):
                 await reader
         finally:
             reader.cancel()
             await asyncio.wait([reader])
             if not reader.cancelled():
                 reader.exception()  # read, or asyncio complains that nobody did
-
-    @asynccontextmanager
-    async def _call(
-        self, what: str, *, seconds: float | None = None, gone: str | None = None
-    ) -> AsyncIterator[aiodocker.Docker]:
-        """One bounded conversation with the daemon; ``gone`` names the container that a 404 is about."""
-        async with self._mapped(what, gone):
-            async with asyncio.timeout(seconds or self._settings.docker_call_timeout):
-                yield self._connected()
-
-    @asynccontextmanager
-    async def _mapped(self, what: str, gone: str | None = None) -> AsyncIterator[None]:
-        """Turn whatever aiodocker, aiohttp or the socket raises into an error of this room."""
-        try:
-            yield
-        except ForeignError as error:
-            if error.status == 404 and gone is not None and "no such container" in error.message.lower():
-                raise ContainerGone(f"There is no container {gone}.") from error
-            raise await self._translated(error, what) from error
-        except ExceptionGroup as group:
-            raise await self._translated(group.exceptions[0], what) from group
-        except (aiohttp.ClientError, OSError, EOFError) as error:
-            raise await self._translated(error, what) from error
-        except (TypeError, ValueError, KeyError, msgspec.ValidationError) as error:
-            # From aiodocker, or our own reading, over an answer of another shape.
-            raise DaemonFailed(f"What answers at {self._address} cannot be understood as a Docker daemon.") from error
-
-    async def _translated(self, error: Exception, what: str) -> DockerError:
-        address = self._address
-        if isinstance(error, DockerError):
-            return error
-        if not isinstance(error, ForeignError) or error.status == 900:  # aiodocker's own number for "no connection"
-            return await self._connection_failure(error)
-        if error.status == 400 and PLAIN_TEXT_ANSWER in error.message:
-            # We speak nothing but TLS, so this is a proxy before the daemon that took ours off.
-            return DaemonPlainText(f"What answers at {address} speaks plain HTTP to a daemon that wants TLS.")
-        return DaemonFailed(f"The daemon could not {what}: {error.message.strip()} (status {error.status}).")
-
-    async def _connection_failure(self, error: Exception) -> DockerError:
-        found = classify(error, self._address)
-        lost = isinstance(error, ForeignError | aiohttp.ClientConnectionError | aiohttp.ClientPayloadError)
-        if lost and isinstance(found, DaemonFailed):  # aiohttp does not always show a lost connection as an OSError
-            found = DaemonDown(f"The daemon at {self._address} broke off the conversation.")
-        if isinstance(found, DaemonDown) and may_hide_refusal(error):
-            reason = await ask_why(daemon_url(self._settings), ssl_context(self._settings))
-            if reason is not None:
-                return classify(reason, self._address)
-        return found
-
-    @property
-    def _address(self) -> str:
-        """As the operator wrote it."""
-        return self._settings.docker_host or self._settings.docker_host_ip
-
-    def _connected(self) -> aiodocker.Docker:
-        if self._client is None:
-            settings = self._settings
-            limits = aiohttp.ClientTimeout(
-                total=settings.docker_call_timeout, sock_connect=settings.docker_connect_timeout
-            )
-            self._client = aiodocker.Docker(url=daemon_url(settings), ssl_context=ssl_context(settings), timeout=limits)
-        return self._client
 
     def _info(self, answer: Mapping[str, Any]) -> ContainerInfo:
         return container_info(answer, host=self._settings.host_ip)

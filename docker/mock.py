@@ -25,7 +25,43 @@ _FIRST_PORT = 40_000
 _ALIVE = (ContainerState.RUNNING, ContainerState.PAUSED)
 
 
-class MockDockerService:
+class Faults:
+    """How the calls of a runtime in memory can be made to fail and to lag."""
+
+    def __init__(self, sleep: Callable[[float], Awaitable[object]]) -> None:
+        self.calls: list[tuple[Call, str]] = []  # every call that reached the runtime, with its subject
+        self._sleep = sleep
+        self._faults: defaultdict[Call, list[Exception]] = defaultdict(list)
+        self._lags: dict[Call, float] = {}
+        self._down = False
+
+    def fail_next(self, call: Call, error: Exception, times: int = 1) -> None:
+        """Let the next ``times`` calls of this kind raise ``error`` and do nothing."""
+        self._faults[call] += [error] * times
+
+    def lag(self, call: Call, seconds: float) -> None:
+        """Let every call of this kind take that long before it does anything; 0 ends it."""
+        self._lags[call] = seconds
+
+    def go_down(self) -> None:
+        """As if the daemon had ended: every call raises DaemonDown, calls that lag included."""
+        self._down = True
+
+    def come_back(self) -> None:
+        """End what ``go_down`` began; the containers are as they were."""
+        self._down = False
+
+    async def _arrive(self, call: Call, subject: str) -> None:
+        """What every call goes through: latency, then faults."""
+        await self._sleep(self._lags.get(call, 0))
+        if self._down:
+            raise DaemonDown("The mock daemon is down.")
+        if self._faults[call]:
+            raise self._faults[call].pop(0)
+        self.calls.append((call, subject))
+
+
+class MockDockerService(Faults):
     """A ``DockerService`` in memory. ``images``: the names that exist; None, every name does.
 
     Faults: ``fail_next``, ``lag``, ``go_down`` and ``come_back``. What containers do by themselves: ``die``, ``oom``,
@@ -43,21 +79,17 @@ class MockDockerService:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
+        super().__init__(sleep)
         self.images = None if images is None else set(images)
         self.volumes: dict[str, dict[str, bytes]] = {}  # what a test puts in stays, as on a disk
-        self.calls: list[tuple[Call, str]] = []  # every call that reached the runtime, with its subject
         self._address_of = address_of or self._next_address
         self._now = now
-        self._sleep = sleep
         self._containers: dict[str, ContainerInfo] = {}  # by id
         self._environments: dict[str, dict[str, str]] = {}
         self._mounts: dict[str, set[str]] = {}
         self._lines: defaultdict[str, list[str]] = defaultdict(list)
         self._deaf: set[str] = set()
         self._frozen: dict[str, Address | None] = {}  # where a paused container was reached
-        self._faults: defaultdict[Call, list[Exception]] = defaultdict(list)
-        self._lags: dict[Call, float] = {}
-        self._down = False
         self._followers: list[asyncio.Queue[ContainerEvent]] = []
         self._made = 0
         self._ports = _FIRST_PORT
@@ -178,22 +210,6 @@ class MockDockerService:
             return False
         return True
 
-    def fail_next(self, call: Call, error: Exception, times: int = 1) -> None:
-        """Let the next ``times`` calls of this kind raise ``error`` and do nothing."""
-        self._faults[call] += [error] * times
-
-    def lag(self, call: Call, seconds: float) -> None:
-        """Let every call of this kind take that long before it does anything; 0 ends it."""
-        self._lags[call] = seconds
-
-    def go_down(self) -> None:
-        """As if the daemon had ended: every call raises DaemonDown, calls that lag included."""
-        self._down = True
-
-    def come_back(self) -> None:
-        """End what ``go_down`` began; the containers are as they were."""
-        self._down = False
-
     def die(self, name: str, exit_code: int) -> None:
         """Let a running container end by itself."""
         self._end(name, exit_code)
@@ -228,15 +244,6 @@ class MockDockerService:
     def environment_of(self, name: str) -> Mapping[str, str]:
         """The environment that a container was created with."""
         return self._environments[self._existing(name).id]
-
-    async def _arrive(self, call: Call, subject: str) -> None:
-        """What every call goes through: latency, then faults."""
-        await self._sleep(self._lags.get(call, 0))
-        if self._down:
-            raise DaemonDown("The mock daemon is down.")
-        if self._faults[call]:
-            raise self._faults[call].pop(0)
-        self.calls.append((call, subject))
 
     async def _follow(self, queue: "asyncio.Queue[ContainerEvent]") -> AsyncIterator[ContainerEvent]:
         try:
