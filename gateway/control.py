@@ -4,6 +4,9 @@ Never on the byte path of a proxied request: there it would be a tenth as fast a
 """
 
 import asyncio
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Final, Self
 
@@ -15,6 +18,11 @@ from docker.service import Address
 HEALTH_PATH: Final = "/global/health"
 TRY_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 0.1
+CONNECT_SECONDS: Final = 5.0
+ANSWER_SECONDS: Final = 30.0
+SILENCE_SECONDS: Final = 45.0  # three heartbeats of ours: a stream that is silent for so long is dead
+RESUME_PAUSES: Final = (0.2, 0.5, 1.0, 2.0, *(5.0,) * 60)  # a gateway that is away for five minutes stays away
+MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 
 
 class _Health(msgspec.Struct):
@@ -51,3 +59,226 @@ class Control:
     async def pause(self) -> None:
         """Between two tries."""
         await asyncio.sleep(PAUSE_SECONDS)
+
+
+class GatewayUnreachable(Exception):
+    """No answer, or one that broke off. One sentence."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """What was answered instead of what was asked for (RFC 9457). ``status`` and ``request_id`` are always there."""
+
+    status: int
+    title: str
+    detail: str = ""
+    type: str = "about:blank"
+    request_id: str = ""
+
+
+class GatewayRefused(Exception):
+    """The gateway, or the container behind it, answered with a problem."""
+
+    def __init__(self, problem: Problem) -> None:
+        told = f"{problem.title}: {problem.detail}" if problem.detail else problem.title
+        super().__init__(f"{told} (request {problem.request_id})" if problem.request_id else told)
+        self.problem = problem
+
+
+class ServerEvent(msgspec.Struct, frozen=True):
+    """One server-sent event."""
+
+    name: str
+    data: str
+    id: str | None = None  # the last id that was given, also by an earlier event
+
+
+class ServerEvents:
+    """Reads server-sent events (WHATWG HTML, 9.2) from bytes as they come. A line ends with LF or CR LF.
+
+    ``str.splitlines``, which httpx reads lines with, would also cut at U+2028, and JSON may hold that.
+    """
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._name = ""
+        self._data: list[str] = []
+        self._id: str | None = None
+
+    def feed(self, piece: bytes) -> Iterator[ServerEvent]:
+        """The events that are whole with ``piece``. Raises GatewayUnreachable for a line without end."""
+        self._rest += piece
+        *lines, rest = self._rest.split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            raise GatewayUnreachable("The stream holds a line without end.")
+        self._rest = rest
+        for line in lines:
+            if told := self._line(line.removesuffix(b"\r").decode(errors="replace")):
+                yield told
+
+    def _line(self, line: str) -> ServerEvent | None:
+        if not line:
+            event = ServerEvent(self._name or "message", "\n".join(self._data), self._id) if self._data else None
+            self._name, self._data = "", []
+            return event
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        match field:
+            case "data":
+                self._data.append(value)
+            case "event":
+                self._name = value
+            case "id" if "\0" not in value:
+                self._id = value
+        return None
+
+
+class GatewayClient:
+    """The control routes, and sessions through the proxy, for programs. Use as an async context manager.
+
+    Nothing is taken from the environment: a proxy that is set for the internet must not see a local gateway's key.
+    """
+
+    def __init__(self, url: str, key: str) -> None:
+        # Reading the trusted certificates takes 30 ms, which plain HTTP (the local gateway) need not pay.
+        context = ssl.create_default_context() if url.startswith("https:") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.url = url.rstrip("/")
+        self._key = key
+        self._client = httpx.AsyncClient(trust_env=False, verify=context)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        query: Sequence[tuple[str, str | int]] = (),
+        headers: Mapping[str, str] = {},
+        bearer: str | None = None,
+        seconds: float | None = ANSWER_SECONDS,
+    ) -> bytes:
+        """The body of the answer, JSON. ``bearer``: a session's token instead of the key; ``seconds``: None, for ever.
+
+        Raises GatewayUnreachable, GatewayRefused.
+        """
+        content = None if body is None else msgspec.json.encode(body)
+        try:
+            answer = await self._client.request(
+                method,
+                self.url + path,
+                params=list(query),
+                content=content,
+                headers={**headers, **self._headers(bearer, content is not None)},
+                timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._unreachable(error) from error
+        if answer.is_success:
+            return answer.content
+        raise refusal(answer)
+
+    @asynccontextmanager
+    async def events(
+        self,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str | int]] = (),
+        last_id: str | None = None,
+        bearer: str | None = None,
+    ) -> AsyncIterator[AsyncIterator[ServerEvent]]:
+        """One stream of server-sent events, connected on entry; it ends when the server ends it.
+
+        Raises GatewayUnreachable, also when the stream breaks or falls silent, and GatewayRefused.
+        """
+        headers = {"accept": "text/event-stream", **self._headers(bearer, False)}
+        if last_id is not None:
+            headers["last-event-id"] = last_id
+        limits = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, read=SILENCE_SECONDS)
+        try:
+            async with self._client.stream(
+                "GET", self.url + path, params=list(query), headers=headers, timeout=limits
+            ) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise refusal(answer)
+                async with aclosing(_events_of(answer)) as events:
+                    yield events
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._unreachable(error) from error
+
+    async def follow(
+        self,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str | int]] = (),
+        on_drop: Callable[[str], None],
+        pauses: Sequence[float] = RESUME_PAUSES,
+    ) -> AsyncGenerator[ServerEvent, None]:
+        """A stream of ours without end: after a drop it goes on behind the last event (``Last-Event-ID``).
+
+        ``on_drop`` is told why, once a drop. Raises GatewayRefused, and GatewayUnreachable when it never began or does
+        not come back. Close it (``aclosing``).
+        """
+        last_id: str | None = None
+        failures, began = 0, False
+        while True:
+            try:
+                async with self.events(path, query=query, last_id=last_id) as events:
+                    began = True
+                    async for event in events:
+                        failures, last_id = 0, event.id
+                        yield event
+                trouble: Exception = GatewayUnreachable(f"The gateway at {self.url} ended the stream.")
+            except GatewayUnreachable as error:
+                trouble = error
+            except GatewayRefused as error:
+                if error.problem.status != 503:
+                    raise
+                trouble = error
+            if not began or failures == len(pauses):
+                raise trouble
+            if failures == 0:
+                on_drop(str(trouble))
+            await asyncio.sleep(pauses[failures])
+            failures += 1
+
+    def _headers(self, bearer: str | None, has_body: bool) -> dict[str, str]:
+        return {"authorization": f"Bearer {bearer or self._key}"} | (
+            {"content-type": "application/json"} if has_body else {}
+        )
+
+    def _unreachable(self, error: Exception) -> GatewayUnreachable:
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return GatewayUnreachable(f"No gateway answers at {self.url}: {error or 'it took too long'}.")
+        if isinstance(error, httpx.TimeoutException):
+            return GatewayUnreachable(f"The gateway at {self.url} took too long to answer.")
+        if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+            return GatewayUnreachable(f"{self.url} is not an address of a gateway: {error}.")
+        return GatewayUnreachable(f"The connection to {self.url} broke: {error or type(error).__name__}.")
+
+
+async def _events_of(answer: httpx.Response) -> AsyncGenerator[ServerEvent, None]:
+    reader = ServerEvents()
+    async for piece in answer.aiter_bytes():
+        for event in reader.feed(piece):
+            yield event
+
+
+def refusal(answer: httpx.Response) -> GatewayRefused:
+    """The problem of an answer that is none of ours too: a container's, or some proxy's on the way."""
+    request_id = answer.headers.get("x-request-id", "")
+    try:
+        problem = msgspec.json.decode(answer.content, type=Problem)
+    except msgspec.DecodeError:
+        title = f"{answer.status_code} {answer.reason_phrase}".strip()
+        problem = Problem(status=answer.status_code, title=title, detail=answer.text[:200].strip())
+    if not problem.request_id:
+        problem = msgspec.structs.replace(problem, request_id=request_id)
+    return GatewayRefused(problem)

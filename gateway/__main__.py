@@ -1,0 +1,98 @@
+"""``python -m gateway``: the table of commands. A command's module is loaded when it is called, and no other.
+
+The module ``gateway/cli/NAME.py`` has a Typer application ``app``; one with a single command is that command.
+Foreseeable trouble ends in sentences on the standard error output and an exit code, never a traceback.
+"""
+
+import importlib
+import os
+import sys
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from gateway import RELEASE
+from gateway.cli.exits import Exit, Failure
+
+PROGRAM: Final = "python -m gateway"
+COMMANDS: Final = {
+    "serve": "Start the gateway.",
+    "sessions": "Open, see, watch, stop and resume sessions.",
+    "chat": "Talk to the agent of a session in the terminal.",
+    "events": "Read the log, or follow it.",
+    "replay": "Fold the log alone: what is, or was, true.",
+    "projections": "What is derived from the log, and how far.",
+    "keys": "Make, list and revoke API keys.",
+    "erase": "Make a person's fields in the log unreadable for ever.",
+    "config": "Every setting: value, source and meaning.",
+    "clean": "Remove the log, the local sessions and the caches.",
+}
+
+
+class Commands(TyperGroup):
+    """The group that finds commands in the table. Help lists them from there, without loading any."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {name: TyperCommand(name, help=meaning) for name, meaning in COMMANDS.items()}
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """In the order of the table: what a newcomer needs first comes first."""
+        return list(COMMANDS)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The name, the command itself, loaded now, and the arguments that are left for it."""
+        name, _, rest = super().resolve_command(ctx, args)
+        module = importlib.import_module(f"gateway.cli.{name}")
+        return name, typer.main.get_command(module.app), rest
+
+
+root = typer.Typer(cls=Commands, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"session-gateway {RELEASE}")
+        raise typer.Exit(Exit.OK)
+
+
+@root.callback(invoke_without_command=True)
+def gateway(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which.")] = False,
+) -> None:
+    """Event-sourced gateway to agent sessions: starts it, uses it, reads its log."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
+    try:
+        code = typer.main.get_command(root)(args=arguments, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or Exit.OK)
+    except Failure as failure:
+        return _failed(failure.code, *failure.sentences)
+    except typer.TyperException as error:  # arguments that cannot be used; a family without a command shows its help
+        return _failed(Exit.USAGE, error.format_message())
+    except (KeyboardInterrupt, typer.Abort):
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # What is left in the buffer has no reader: without this, Python would say so as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.PIPE_CLOSED
+
+
+def _failed(code: Exit, *sentences: str) -> int:
+    for sentence in sentences:
+        print(sentence, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

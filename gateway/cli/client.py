@@ -1,0 +1,89 @@
+"""The way to a gateway that runs: where it is, which key opens it, and what its refusals mean for the exit code."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import quote
+
+from gateway.cli.exits import Exit, Failure
+from gateway.control import GatewayClient, GatewayRefused, GatewayUnreachable
+
+T = TypeVar("T")
+KEY_VARIABLE: Final = "GATEWAY_KEY"
+KEY_FILE: Final = "operator.key"
+DEFAULT_BIND: Final = "127.0.0.1:8000"
+_EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+
+
+@asynccontextmanager
+async def connected(url: str | None, key_file: Path | None) -> AsyncIterator[GatewayClient]:
+    """A client of the gateway that the options, the environment or the data directory name. Raises Failure."""
+    try:
+        async with GatewayClient(address(url, os.environ), key(key_file, os.environ)) as client:
+            yield client
+    except GatewayUnreachable as error:
+        raise Failure(Exit.UNREACHABLE, str(error)) from error
+    except GatewayRefused as error:
+        raise Failure(Exit.REFUSED, str(error)) from error
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """The command's work to its end."""
+    return asyncio.run(work)
+
+
+def address(url: str | None, environment: Mapping[str, str]) -> str:
+    """The gateway's base URL. Raises Failure."""
+    if url is not None:
+        if not url.startswith(("http://", "https://")):
+            raise Failure(Exit.USAGE, f"--url: {url!r} is not an address such as http://127.0.0.1:8000.")
+        return url
+    bind = environment.get("GATEWAY_BIND") or DEFAULT_BIND
+    host, _, port = bind.rpartition(":")
+    host = host.strip("[]")
+    if not port.isdecimal() or port == "0":
+        raise Failure(Exit.USAGE, f"GATEWAY_BIND is {bind!r}, which names no port to call: give --url.")
+    host = _EVERYWHERE.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def key(file: Path | None, environment: Mapping[str, str]) -> str:
+    """The API key to call with. Raises Failure."""
+    if file is None and (given := environment.get(KEY_VARIABLE)):
+        return _usable(given.strip(), KEY_VARIABLE)
+    own = Path(environment.get("GATEWAY_DATA_DIR") or "./var").absolute() / KEY_FILE
+    try:
+        return _usable((file or own).read_text().strip(), str(file or own))
+    except FileNotFoundError:
+        if file is None:
+            raise Failure(
+                Exit.USAGE,
+                f"There is no key: give --key-file or {KEY_VARIABLE}. A gateway that runs here has one in {own}.",
+            ) from None
+        raise Failure(Exit.USAGE, f"--key-file: there is no {file}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(Exit.USAGE, f"The key file {file or own} cannot be read: {error}.") from error
+
+
+def segment(text: str) -> str:
+    """A session's id, as given by somebody, as one segment of a path. Raises Failure."""
+    if not text or text in (".", ".."):
+        raise Failure(Exit.USAGE, f"{text!r} is not the id of a session.")
+    return quote(text, safe="")
+
+
+def header(option: str, text: str) -> str:
+    """A value that goes into a header line. Raises Failure."""
+    if not text or not text.isascii() or not text.isprintable():
+        raise Failure(Exit.USAGE, f"{option} may hold printable ASCII characters only.")
+    return text
+
+
+def _usable(text: str, source: str) -> str:
+    """A key is one word of ASCII; the text itself is told to nobody."""
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
+        raise Failure(Exit.USAGE, f"{source} holds no API key (gwk_...).")
+    return text

@@ -1,0 +1,24 @@
+"""Exit codes: the verdict of every command; the table for those who script against them is in ``gateway/README.md``."""
+
+import enum
+
+
+class Exit(enum.IntEnum):
+    """What a command ended with."""
+
+    OK = 0
+    NEGATIVE = 1  # it worked, and the answer is no: a session that failed, nothing to erase
+    USAGE = 2  # arguments or settings
+    UNREACHABLE = 3  # no gateway answers
+    REFUSED = 4  # the gateway answered with a problem
+    LOG = 5  # the log cannot be used
+    INTERRUPTED = 130
+    PIPE_CLOSED = 141
+
+
+class Failure(Exception):
+    """Ends a command: its sentences go to the standard error output, one a line."""
+
+    def __init__(self, code: Exit, *sentences: str) -> None:
+        super().__init__(*sentences)
+        self.code, self.sentences = code, sentences

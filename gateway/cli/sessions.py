@@ -1,0 +1,237 @@
+"""``sessions``: open, see, watch, stop and resume sessions of a gateway that runs."""
+
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+
+from gateway.cli import printing, steps
+from gateway.cli.client import connected, header, run, segment
+from gateway.cli.exits import Exit, Failure
+from gateway.cli.options import AsOf, Json, KeyFile, Url, family
+from gateway.control import GatewayClient, ServerEvent
+
+OPEN_SECONDS: Final = 120
+app = family("Open, see, watch, stop and resume sessions of a gateway that runs.")
+Id = Annotated[str, typer.Argument(metavar="ID", help="A session's id, as ses_...", show_default=False)]
+Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", help="How long to wait until it is ready.", min=0)]
+StopWait = Annotated[
+    int, typer.Option("--wait", metavar="SECONDS", help="How long to wait for its end.", min=0, max=120)
+]
+_COLUMNS: Final = ("session", "status", "generation", "image", "owner", "created", "last used", "reason")
+
+
+@app.command("open")
+def open_(
+    image: Annotated[str | None, typer.Option(help="One of the images that may be asked for.")] = None,
+    owner: Annotated[str | None, typer.Option(help="Whom it is for; sealed in the log.")] = None,
+    metadata: Annotated[str | None, typer.Option(metavar="JSON", help="An object of your own; sealed.")] = None,
+    wait: Wait = OPEN_SECONDS,
+    idempotency_key: Annotated[str | None, typer.Option(help="The same key again: the same session again.")] = None,
+    url: Url = None,
+    key_file: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """Open a session and wait until it is ready; prints its token and a request to try."""
+    body = {"image": image, "owner": owner, "metadata": _object(metadata)}
+    given = {name: value for name, value in body.items() if value is not None}
+    headers = {} if idempotency_key is None else {"idempotency-key": header("--idempotency-key", idempotency_key)}
+
+    async def work() -> None:
+        async with connected(url, key_file) as client:
+            opened = msgspec.json.decode(await client.call("POST", "/sessions", body=given, headers=headers))
+            await _until_ready(client, opened, wait, json)
+
+    run(work())
+
+
+@app.command("list")
+def list_(
+    status: Annotated[str | None, typer.Option(help="Only these: creating, running, stopped or error.")] = None,
+    as_of: AsOf = None,
+    url: Url = None,
+    key_file: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """The sessions that the key may see, oldest first."""
+    query = [(name, value) for name, value in (("status", status), ("as_of", as_of)) if value is not None]
+
+    async def work() -> bytes:
+        async with connected(url, key_file) as client:
+            return await client.call("GET", "/sessions", query=query)
+
+    answer = run(work())
+    if json:
+        printing.document(answer)
+    else:
+        show_all(msgspec.json.decode(answer))
+
+
+@app.command()
+def show(session_id: Id, as_of: AsOf = None, url: Url = None, key_file: KeyFile = None, json: Json = False) -> None:
+    """One session, now or as of a position or time."""
+    query = [] if as_of is None else [("as_of", as_of)]
+    answer = run(_call("GET", session_id, "", url, key_file, query=query))
+    if json:
+        printing.document(answer)
+    else:
+        show_one(msgspec.json.decode(answer))
+
+
+@app.command()
+def stop(session_id: Id, wait: StopWait = 0, url: Url = None, key_file: KeyFile = None, json: Json = False) -> None:
+    """Stop a session; its data is kept. With --wait, exit code 1 when it has not ended by then."""
+    prefer = {"prefer": f"wait={wait}"} if wait else {}
+    answer = run(_call("DELETE", session_id, "", url, key_file, headers=prefer, seconds=wait + 30.0))
+    session = msgspec.json.decode(answer)
+    if json:
+        printing.document(answer)
+    else:
+        printing.line(f"{session['session_id']} is {session['phase']}.")
+    if wait and session["phase"] != "stopped":
+        raise typer.Exit(Exit.NEGATIVE)
+
+
+@app.command()
+def resume(
+    session_id: Id, wait: Wait = OPEN_SECONDS, url: Url = None, key_file: KeyFile = None, json: Json = False
+) -> None:
+    """Start a stopped or failed session again on its kept data, with a new token."""
+
+    async def work() -> None:
+        async with connected(url, key_file) as client:
+            answer = await client.call("POST", f"/sessions/{segment(session_id)}/resume")
+            await _until_ready(client, msgspec.json.decode(answer), wait, json)
+
+    run(work())
+
+
+@app.command()
+def token(session_id: Id, url: Url = None, key_file: KeyFile = None, json: Json = False) -> None:
+    """Show a session's token again; the log keeps that you did."""
+
+    async def work() -> None:
+        async with connected(url, key_file) as client:
+            answer = await client.call("POST", f"/sessions/{segment(session_id)}/token")
+            if json:
+                printing.document(answer)
+            else:
+                _show_opened(client, msgspec.json.decode(answer))
+
+    run(work())
+
+
+@app.command()
+def watch(
+    session_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One session from its first step.")] = None,
+    url: Url = None,
+    key_file: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """Follow the steps of one session from its first, or of all that the key may see from now on; ends with Ctrl-C."""
+
+    async def work() -> None:
+        async with connected(url, key_file) as client:
+            path = "/sessions/stream" if session_id is None else f"/sessions/{segment(session_id)}/progress"
+            # Where it begins is asked first: a connection that drops before its first event is resumed from there.
+            query = [("after", await position_now(client))] if session_id is None else []
+            async with aclosing(client.follow(path, query=query, on_drop=printing.note)) as events:
+                async for event in events:
+                    _show_step(event, named=session_id is None, json=json)
+
+    run(work())
+
+
+async def position_now(client: GatewayClient) -> int:
+    """How far the gateway has read its log."""
+    answer = await client.call("GET", "/sessions", query=[("status", "none")])
+    return int(msgspec.json.decode(answer)["position"])
+
+
+def show_all(answer: dict[str, Any]) -> None:
+    """The answer of GET /sessions as a table."""
+    rows = [
+        (
+            one["session_id"],
+            one["status"],
+            one["generation"],
+            one["image"],
+            one["owner"],
+            printing.when(one["created_at"]),
+            printing.when(one["last_accessed"]),
+            one["reason"],
+        )
+        for one in answer["sessions"]
+    ]
+    if rows:
+        printing.table(_COLUMNS, rows)
+    printing.line(f"{len(rows)} {'session' if len(rows) == 1 else 'sessions'} at position {answer['position']}.")
+
+
+def show_one(session: dict[str, Any]) -> None:
+    """The answer of GET /sessions/{id}, a line a fact."""
+    facts = {name: value for name, value in session.items() if name != "links"} | session["links"]
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        told = printing.when(value) if name.endswith("_at") or name == "last_accessed" else printing.shown(value)
+        printing.line(f"{name:<{width}}  {told}")
+
+
+async def _call(method: str, session_id: str, rest: str, url: str | None, key_file: Path | None, **more: Any) -> bytes:
+    async with connected(url, key_file) as client:
+        return await client.call(method, f"/sessions/{segment(session_id)}{rest}", **more)
+
+
+async def _until_ready(client: GatewayClient, opened: dict[str, Any], seconds: float, json: bool) -> None:
+    """Wait for the session, telling its steps, then show it with its token. Raises Exit when it is not ready."""
+    with _status("starting", json) as say:
+        session = await steps.settle(client, opened["session_id"], seconds, say)
+    opened |= {name: session[name] for name in ("status", "position", "reason", "detail")}
+    if json:
+        printing.document(opened)
+    else:
+        _show_opened(client, opened)
+    if session["phase"] in ("failed", "stopped") or (seconds and session["phase"] != "ready"):
+        raise typer.Exit(Exit.NEGATIVE)
+
+
+@contextmanager
+def _status(text: str, json: bool) -> Iterator[steps.Show]:
+    """A turning sign on a terminal while the steps pass by above it; with ``json``, nothing."""
+    if json:
+        yield lambda _: None
+        return
+    from rich.console import Console  # here: 0.1 s that --json need not wait for
+
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    with console.status(text):
+        yield console.print
+
+
+def _show_opened(client: GatewayClient, opened: dict[str, Any]) -> None:
+    printing.line(f"session  {opened['session_id']}  {opened['status']}")
+    if opened["reason"]:
+        printing.line(f"reason   {printing.shown(opened['reason'])}: {printing.shown(opened['detail'])}")
+    printing.line(f"token    {opened['token']}")
+    printing.line(f"until    {printing.when(opened['expires_at'])}")
+    target = f"{client.url}{opened['links']['proxy']}session"
+    printing.line(f"try      curl -H 'Authorization: Bearer {opened['token']}' {target}")
+
+
+def _show_step(event: ServerEvent, *, named: bool, json: bool) -> None:
+    if json:
+        printing.line(event.data)
+    else:
+        owner = f"{msgspec.json.decode(event.data)['session_id']}  " if named else ""
+        printing.line(owner + steps.told(event))
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    """The JSON object of --metadata. Raises Failure."""
+    try:
+        return None if text is None else msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise Failure(Exit.USAGE, f"--metadata is not a JSON object: {error}.") from error
