@@ -305,6 +305,14 @@ class AiodockerService:
             raise NameTaken(f"A container named {name} exists with other labels.")
         return info
 
+    async def host_address(self) -> str | None:
+        """Where a container reaches the daemon's machine: the session network's gateway. None when it has none."""
+        async with self._connection.call("look at the session network") as client:
+            await self._ensure_network(client)
+            (network, *_) = await _networks(client, self._settings.session_network)
+        ranges = (network.get("IPAM") or {}).get("Config") or []
+        return next((each["Gateway"].partition("/")[0] for each in ranges if each.get("Gateway")), None)
+
     async def _ensure_network(self, client: aiodocker.Docker) -> None:
         """Make the session network when it is absent; asked each time, because an operator may prune networks."""
         name = self._settings.session_network

@@ -8,12 +8,43 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway import context, telemetry
 from gateway.api.call import endpoint
 from gateway.errors import Refused
 from gateway.proxy import guard
 from gateway.proxy.handler import Proxy, ProxyParts, answer_problem, networks
 from gateway.routes import ROUTES
 from gateway.services import Services
+
+
+def application(services: Services) -> ASGIApp:
+    """The whole application, from the outside in."""
+    return _InContext(Api(services))
+
+
+class _InContext:
+    """Stands in for the middleware until it is written."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            while True:
+                message = await receive()
+                await send({"type": message["type"] + ".complete"})
+                if message["type"].endswith("shutdown"):
+                    return
+        with telemetry.span("request", kind="server") as span:
+            request_id = span.trace_id.hex()
+            request = context.RequestContext(
+                request_id=request_id,
+                correlation_id=context.correlation_id_of(request_id),
+                trace_id=span.trace_id,
+                span_id=span.span_id,
+            )
+            with context.begin(request):
+                await self._app(scope, receive, send)
 
 
 class Api:

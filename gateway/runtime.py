@@ -48,7 +48,9 @@ async def open_runtime(settings: Settings, storage: Storage, report: Report) -> 
         wanted = settings.sessions.session_runtime
         if wanted == "mock":
             yield _mock(settings)
-        elif wanted == "docker" or (wanted == "auto" and settings.docker.docker_host):
+        elif wanted == "docker" or (
+            wanted == "auto" and (settings.docker.docker_host or settings.docker.docker_host_ip)
+        ):
             yield await _docker(stack, settings)
         else:
             yield await _local(stack, settings, storage.label == "embedded", report)
@@ -63,12 +65,12 @@ async def _docker(stack: AsyncExitStack, settings: Settings) -> Runtime:
         image = OPENCODE_IMAGE if await service.image_id(OPENCODE_IMAGE) else ECHO_IMAGE
         if image == ECHO_IMAGE:
             notes = (f"Sessions run the echo agent: `make image` builds {OPENCODE_IMAGE} for real ones.",)
-    model = _model(stack, settings, await service.host_address())
+    model, note = _model(stack, settings, await service.host_address())
     return Runtime(
         docker=service,
         agent=_agent(settings, image, model, "allow"),
         summary=f"Docker at {daemon_url(settings.docker)} over mutual TLS, image {image}",
-        notes=notes,
+        notes=notes + note,
     )
 
 
@@ -89,11 +91,12 @@ async def _local(stack: AsyncExitStack, settings: Settings, embedded: bool, repo
             images[OPENCODE] = opencode.command(found.path)
     image = settings.sessions.session_image or (OPENCODE if OPENCODE in images else ECHO)
     service = await stack.enter_async_context(LocalService(settings.data_dir / "local", images))
+    model, note = _model(stack, settings, "127.0.0.1")
     return Runtime(
         docker=service,
-        agent=_agent(settings, image, _model(stack, settings, "127.0.0.1"), "ask"),
+        agent=_agent(settings, image, model, "ask"),
         summary=f"local processes, image {image}",
-        notes=tuple(notes),
+        notes=tuple(notes) + note,
     )
 
 
@@ -104,12 +107,18 @@ def _mock(settings: Settings) -> Runtime:
     return Runtime(docker=MockDockerService(), agent=agent, summary=f"mock containers, image {image}")
 
 
-def _model(stack: AsyncExitStack, settings: Settings, reachable_host: str) -> Model:
+def _model(stack: AsyncExitStack, settings: Settings, reachable_host: str | None) -> tuple[Model, tuple[str, ...]]:
     """The model given, else the shipped stub, listening where sessions reach it and nowhere else."""
     if settings.model.model_base_url:
-        return Model(settings.model.model_base_url, settings.model.model_api_key, settings.model.model_name)
-    stub = stack.enter_context(StubModel(reachable_host))
-    return Model(stub.base_url, "stub", MODEL)
+        return Model(settings.model.model_base_url, settings.model.model_api_key, settings.model.model_name), ()
+    try:
+        if reachable_host is None:
+            raise OSError("the session network has no gateway address")
+        stub = stack.enter_context(StubModel(reachable_host))
+    except OSError as error:
+        note = f"No model answers: sessions would not reach the stub model here ({error}). Set MODEL_BASE_URL."
+        return Model("http://127.0.0.1:9/v1", "", MODEL), (note,)
+    return Model(stub.base_url, "stub", MODEL), ()
 
 
 def _agent(settings: Settings, image: str, model: Model, permission: opencode.Permission) -> Agent:

@@ -23,6 +23,7 @@ from events.catalogue import (
     SessionStopped,
     SessionStopRequested,
     TokenIssued,
+    TokenRevealed,
     TokenRevoked,
 )
 from events.envelope import RecordedEvent, Sealed
@@ -90,7 +91,7 @@ class Sessions:
     version: Final = 1
 
     def key(self, payload: Payload) -> str | None:
-        if isinstance(payload, (*_LIFECYCLE, *_CONTAINER, *_USE, TokenIssued, TokenRevoked)):
+        if isinstance(payload, (*_LIFECYCLE, *_CONTAINER, *_USE, TokenIssued, TokenRevealed, TokenRevoked)):
             return payload.session_id
         return None
 
@@ -121,6 +122,8 @@ def _evolve(state: SessionState, event: RecordedEvent, payload: Payload) -> Sess
         case TokenIssued() if state.token is None or payload.serial > state.token.serial:
             token = Token(payload.serial, payload.sha256, payload.secret_id, payload.expires_at)
             return msgspec.structs.replace(state, token=token)
+        case TokenRevealed():
+            return state  # but the stream has moved
         case TokenRevoked() if state.token is not None and payload.serial == state.token.serial:
             return msgspec.structs.replace(state, token=msgspec.structs.replace(state.token, revoked=True))
         case (

@@ -12,12 +12,15 @@ from typing import Final, TypeVar
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from events.codec import Cause
 from gateway import context, errors
 from gateway.access.caller import Caller
 from gateway.access.roles import Role
 from gateway.errors import Refused
+from gateway.proxy import client
+from gateway.proxy.client import has_body
 from gateway.services import Services
 
 T = TypeVar("T")
@@ -83,6 +86,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
             raw += chunk
             if len(raw) > most:
                 raise Refused("body-too-large", f"The body is over the {most} bytes that are allowed.")
+        self.request.state.body_read = True
         return bytes(raw)
 
     async def catch_up(self) -> None:
@@ -132,11 +136,23 @@ async def _refuse(services: Services, request: Request, refusal: Refused, templa
             session_id=request.path_params.get("session_id"),
             client=request.client.host if request.client else None,
         )
-    return problem(refusal)
+    return _ProblemResponse(refusal, unread=has_body(request.scope) and not hasattr(request.state, "body_read"))
 
 
-def problem(refusal: Refused) -> Response:
-    """The refusal as an answer."""
-    response = Response(errors.body(refusal, context.request_id()), refusal.status)
-    response.raw_headers.extend(errors.headers(refusal))
-    return response
+class _ProblemResponse(Response):
+    """A refusal as an answer; a body that nobody read is read on for a while, else the answer would be lost."""
+
+    def __init__(self, refusal: Refused, *, unread: bool) -> None:
+        super().__init__(errors.body(refusal, context.request_id()), refusal.status)
+        self.raw_headers.extend(errors.headers(refusal))
+        self._unread = unread
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await client.answer(
+            receive,
+            send,
+            status=self.status_code,
+            headers=self.raw_headers,
+            body=bytes(self.body),
+            unread=self._unread,
+        )

@@ -109,6 +109,14 @@ class Client:
         self._on_leave()
 
 
+def has_body(scope: Scope) -> bool:
+    """Whether an HTTP/1.1 request says that it has a body; HTTP/2 says so only by its first frame."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+        for name, value in scope["headers"]
+    )
+
+
 async def read_on(receive: Receive, seconds: float = READ_ON_SECONDS) -> bool:
     """Read and drop what the client still sends; True when its request ended, or it left, within ``seconds``."""
     try:

@@ -21,7 +21,7 @@ from gateway.access.caller import Access, bearer
 from gateway.access.tokens import Tokens
 from gateway.errors import Refused
 from gateway.proxy import guard, headers, http, target
-from gateway.proxy.client import answer
+from gateway.proxy.client import answer, has_body
 from gateway.proxy.errors import ClientLeft
 from gateway.proxy.exchanges import Exchange, ExchangeLog
 from gateway.proxy.headers import Hop, Network
@@ -214,18 +214,11 @@ def _token(scope: Scope) -> str | None:
     return presented
 
 
-def _has_body(scope: Scope) -> bool:
-    return any(
-        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
-        for name, value in scope["headers"]
-    )
-
-
 async def answer_problem(scope: Scope, receive: Receive, send: Send, refusal: Refused) -> None:
     """Refuse a request, or a websocket's handshake, that nothing was read of yet."""
     if scope["type"] == "websocket":
         await receive()  # websocket.connect
-    await _answer(scope, receive, send, refusal, unread=scope["type"] == "http" and _has_body(scope))
+    await _answer(scope, receive, send, refusal, unread=scope["type"] == "http" and has_body(scope))
 
 
 async def _answer(scope: Scope, receive: Receive, send: Send, refusal: Refused, *, unread: bool) -> None:

@@ -1,9 +1,11 @@
 """The sessions' fold: given events, the state they make."""
 
 from events.catalogue import Payload
+from events.registry import EVENT_TYPES
 from projections.lifecycle import Phase
 from projections.projection import fold
 from projections.session_state import Sessions, SessionState
+from tests.factories import payload
 from tests.projections.histories import one_of_each, record
 
 REQUESTED, READY, FAILED, STOP, STOPPED = one_of_each("a", 1)[:5]
@@ -64,3 +66,9 @@ def test_use_is_counted_without_moving_the_stream() -> None:
 def test_a_failed_session_says_why() -> None:
     state = folded(REQUESTED, FAILED)
     assert (state.phase, state.reason, state.detail) == (Phase.FAILED, "not_ready", "No answer.")
+
+
+def test_every_event_of_the_sessions_stream_moves_its_version() -> None:
+    """A command expects the stream's head: an event that the fold passes over would make it conflict for ever."""
+    folded_kinds = [tag for tag in EVENT_TYPES if tag.startswith(("session.", "token."))]
+    assert all(Sessions().key(payload(EVENT_TYPES[tag].payload)) for tag in folded_kinds)
