@@ -4,6 +4,7 @@ create or replace function log.position_at(p_moment timestamptz)
 returns bigint
 language plpgsql stable
 set search_path = log, pg_temp
+set enable_seqscan = off
 as $$
 declare
   low   bigint := 0;
