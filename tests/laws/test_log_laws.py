@@ -6,6 +6,7 @@ Each example goes on with the log that the former ones left: whatever they did, 
 import asyncio
 from collections.abc import AsyncIterator
 from itertools import pairwise
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -15,14 +16,16 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from events.catalogue import SessionReady, SessionStopped, TokenRevealed
+from events.embedded import EmbeddedPostgres
 from events.envelope import ANY, NEW, EventData, ExpectedVersion, Fence, RecordedEvent, StreamWrite
 from events.ids import uuid7
 from events.lease import PostgresLeases
 from events.memory import MemoryEventStore
 from events.postgres import PostgresEventStore
 from events.store import EventStore, Outcome
-from tests.event_fixtures import LogDatabase, connection, open_store
-from tests.factories import raw
+from tests.event_fixtures import LogDatabase, connection, log_database, open_store
+from tests.factories import raw, write
 
 STREAMS = ("session-a", "session-b", "admission")
 LEASE = "job"
@@ -41,8 +44,15 @@ class Backends(msgspec.Struct, frozen=True):
 
 
 @pytest_asyncio.fixture
-async def backends(empty_log: LogDatabase) -> AsyncIterator[Backends]:
-    async with open_store(empty_log.app_dsn) as store:
+async def small_log(postgres_server: EmbeddedPostgres) -> AsyncIterator[LogDatabase]:
+    """A log whose batches cross from one partition to the next all the time."""
+    async with log_database(postgres_server, partition_size=40) as database:
+        yield database
+
+
+@pytest_asyncio.fixture
+async def backends(small_log: LogDatabase) -> AsyncIterator[Backends]:
+    async with open_store(small_log.app_dsn) as store:
         leases, memory = PostgresLeases(store.pool), MemoryEventStore()
         for epoch in range(1, EPOCHS + 1):
             assert await leases.claim(LEASE, str(epoch), 0) == epoch
@@ -82,6 +92,7 @@ def _event(event_id: UUID) -> EventData:
 @given(plan=batches)
 async def test_memory_and_postgres_answer_alike(backends: Backends, plan: list[Any]) -> None:
     """Any mixture of new and known ids, true and false expectations, live and stale leases, batched as it comes."""
+    await backends.postgres.pool.execute("select log.ensure_partitions()")
     for batch in plan:
         backends.used.extend(uuid7() for _ in range(9 if not backends.used else 3))
         units = [built(unit, backends.used) for unit in batch]
@@ -89,6 +100,42 @@ async def test_memory_and_postgres_answer_alike(backends: Backends, plan: list[A
     assert _comparable(await backends.postgres.read_log(limit=10**6)) == _comparable(
         await backends.memory.read_log(limit=10**6)
     )
+
+
+@pytest.mark.postgres
+@settings(law, max_examples=80)
+@given(data=st.data())
+async def test_memory_and_postgres_read_alike(read_logs: list[EventStore], data: st.DataObject) -> None:
+    """Wherever a page begins, however long it is, whatever it asks for."""
+    stream, backwards = data.draw(st.sampled_from([*STREAMS, "session-none"])), data.draw(st.booleans())
+    after, limit = data.draw(st.integers(0, READ + 5)), data.draw(st.integers(0, 30))
+    types = data.draw(st.sampled_from([(), ("session.*",), ("token.revealed",), ("session.ready", "token.*")]))
+    pages = []
+    for store in read_logs:
+        pages.append(
+            [
+                await store.read_stream(stream, after=after // 3, limit=limit, backwards=backwards),
+                await store.read_log(after=after, limit=limit, types=types),
+                await store.read_log(after=after, limit=limit, types=types, stream_id=stream),
+            ]
+        )
+    assert [_comparable(page) for page in pages[0]] == [_comparable(page) for page in pages[1]]
+
+
+READ = 200
+
+
+@pytest_asyncio.fixture
+async def read_logs(small_log: LogDatabase) -> AsyncIterator[list[EventStore]]:
+    """The same 200 events in memory and in Postgres, streams and types mixed by chance that is always the same."""
+    chance, kinds = Random(7), (SessionReady, SessionStopped, TokenRevealed)
+    memory = MemoryEventStore()
+    async with open_store(small_log.app_dsn) as store:
+        for _ in range(READ):
+            unit = write(chance.choice(STREAMS), chance.choice(kinds))
+            await memory.append(unit)
+            await store.append(unit)
+        yield [memory, store]
 
 
 async def _all_at_once(store: EventStore, units: list[Unit]) -> list[Outcome]:
@@ -104,8 +151,9 @@ def _comparable(log: list[RecordedEvent]) -> list[dict[str, Any]]:
 @pytest.mark.postgres
 @settings(law, max_examples=15)
 @given(plan=batches)
-async def test_log_obeys_its_promises(empty_log: LogDatabase, backends: Backends, plan: list[Any]) -> None:
+async def test_log_obeys_its_promises(small_log: LogDatabase, backends: Backends, plan: list[Any]) -> None:
     """Gapless positions, contiguous versions, one event an id, time that never goes back, heads equal to the events."""
+    await backends.postgres.pool.execute("select log.ensure_partitions()")
     for batch in plan:
         backends.used.extend(uuid7() for _ in range(9 if not backends.used else 3))
         await _all_at_once(backends.postgres, [built(unit, backends.used) for unit in batch])
@@ -118,7 +166,7 @@ async def test_log_obeys_its_promises(empty_log: LogDatabase, backends: Backends
         events = [one for one in log if one.stream_id == stream]
         assert [one.version for one in events] == list(range(1, len(events) + 1))
         heads[stream] = (len(events), events[0].position, events[-1].position)
-    async with connection(empty_log.app_dsn) as app:
+    async with connection(small_log.app_dsn) as app:
         rows = await app.fetch("select * from log.streams")
         assert {row[0]: (row[1], row[2], row[3]) for row in rows} == heads and len(rows) == len(heads)
         assert [row["position"] for row in await app.fetch("select * from log.tip")] == [len(log)]
