@@ -5,6 +5,7 @@ Foreseeable trouble ends in sentences on the standard error output and an exit c
 """
 
 import importlib
+import io
 import os
 import sys
 from typing import Annotated, Any, Final
@@ -69,9 +70,9 @@ def gateway(
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that cannot be shown or read is no reason to fail
+            stream.reconfigure(errors="replace" if stream is sys.stdin else "backslashreplace")
     try:
         code = typer.main.get_command(root)(args=arguments, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()

@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -21,9 +21,21 @@ _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 @asynccontextmanager
 async def connected(url: str | None, key_file: Path | None) -> AsyncIterator[GatewayClient]:
     """A client of the gateway that the options, the environment or the data directory name. Raises Failure."""
+    with failures():
+        async with client(url, key_file) as opened:
+            yield opened
+
+
+def client(url: str | None, key_file: Path | None) -> GatewayClient:
+    """The same, for those who close it themselves. Raises Failure."""
+    return GatewayClient(address(url, os.environ), key(key_file, os.environ))
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """What the client raises, as sentences and exit codes."""
     try:
-        async with GatewayClient(address(url, os.environ), key(key_file, os.environ)) as client:
-            yield client
+        yield
     except GatewayUnreachable as error:
         raise Failure(Exit.UNREACHABLE, str(error)) from error
     except GatewayRefused as error:

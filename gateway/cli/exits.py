@@ -11,7 +11,8 @@ class Exit(enum.IntEnum):
     USAGE = 2  # arguments or settings
     UNREACHABLE = 3  # no gateway answers
     REFUSED = 4  # the gateway answered with a problem
-    LOG = 5  # the log cannot be used
+    LOG_UNAVAILABLE = 5  # the log cannot be reached, read or opened
+    RUNTIME_UNAVAILABLE = 6  # the container runtime cannot be used
     INTERRUPTED = 130
     PIPE_CLOSED = 141
 

@@ -1,0 +1,63 @@
+"""The way to the log itself, for the commands that need no gateway: settings, an open log, and who it is that acts."""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import msgspec
+
+from events import embedded_place
+from events.embedded import EmbeddedPostgresFailed
+from events.envelope import ActorKind
+from events.errors import EventError
+from gateway.cli import printing
+from gateway.cli.client import KEY_VARIABLE
+from gateway.cli.exits import Exit, Failure
+from gateway.recorder import Recorder, Who
+from gateway.settings import BadSettings, Settings, load
+from gateway.storage import Storage, open_storage
+
+CLI: Final = Who(kind=ActorKind.OPERATOR, id="cli")
+
+
+class Direct(msgspec.Struct, frozen=True, kw_only=True):
+    """An open log and what writes to it."""
+
+    settings: Settings
+    storage: Storage
+    recorder: Recorder
+
+
+def settings() -> Settings:
+    """The settings of the environment. Raises Failure with every problem."""
+    try:
+        return load({name: value for name, value in os.environ.items() if name != KEY_VARIABLE})
+    except BadSettings as error:
+        raise Failure(Exit.USAGE, *error.problems) from error
+
+
+@asynccontextmanager
+async def open_log() -> AsyncIterator[Direct]:
+    """The log that the settings name; the embedded Postgres is started when no gateway runs on it, and stopped again.
+
+    A log that is not there is not made: whoever reads one in the wrong directory must hear of it. Raises Failure.
+    """
+    chosen = settings()
+    try:
+        if not chosen.database.db_host and embedded_place.find(chosen.data_dir.resolve()) is None:
+            raise Failure(
+                Exit.LOG_UNAVAILABLE, f"There is no log in {chosen.data_dir}: a gateway makes it when it first starts."
+            )
+        async with open_storage(chosen, printing.note) as storage:
+            yield Direct(settings=chosen, storage=storage, recorder=Recorder(storage.store, storage.keyring))
+    except (EventError, EmbeddedPostgresFailed) as error:
+        raise Failure(Exit.LOG_UNAVAILABLE, sentence(error)) from error
+    except OSError as error:
+        raise Failure(Exit.LOG_UNAVAILABLE, f"The log in {chosen.data_dir} cannot be opened: {error}.") from error
+
+
+def sentence(error: Exception) -> str:
+    """The text of an error as a sentence."""
+    text = str(error)
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!")) else ".")

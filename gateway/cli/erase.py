@@ -1,0 +1,197 @@
+"""``erase``: destroys the keys of one subject, so that no field sealed for it can ever be read again (spec row C7).
+
+First the keys are destroyed, then ``subject.erased`` tells every gateway to drop its copies: told first, a gateway
+could fetch a key again that is about to go, and keep it. Killed between the two, the keys are gone and nobody was told;
+nothing says any more whose they were, so every run also tells what it finds in the log sealed under a key that is gone
+without a word. Repeating the command is therefore always safe, and is what to do when it did not end well.
+"""
+
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Final
+
+import msgspec
+import typer
+
+from events import codec
+from events.catalogue import ExchangeClosed, ExchangeCompleted, ExchangeOpened, Payload, SubjectErased
+from events.envelope import SYSTEM, RecordedEvent, Sealed
+from events.keyring import Keyring
+from events.sealing import Place, SubjectKey, sealed_fields, unseal
+from events.store import EventStore
+from gateway.cli import printing
+from gateway.cli.client import run
+from gateway.cli.direct import CLI, Direct, open_log
+from gateway.cli.exits import Exit, Failure
+from gateway.cli.options import DryRun, Json, Yes, family
+from gateway.recorder import ACTOR_FIELD, session_subject, unattributed
+
+app = family("Make a person's fields in the log unreadable for ever.")
+PAGE: Final = 2000
+MAX_REASON: Final = 200
+KEYS_AN_EVENT: Final = 1000  # an event has 64 KiB, a key id 28 bytes
+# Sealed by a session that outlives an erasure with keys that were never kept: gone, but nobody erased them.
+_THROWN_AWAY: Final = (ExchangeOpened, ExchangeCompleted, ExchangeClosed)
+
+
+class Use(msgspec.Struct):
+    """What the log holds under one key. ``names``: whose it is, as fields that it opens say."""
+
+    names: set[str] = msgspec.field(default_factory=set)
+    presumed: set[str] = msgspec.field(default_factory=set)  # whose it is where no field says a name
+    sessions: set[str] = msgspec.field(default_factory=set)
+    fields: int = 0
+    exists: bool = False
+    was_kept: bool = False
+
+    @property
+    def subjects(self) -> set[str]:
+        return self.names or self.presumed
+
+
+class Erasure(msgspec.Struct, frozen=True, kw_only=True):
+    """What was, or would be, destroyed. ``told_late``: keys of an erasure that had been cut short."""
+
+    subject: str
+    key_ids: list[str]
+    fields: int
+    sessions: list[str]
+    told_late: list[str]
+    dry_run: bool
+
+
+@app.command()
+def erase(
+    subject: Annotated[str, typer.Argument(help="The owner, or the person acted for, as the frontend gave the name.")],
+    reason: Annotated[str, typer.Option(help="Stands in the log for ever: no name.")] = "asked",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Destroy a person's keys: their fields in the log, and in every backup of it, can never be read again.
+
+    Exit code 1 when there is nothing under that name. Safe to repeat, and to be repeated when it was interrupted.
+    The files of the person's sessions are not in the log: they lie in the sessions' volumes and are not touched.
+    """
+    if not subject:
+        raise Failure(Exit.USAGE, "SUBJECT is empty.")
+    if not reason or len(reason) > MAX_REASON or not reason.isprintable():
+        raise Failure(Exit.USAGE, f"--reason has 1 to {MAX_REASON} printable characters.")
+    if not dry_run and not yes:
+        _ask(subject)
+    found = run(_erase(subject, reason, dry_run))
+    if json:
+        printing.document(found)
+    else:
+        _tell(found)
+    if not found.key_ids and not found.told_late:
+        raise typer.Exit(Exit.NEGATIVE)
+
+
+async def _erase(subject: str, reason: str, dry_run: bool) -> Erasure:
+    async with open_log() as log:
+        uses = await survey(log.storage.store, log.storage.keyring)
+        if dry_run:
+            theirs: tuple[str, ...] = tuple(key_id for key_id, use in uses.items() if subject in use.subjects)
+        else:
+            theirs = await log.storage.keyring.erase(subject)
+        late = await _untold(log.storage.store, uses)
+        if not dry_run:
+            await _say(log, [*theirs, *late], reason)
+        known = [uses[key_id] for key_id in theirs if key_id in uses]
+        return Erasure(
+            subject=subject,
+            key_ids=sorted(theirs),
+            fields=sum(use.fields for use in known),
+            sessions=sorted({session for use in known for session in use.sessions}),
+            told_late=late,
+            dry_run=dry_run,
+        )
+
+
+async def _say(log: Direct, key_ids: list[str], reason: str) -> None:
+    for start in range(0, len(key_ids), KEYS_AN_EVENT):
+        erased = SubjectErased(key_ids=tuple(key_ids[start : start + KEYS_AN_EVENT]), reason=reason)
+        await log.recorder.fact(SYSTEM, erased, who=CLI)
+
+
+async def _untold(store: EventStore, uses: dict[str, Use]) -> list[str]:
+    """Keys that were kept once, are gone, and of which no event says so."""
+    told: set[str] = set()
+    after = 0
+    while page := await store.read_log(after=after, limit=PAGE, types=("subject.erased",)):
+        for event in page:
+            payload = codec.decode(event)
+            told.update(payload.key_ids if isinstance(payload, SubjectErased) else ())
+        after = page[-1].position
+    gone = (key_id for key_id, use in uses.items() if use.was_kept and not use.exists)
+    return sorted(key_id for key_id in gone if key_id not in told)
+
+
+async def survey(store: EventStore, keyring: Keyring) -> dict[str, Use]:
+    """Every key that a field of the log is sealed under, by key id."""
+    uses: dict[str, Use] = {}
+    after = 0
+    while page := await store.read_log(after=after, limit=PAGE):
+        decoded = [(event, codec.decode(event)) for event in page]
+        fields = [
+            (event, payload, name, sealed) for event, payload in decoded for name, sealed in _sealed(event, payload)
+        ]
+        keys = await keyring.keys({sealed.k for _, _, _, sealed in fields})
+        for event, payload, name, sealed in fields:
+            use = uses.setdefault(sealed.k, Use())
+            _note(use, event, payload, name, sealed, keys.get(sealed.k))
+        after = page[-1].position
+    return uses
+
+
+def _sealed(event: RecordedEvent, payload: Payload | codec.Unknown) -> Iterator[tuple[str, Sealed]]:
+    actor = codec.decode_actor(event)
+    if actor.on_behalf_of is not None:
+        yield ACTOR_FIELD, actor.on_behalf_of
+    if not isinstance(payload, codec.Unknown):
+        yield from sealed_fields(payload).items()
+
+
+def _note(
+    use: Use,
+    event: RecordedEvent,
+    payload: Payload | codec.Unknown,
+    name: str,
+    sealed: Sealed,
+    key: SubjectKey | None,
+) -> None:
+    """Add one field. An owner, and a person acted for, are sealed under their own key: what it opens is the subject."""
+    use.fields += 1
+    use.exists = use.exists or key is not None
+    use.was_kept = use.was_kept or not isinstance(payload, _THROWN_AWAY) or name == ACTOR_FIELD
+    session_id = getattr(payload, "session_id", None)
+    if name in (ACTOR_FIELD, "owner"):
+        if key is not None:
+            use.names.add(unseal(key, sealed, Place(event.stream_id, event.type, name)))
+    elif session_id is None or event.type == "access.denied":
+        use.presumed.add(unattributed(event.occurred_at))
+    else:
+        use.presumed.add(session_subject(session_id))
+    if session_id is not None and event.type == "session.requested":
+        use.sessions.add(session_id)
+
+
+def _ask(subject: str) -> None:
+    if not sys.stdin.isatty():
+        raise Failure(Exit.USAGE, "Nobody can be asked here: give --yes, or look first with --dry-run.")
+    typer.confirm(f"Make everything of {printing.shown(subject)} unreadable for ever?", abort=True, err=True)
+
+
+def _tell(found: Erasure) -> None:
+    would, subject = "Would destroy" if found.dry_run else "Destroyed", printing.shown(found.subject)
+    if found.key_ids:
+        keys = "1 key" if len(found.key_ids) == 1 else f"{len(found.key_ids)} keys"
+        printing.line(f"{would} {keys} of {subject}: {found.fields} fields of the log are unreadable without.")
+    elif not found.told_late:
+        printing.note(f"Nothing is kept under the name {subject}.")
+    if found.told_late:
+        telling = "Would put" if found.dry_run else "Put"
+        printing.line(f"{telling} an erasure into the log that had been cut short: {len(found.told_late)} keys.")
+    if found.sessions:
+        printing.line(f"Not touched, files in the volumes of: {', '.join(found.sessions)}.")

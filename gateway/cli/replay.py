@@ -1,0 +1,78 @@
+"""``replay``: folds the log alone and prints what the gateway would answer, shaped by the same code. An event."""
+
+from typing import Annotated
+
+import msgspec
+import typer
+
+from events.catalogue import LogRead
+from events.envelope import SYSTEM
+from gateway.api import shapes
+from gateway.api.shapes import SessionList, SessionView
+from gateway.cli import printing
+from gateway.cli.client import run
+from gateway.cli.direct import CLI, Direct, open_log
+from gateway.cli.exits import Exit, Failure
+from gateway.cli.options import AsOf, Json, family
+from gateway.cli.sessions import show_all, show_one
+from projections import asof
+from projections.session_state import Sessions
+
+app = family("Fold the log alone: what is, or was, true.")
+
+
+@app.command()
+def replay(
+    session: Annotated[str | None, typer.Option(metavar="ID", help="This session only.")] = None,
+    as_of: AsOf = None,
+    json: Json = False,
+) -> None:
+    """Fold the log alone, with no gateway running or beside one, and print what is, or was, true.
+
+    With --json it prints exactly what GET /sessions (with --session: GET /sessions/ID) answers at that position.
+    """
+    position, told = run(_replay(session, as_of))
+    if json:
+        printing.document(told)
+        return
+    if as_of is not None:
+        printing.line(f"As of {as_of}: position {position}.")
+    shaped = msgspec.to_builtins(told)
+    if session is None:
+        show_all(shaped)
+    else:
+        show_one(shaped)
+
+
+async def _replay(session_id: str | None, moment: str | None) -> tuple[int, SessionList | SessionView]:
+    async with open_log() as log:
+        position = await _position(log, moment)
+        read = LogRead(what="replay", until=position, session_id=session_id)
+        await log.recorder.fact(SYSTEM, read, who=CLI)
+        return position, await (_all(log, position) if session_id is None else _one(log, session_id, position))
+
+
+async def _position(log: Direct, moment: str | None) -> int:
+    if moment is None:
+        return (await log.storage.store.head()).position
+    try:
+        return await asof.resolve(log.storage.store, moment)
+    except asof.BadMoment as error:
+        raise Failure(Exit.USAGE, f"--as-of: {error}.") from error
+
+
+async def _all(log: Direct, position: int) -> SessionList:
+    states = await asof.as_of(log.storage.store, Sessions(), position)
+    seen = sorted(
+        (state for state in states.values() if state.created_at is not None),
+        key=lambda state: (state.created_at, state.session_id),
+    )
+    return SessionList(sessions=await shapes.sessions(seen, log.storage.keyring), position=position)
+
+
+async def _one(log: Direct, session_id: str, position: int) -> SessionView:
+    state = await asof.session_as_of(log.storage.store, session_id, position)
+    if state is None:
+        raise Failure(Exit.NEGATIVE, f"There was no session {printing.shown(session_id)} at position {position}.")
+    (view,) = await shapes.sessions([state], log.storage.keyring)
+    return view
