@@ -4,47 +4,47 @@ From the outside in: ``middleware`` (request id, span, access log), ``drain``, t
 then the routes of the table and the proxy under ``/s``.
 """
 
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway import context, telemetry
 from gateway.api.call import endpoint
+from gateway.drain import Drain
 from gateway.errors import Refused
+from gateway.middleware import RequestMiddleware
 from gateway.proxy import guard
 from gateway.proxy.handler import Proxy, ProxyParts, answer_problem, networks
+from gateway.proxy.headers import is_trusted
 from gateway.routes import ROUTES
 from gateway.services import Services
 
 
-def application(services: Services) -> ASGIApp:
+def application(services: Services) -> "Application":
     """The whole application, from the outside in."""
-    return _InContext(Api(services))
+    trusted = networks(services.settings.gateway.gateway_trusted_proxies)
+    drain = Drain(Api(services), refuse=_draining)
+    return Application(
+        asgi=RequestMiddleware(drain, failed=_failed, trusts=lambda peer: is_trusted(peer, trusted)), drain=drain
+    )
 
 
-class _InContext:
-    """Stands in for the middleware until it is written."""
+class Application(msgspec.Struct, frozen=True):
+    """What the server runs, and the part of it that ends it."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    asgi: ASGIApp
+    drain: Drain
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            while True:
-                message = await receive()
-                await send({"type": message["type"] + ".complete"})
-                if message["type"].endswith("shutdown"):
-                    return
-        with telemetry.span("request", kind="server") as span:
-            request_id = span.trace_id.hex()
-            request = context.RequestContext(
-                request_id=request_id,
-                correlation_id=context.correlation_id_of(request_id),
-                trace_id=span.trace_id,
-                span_id=span.span_id,
-            )
-            with context.begin(request):
-                await self._app(scope, receive, send)
+
+async def _draining(scope: Scope, receive: Receive, send: Send) -> None:
+    refusal = Refused("draining", "This process is shutting down; ask again, another one answers.", retry_after=1)
+    await answer_problem(scope, receive, send, refusal)
+
+
+async def _failed(scope: Scope, receive: Receive, send: Send) -> None:
+    """A fault of ours: the middleware has logged it; the caller gets an id to name it by."""
+    refusal = Refused("internal", "The gateway failed; its log says why under this request_id.")
+    await answer_problem(scope, receive, send, refusal)
 
 
 class Api:

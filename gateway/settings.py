@@ -1,7 +1,7 @@
 """Settings: composes the rooms' structs and reads the environment once, strictly.
 
-Every problem is reported at once, with the near name for what was misspelt. A variable under one of our own prefixes
-that no room knows refuses the start; a foreign one (``DOCKER_BUILDKIT``) passes unless it is nearly one of ours.
+Every problem is reported at once, with the near name for what was misspelt. An unknown ``GATEWAY_*`` refuses the start;
+any other variable (``DOCKER_BUILDKIT``, a desktop's ``SESSION_MANAGER``) passes unless it is nearly one of ours.
 """
 
 import difflib
@@ -64,8 +64,8 @@ class BadSettings(Exception):
 
 
 SECRET: Final = frozenset({"db_password", "db_admin_url", "session_token_secret", "sealing_secret", "model_api_key"})
-_OWN: Final = ("GATEWAY_", "SESSION_", "CONTAINER_", "PROXY_")
-_SHARED: Final = ("DB_", "DOCKER_", "LOG_", "MODEL_", "MAX_", "DRAIN_", "OTEL_", "PUBLISH_", "ALLOW_", "SEALING_")
+_OWN: Final = "GATEWAY_"
+_NEAR: Final = 0.85  # CONTAINER_NAME to CONTAINER_USER is 0.79, LOG_LVL to LOG_LEVEL 0.88
 
 
 def rooms() -> dict[str, type[msgspec.Struct]]:
@@ -119,10 +119,8 @@ def _reason(error: msgspec.ValidationError) -> str:
 
 def _unknown(environment: Mapping[str, str], known: Mapping[str, str]) -> list[str]:
     problems = []
-    for name in sorted(environment):
-        if name in known or not name.startswith(_OWN + _SHARED):
-            continue
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.75 if name.startswith(_OWN) else 0.85)
+    for name in sorted(set(environment) - set(known)):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6 if name.startswith(_OWN) else _NEAR)
         if near:
             problems.append(f"{name} is not a setting: did you mean {near[0]}?")
         elif name.startswith(_OWN):

@@ -1,8 +1,6 @@
 """A whole gateway in the test's process: a log in memory, echo agents as local processes, real sockets."""
 
-import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -11,8 +9,6 @@ from typing import Any, Final
 import httpx
 import msgspec
 import pytest_asyncio
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
 
 from events.codec import decode
 from events.envelope import KEYS, ActorKind, RecordedEvent
@@ -26,6 +22,7 @@ from gateway.app import application
 from gateway.lifespan import OPERATOR_KEY_FILE, running
 from gateway.recorder import Who
 from gateway.runtime import Runtime, open_runtime
+from gateway.server import serving
 from gateway.services import Services
 from gateway.settings import Settings, load
 from gateway.storage import Report, Storage
@@ -109,22 +106,15 @@ async def start_gateway(
     """A gateway on a free port of the loopback interface."""
     settings = load({**BASE, "GATEWAY_DATA_DIR": str(data_dir), **(environment or {})})
     async with running(settings, lambda _: None, log_of=log_of, runtime_of=runtime_of) as process:
-        listener = socket.create_server(("127.0.0.1", 0))
-        url = "http://{}:{}".format(*listener.getsockname())
-        stop = asyncio.Event()
-        config = Config()
-        config.bind = [f"fd://{listener.detach()}"]
-        config.accesslog = config.errorlog = None
-        server = asyncio.create_task(
-            serve(application(process.services), config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]  # hypercorn has its own names for ASGI
-        )
-        key = (data_dir / OPERATOR_KEY_FILE).read_text().strip()
-        async with httpx.AsyncClient(
-            base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=60, trust_env=False
-        ) as client:
-            yield Gateway(process.services, process.runtime, url, client)
-        stop.set()
-        await server
+        made = application(process.services)
+        bind = msgspec.structs.replace(settings.server, gateway_bind="127.0.0.1:0", drain_seconds=1.0)
+        async with serving(made.asgi, bind, drain=made.drain) as server:
+            url = server.address.url
+            key = (data_dir / OPERATOR_KEY_FILE).read_text().strip()
+            async with httpx.AsyncClient(
+                base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=60, trust_env=False
+            ) as client:
+                yield Gateway(process.services, process.runtime, url, client)
 
 
 @pytest_asyncio.fixture

@@ -13,6 +13,9 @@ class Exit(enum.IntEnum):
     REFUSED = 4  # the gateway answered with a problem
     LOG_UNAVAILABLE = 5  # the log cannot be reached, read or opened
     RUNTIME_UNAVAILABLE = 6  # the container runtime cannot be used
+    CANNOT_LISTEN = 69  # serve: the address is taken or not ours (EX_UNAVAILABLE of sysexits.h)
+    FORCED = 70  # serve: something had to be ended by force (EX_SOFTWARE)
+    BAD_BIND = 78  # serve: GATEWAY_BIND is no address (EX_CONFIG)
     INTERRUPTED = 130
     PIPE_CLOSED = 141
 

@@ -64,7 +64,7 @@ def to_container(headers: Sequence[Header], hop: Hop) -> list[Header]:
     A name with underscores that a CGI-like server would read as a field written here is dropped as well.
     """
     named = _nominated(headers)
-    trusted = _is_trusted(hop.peer, hop.trusted)
+    trusted = is_trusted(hop.peer, hop.trusted)
     kept: list[Header] = []
     for name, value in headers:
         plain = name.replace(b"_", b"-") if b"_" in name else name
@@ -180,7 +180,7 @@ def _forwarded(headers: Sequence[Header], hop: Hop, trusted: bool) -> list[Heade
     ]
 
 
-def _is_trusted(peer: str | None, trusted: Sequence[Network]) -> bool:
+def is_trusted(peer: str | None, trusted: Sequence[Network]) -> bool:
     if not trusted or peer is None:
         return False
     try:
