@@ -1,7 +1,7 @@
 """What was true then: the same folds up to a position. A time is resolved to a position first, and told."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from events.envelope import session_stream
@@ -30,7 +30,11 @@ async def resolve(store: EventStore, moment: str) -> int:
         raise BadMoment(f"{moment!r} is neither a position nor an RFC 3339 time") from None
     if time.tzinfo is None:
         raise BadMoment(f"{moment!r} needs an offset: Z, or +01:00")
-    return await store.position_at(time)
+    try:
+        utc = time.astimezone(UTC)
+    except OverflowError:
+        raise BadMoment(f"{moment!r} is outside of the years 1 to 9999 in UTC") from None
+    return await store.position_at(utc)
 
 
 async def as_of(store: EventStore, projection: Projection[State], position: int) -> dict[str, State]:

@@ -16,6 +16,7 @@ from events.catalogue import (
     ExchangeCompleted,
     ExchangeOpened,
     Payload,
+    SessionDataRemoved,
     SessionFailed,
     SessionReady,
     SessionRequested,
@@ -53,7 +54,7 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     container_id: str | None = None
     image: str = ""
     runtime: str = ""
-    volumes: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()  # its kept data; none when that was removed
     opened_by: str = ""
     instance: str = ""
     owner: Sealed | None = None
@@ -73,6 +74,7 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _LIFECYCLE = (SessionRequested, SessionReady, SessionFailed, SessionStopRequested, SessionStopped, SessionResumed)
+_STREAM = (*_LIFECYCLE, SessionDataRemoved, TokenIssued, TokenRevealed, TokenRevoked)  # what session-{id} holds
 _CONTAINER = (
     ContainerCreated,
     ContainerStarted,
@@ -91,9 +93,7 @@ class Sessions:
     version: Final = 1
 
     def key(self, payload: Payload) -> str | None:
-        if isinstance(payload, (*_LIFECYCLE, *_CONTAINER, *_USE, TokenIssued, TokenRevealed, TokenRevoked)):
-            return payload.session_id
-        return None
+        return payload.session_id if isinstance(payload, (*_STREAM, *_CONTAINER, *_USE)) else None
 
     def evolve(self, state: SessionState | None, event: RecordedEvent, payload: Payload) -> SessionState | None:
         before = state or SessionState(session_id=self.key(payload) or "")
@@ -122,6 +122,8 @@ def _evolve(state: SessionState, event: RecordedEvent, payload: Payload) -> Sess
         case TokenIssued() if state.token is None or payload.serial > state.token.serial:
             token = Token(payload.serial, payload.sha256, payload.secret_id, payload.expires_at)
             return msgspec.structs.replace(state, token=token)
+        case SessionDataRemoved():
+            return msgspec.structs.replace(state, volumes=())
         case TokenRevealed():
             return state  # but the stream has moved
         case TokenRevoked() if state.token is not None and payload.serial == state.token.serial:

@@ -17,6 +17,8 @@ from events.store import EventStore
 from events.tail import POLL_SECONDS, follow
 from projections.admission import KEY, Admission, Seats
 from projections.api_keys import ApiKey, ApiKeys
+from projections.erasures import KEY as ERASED
+from projections.erasures import Erased, Erasures
 from projections.errors import ProjectionBehind
 from projections.gateways import Gateways, GatewayState
 from projections.projection import Projection, apply
@@ -59,11 +61,13 @@ class Views:
         self._seats: dict[str, Seats] = {}
         self._api_keys: dict[str, ApiKey] = {}
         self._gateways: dict[str, GatewayState] = {}
+        self._erased: dict[str, Erased] = {}
         self._folds: tuple[tuple[Projection[Any], dict[str, Any]], ...] = (
             (Sessions(), self._sessions),
             (Admission(), self._seats),
             (ApiKeys(), self._api_keys),
             (Gateways(), self._gateways),
+            (Erasures(), self._erased),
         )
         self._listeners: set[Listener] = set()
         self._hooks: list[Callable[[RecordedEvent, Payload], None]] = []
@@ -88,6 +92,11 @@ class Views:
     @property
     def seats(self) -> Seats:
         return self._seats.get(KEY) or Seats()
+
+    @property
+    def erased(self) -> frozenset[str]:
+        """Key ids of erased subjects."""
+        return (self._erased.get(ERASED) or Erased()).key_ids
 
     @property
     def folds(self) -> tuple[tuple[Projection[Any], dict[str, Any]], ...]:

@@ -33,6 +33,7 @@ from events.catalogue import (
     GatewayStopped,
     LogRead,
     Payload,
+    SessionDataRemoved,
     SessionFailed,
     SessionReady,
     SessionRequested,
@@ -91,6 +92,7 @@ _SAMPLES: Final[tuple[Payload, ...]] = (
         opened_by="k1",
         owner=SEALED,
         metadata=SEALED,
+        asked=SEALED,
         instance="g1",
     ),
     SessionReady(**_SESSION, container="c1", boot_us=1_250_000),
@@ -100,6 +102,7 @@ _SAMPLES: Final[tuple[Payload, ...]] = (
     SessionResumed(
         session_id="s1", generation=2, container="c2", image="session/opencode:1", runtime="docker", instance="g1"
     ),
+    SessionDataRemoved(session_id="s1", volumes=("v-data", "v-workspace"), reason="erased"),
     TokenIssued(session_id="s1", serial=1, sha256=_HASH, secret_id="t1", expires_at=MOMENT + timedelta(hours=24)),
     TokenRevealed(session_id="s1", serial=1),
     TokenRevoked(session_id="s1", serial=1, reason="stopped"),

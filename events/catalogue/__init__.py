@@ -17,6 +17,7 @@ from events.catalogue.container import (
 )
 from events.catalogue.exchange import ExchangeClosed, ExchangeCompleted, ExchangeOpened, ExchangeSummarized
 from events.catalogue.session import (
+    SessionDataRemoved,
     SessionFailed,
     SessionReady,
     SessionRequested,
@@ -36,6 +37,7 @@ SessionEvent = (
     | SessionStopRequested
     | SessionStopped
     | SessionResumed
+    | SessionDataRemoved
     | TokenIssued
     | TokenRevealed
     | TokenRevoked
@@ -75,6 +77,7 @@ __all__ = [
     "KeyEvent",
     "LogRead",
     "Payload",
+    "SessionDataRemoved",
     "SessionEvent",
     "SessionFailed",
     "SessionReady",

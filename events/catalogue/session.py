@@ -67,6 +67,14 @@ class SessionResumed(msgspec.Struct, frozen=True, kw_only=True, tag="session.res
     instance: str
 
 
+class SessionDataRemoved(msgspec.Struct, frozen=True, kw_only=True, tag="session.data_removed"):
+    """The kept data of an ended session was deleted; there is nothing left to resume."""
+
+    session_id: str
+    volumes: tuple[str, ...]
+    reason: str  # a word: erased
+
+
 class TokenIssued(msgspec.Struct, frozen=True, kw_only=True, tag="token.issued"):
     """A session token came into force, and every earlier one of the session ended."""
 

@@ -1,6 +1,7 @@
 """Handler: load, decide, append; again on conflict. The only way by which a session's state changes."""
 
 import asyncio
+import contextlib
 from typing import Final
 from uuid import UUID
 
@@ -49,35 +50,43 @@ class SessionHandler:
         self._granting = asyncio.Lock()  # our own grants need not conflict with each other
 
     async def handle(self, command: Command, origin: Origin) -> Handled:
-        """Raises Refused, StoreUnavailable, ProjectionBehind."""
-        if isinstance(command, OpenSession | ResumeSession):
-            async with self._granting:
-                return await self._handle(command, origin)
-        return await self._handle(command, origin)
+        """Raises Refused, StoreUnavailable, ProjectionBehind.
 
-    async def _handle(self, command: Command, origin: Origin) -> Handled:
+        A refusal, and that there is nothing to do, are believed only at the head of the log: we look there once.
+        """
+        looked = False
         for _ in range(TRIES):
-            state = self._views.sessions.get(command.session_id)
-            decision = decide(command, state, self._views.seats, self._limit)
-            if isinstance(decision, Refused):
-                if await self._views.catch_up_to_head():
-                    continue  # newer events may lift the refusal
-                await self._denied(decision, origin)
-                raise decision
-            if not decision.session:
-                assert state is not None
-                return Handled(state, state.position, False)
-            outcome = await self._recorder.store.append(
-                *await self._writes(command.session_id, state, decision, origin)
-            )
-            if isinstance(outcome, Appended):
-                telemetry.event_positions(*range(outcome.first_position, outcome.position + 1))
-                await self._views.catch_up(outcome.position)
-                return Handled(self._views.sessions[command.session_id], outcome.position, not outcome.duplicate)
-            if not isinstance(outcome, Conflict):
-                raise NotAppended(f"{type(command).__name__} was answered {outcome}")
-            await self._views.catch_up_to_head()
+            async with self._granting if isinstance(command, OpenSession | ResumeSession) else contextlib.nullcontext():
+                outcome = await self._attempt(command, origin)
+            if isinstance(outcome, Handled):
+                return outcome
+            if looked and not isinstance(outcome, Conflict):
+                return await self._settled(outcome, command, origin)
+            await self._views.catch_up_to_head()  # not in our turn: a flood of refusals shares one look
+            looked = True
         raise Refused("store-unavailable", "Too many writers at once; nothing was done.", retry_after=1)
+
+    async def _attempt(self, command: Command, origin: Origin) -> Handled | Refused | Decision | Conflict:
+        """What was written, or why nothing was: refused, nothing to do (an empty decision), another was first."""
+        state = self._views.sessions.get(command.session_id)
+        decision = decide(command, state, self._views.seats, self._limit)
+        if isinstance(decision, Refused) or not decision.session:
+            return decision
+        outcome = await self._recorder.store.append(*await self._writes(command.session_id, state, decision, origin))
+        if isinstance(outcome, Conflict):
+            return outcome
+        if not isinstance(outcome, Appended):
+            raise NotAppended(f"{type(command).__name__} was answered {outcome}")
+        telemetry.event_positions(*range(outcome.first_position, outcome.position + 1))
+        await self._views.catch_up(outcome.position)
+        return Handled(self._views.sessions[command.session_id], outcome.position, not outcome.duplicate)
+
+    async def _settled(self, outcome: Refused | Decision, command: Command, origin: Origin) -> Handled:
+        if isinstance(outcome, Refused):
+            await self._denied(outcome, origin)
+            raise outcome
+        state = self._views.sessions[command.session_id]
+        return Handled(state, state.position, False)
 
     async def _writes(
         self, session_id: str, state: SessionState | None, decision: Decision, origin: Origin

@@ -33,6 +33,9 @@ from projections.session_state import SessionState
 from projections.views import Views
 
 LOOK_SECONDS: Final = 1.0  # between two looks at a booting container's state
+TRY_SECONDS: Final = 2.0  # for one whole answer of a booting agent
+INTENTS_PAGE: Final = 20  # the intent is nearly always among the newest events
+ENDED: Final = frozenset({ContainerState.EXITED, ContainerState.DEAD})
 log = logging.getLogger("session_gateway.runner")
 
 
@@ -60,12 +63,15 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Runner:
-    """One task a session, at most."""
+    """One task a session, at most. What is asked for while the task does something else is looked at when it ends."""
 
     def __init__(self, parts: Parts, boots: int) -> None:
         self._parts = parts
         self._booting = asyncio.Semaphore(boots)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stopping: set[str] = set()  # sessions whose task stops them
+        self._again: set[str] = set()
+        self._closed = False
 
     def busy(self, session_id: str) -> bool:
         """True while something of this session is being carried out here."""
@@ -73,21 +79,33 @@ class Runner:
 
     def open(self, session_id: str) -> None:
         """Bring a session that is ``creating`` to ready, or to failed. Once at a time; repeated calls are one."""
-        if session_id not in self._tasks:
+        if session_id in self._tasks:
+            self._again.add(session_id)
+        else:
             self._spawn(session_id, self._open(session_id))
 
-    def stop(self, session_id: str) -> None:
-        """End a session that is ``stopping``; a boot under way is given up."""
+    def stop(self, session_id: str, *, take_over: bool = False) -> None:
+        """End a session that is ``stopping``; a boot under way is given up. Repeated calls are one.
+
+        A session that another gateway carries is left to that one, unless the caller knows that it is gone.
+        """
+        if not take_over and self._parts.views.sessions[session_id].instance != self._parts.instance:
+            return
+        if session_id in self._stopping:
+            self._again.add(session_id)
+            return
         before = self._tasks.pop(session_id, None)
+        self._stopping.add(session_id)
         self._spawn(session_id, self._stop(session_id, before))
 
-    def clean(self, session_id: str) -> None:
-        """Remove the container of a session that failed; its volumes stay."""
-        if session_id not in self._tasks:
-            self._spawn(session_id, self._clean(session_id))
+    def clean(self, state: SessionState) -> None:
+        """Remove the container that a session failed with; its volumes stay."""
+        if state.session_id not in self._tasks:
+            self._spawn(state.session_id, self._clean(state))
 
     async def close(self) -> None:
         """Give up what is under way: the log says how far it came, and the next process goes on."""
+        self._closed = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -99,8 +117,18 @@ class Runner:
         task.add_done_callback(lambda done: self._forget(session_id, done))
 
     def _forget(self, session_id: str, done: asyncio.Task[None]) -> None:
-        if self._tasks.get(session_id) is done:
-            del self._tasks[session_id]
+        if self._tasks.get(session_id) is not done:
+            return
+        del self._tasks[session_id]
+        self._stopping.discard(session_id)
+        if session_id not in self._again or self._closed:
+            return
+        self._again.discard(session_id)
+        match self._parts.views.sessions[session_id].phase:
+            case Phase.CREATING:
+                self.open(session_id)
+            case Phase.STOPPING:
+                self.stop(session_id, take_over=True)
 
     async def _guarded(self, session_id: str, work: Awaitable[None]) -> None:
         try:
@@ -112,20 +140,21 @@ class Runner:
     async def _open(self, session_id: str) -> None:
         intent = await until_stored(lambda: self._intent(session_id))
         state = self._parts.views.sessions[session_id]
+        if state.phase is not Phase.CREATING:
+            return
         with telemetry.span("session.open", attributes={"session.id": session_id}, parent=intent) as span:
             cause = _caused_by(intent, span)
-            began = time.monotonic_ns()
             try:
                 async with self._booting:
-                    await self._boot(state, cause)
+                    boot_us = await self._boot(state, cause)
             except BootFailed as failure:
                 await self._fail(state, failure, cause)
             else:
-                boot_us = (time.monotonic_ns() - began) // 1000
                 await self._mark(MarkReady(session_id=session_id, generation=state.generation, boot_us=boot_us), cause)
                 log.info("session is ready", extra={"session_id": session_id, "duration_ms": boot_us / 1000})
 
-    async def _boot(self, state: SessionState, cause: Cause) -> None:
+    async def _boot(self, state: SessionState, cause: Cause) -> int:
+        """Microseconds from the start of the container to its first answer."""
         docker = self._parts.docker
         labels = names.labels(str(self._parts.recorder.store.log_id), state.session_id, state.container)
         try:
@@ -138,10 +167,12 @@ class Runner:
                 port=agent.PORT,
             )
             await self._parts.observer.created(state, info, cause)
+            began = time.monotonic_ns()
             await docker.start_container(info.id)
-            info = await self._running(state)
+            info = await self._running(state, cause)
             await self._parts.observer.started(state, info, cause)
             await self._wait_ready(state, info, cause)
+            return (time.monotonic_ns() - began) // 1000
         except ImageMissing as error:
             raise BootFailed("image_missing", str(error)) from error
         except DaemonDown as error:
@@ -149,9 +180,11 @@ class Runner:
         except DockerError as error:
             raise BootFailed("daemon_failed", str(error)) from error
 
-    async def _running(self, state: SessionState) -> ContainerInfo:
+    async def _running(self, state: SessionState, cause: Cause) -> ContainerInfo:
         info = await self._parts.docker.get_container_info(state.container)
         if info is None or info.address is None:
+            if info is not None and info.state in ENDED:
+                await self._parts.observer.died(state, info, cause)
             code = "" if info is None or info.exit_code is None else f" with exit code {info.exit_code}"
             raise BootFailed("container_died", f"The container ended{code} right after its start.")
         return info
@@ -160,16 +193,24 @@ class Runner:
         assert info.address is not None
         authorization = self._parts.tokens.authorization(state.container)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._parts.settings.session_ready_seconds
+        seconds = self._parts.settings.session_ready_seconds
+        deadline = loop.time() + seconds
         looked = loop.time()
-        while not await self._parts.control.is_ready(info.address, authorization):
+        while not await self._answers(info.address, authorization, deadline):
             if loop.time() > deadline:
-                seconds = self._parts.settings.session_ready_seconds
                 raise BootFailed("not_ready", f"The agent gave no answer within {seconds:g} s.")
             if loop.time() - looked > LOOK_SECONDS:
                 looked = loop.time()
                 await self._still_lives(state, info, cause)
             await self._parts.control.pause()
+
+    async def _answers(self, address: Address, authorization: bytes, deadline: float) -> bool:
+        """One try. An agent that sends a byte now and then would hold it, and the boot's slot, for ever."""
+        try:
+            async with asyncio.timeout_at(min(deadline, asyncio.get_running_loop().time() + TRY_SECONDS)):
+                return await self._parts.control.is_ready(address, authorization)
+        except TimeoutError:
+            return False
 
     async def _still_lives(self, state: SessionState, info: ContainerInfo, cause: Cause) -> None:
         now = await self._parts.docker.get_container_info(info.id)
@@ -211,9 +252,8 @@ class Runner:
             await self._mark(MarkStopped(session_id=session_id, generation=state.generation), cause)
             log.info("session is stopped", extra={"session_id": session_id, "operation": "stop_session"})
 
-    async def _clean(self, session_id: str) -> None:
-        state = self._parts.views.sessions[session_id]
-        await self._remove(state, _caused_by(await until_stored(lambda: self._intent(session_id)), None))
+    async def _clean(self, state: SessionState) -> None:
+        await self._remove(state, _caused_by(await until_stored(lambda: self._intent(state.session_id)), None))
 
     async def _remove(self, state: SessionState, cause: Cause) -> None:
         with contextlib.suppress(ContainerGone):
@@ -226,10 +266,15 @@ class Runner:
 
     async def _intent(self, session_id: str) -> RecordedEvent:
         """The newest lifecycle event of the session: what is being carried out."""
-        for event in await self._parts.recorder.store.read_stream(session_stream(session_id), limit=20, backwards=True):
-            if event.type.startswith("session."):
-                return event
-        raise LookupError(f"session {session_id} has no event")
+        store, limit = self._parts.recorder.store, INTENTS_PAGE
+        while True:
+            newest = await store.read_stream(session_stream(session_id), limit=limit, backwards=True)
+            for event in newest:
+                if event.type.startswith("session."):
+                    return event
+            if len(newest) < limit:
+                raise LookupError(f"session {session_id} has no event")
+            limit *= 10  # a token can be shown again any number of times
 
 
 def _caused_by(intent: RecordedEvent, span: "telemetry.Span | None") -> Cause:

@@ -17,7 +17,10 @@ from docker.agent import opencode
 from docker.agent.model import StubModel
 from docker.agent.opencode import OpenCode
 from events import codec
+from events.catalogue import SubjectErased
+from events.envelope import SYSTEM, ActorKind
 from gateway.api import shapes
+from gateway.recorder import Who
 from gateway.storage import open_storage
 from projections import asof
 from projections.session_state import Sessions
@@ -74,6 +77,7 @@ async def test_a_chat_turn_and_its_log(real_gateway: Gateway) -> None:
     await _check_replay(gateway)
     await _check_erasure(gateway)
     await gateway.stop(session)
+    await _check_data_is_gone(gateway, session)
 
 
 async def _open(gateway: Gateway) -> Session:
@@ -196,10 +200,20 @@ async def _check_replay(gateway: Gateway) -> None:
 
 async def _check_erasure(gateway: Gateway) -> None:
     """After the keys are gone the log reads and folds, and the subject is nowhere."""
-    assert await gateway.services.keyring.erase(OWNER)
+    ids = await gateway.services.keyring.erase(OWNER)
+    erased = SubjectErased(key_ids=ids, reason="asked")
+    await gateway.services.recorder.fact(SYSTEM, erased, who=Who(kind=ActorKind.OPERATOR, id="test"))
     page = await gateway.client.get("/events", params={"limit": 1000})
     shown = await gateway.client.get("/sessions")
     assert page.status_code == shown.status_code == 200
     for text in (page.text, shown.text):
         assert OWNER not in text and METADATA["room"] not in text
     assert shown.json()["sessions"][0]["owner"] == "[erased]"
+
+
+async def _check_data_is_gone(gateway: Gateway, session: Session) -> None:
+    """What the agent kept of the erased subject goes as soon as the session has ended."""
+    views = gateway.services.views
+    assert await views.wait_for(lambda: not views.sessions[session.session_id].volumes, 20)
+    answer = await gateway.client.post(f"/sessions/{session.session_id}/resume")
+    assert (answer.status_code, answer.json()["type"]) == (409, "/problems/illegal-move")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.catalogue import Payload, TokenIssued
+from events.catalogue import Payload, SessionDataRemoved, TokenIssued
 from events.registry import tag_of
 from gateway.errors import Refused
 from gateway.sessions.commands import (
@@ -74,10 +74,10 @@ class World:
         decision = self.decide(command)
         if isinstance(decision, Decision):
             self.payloads += [*decision.session, *decision.admission]
-            self._fold()
+            self.fold()
         return decision
 
-    def _fold(self) -> None:
+    def fold(self) -> None:
         events = record(self.payloads)
         self.sessions = fold(Sessions(), {}, events)
         self.seats = fold(Admission(), {}, events)
@@ -135,6 +135,15 @@ def test_resuming_is_the_next_generation_with_the_next_token() -> None:
     assert tags(decision) == ["session.resumed", "token.issued", "admission.granted"]
     assert world.state is not None and world.state.generation == 2
     assert world.state.token is not None and world.state.token.serial == 2
+
+
+def test_a_session_without_its_data_is_not_resumed() -> None:
+    """Its subject was erased: starting on empty volumes would be another session under the same name."""
+    world = World(OPEN, READY, STOP, STOPPED)
+    world.payloads.append(SessionDataRemoved(session_id=ID, volumes=("h", "w"), reason="erased"))
+    world.fold()
+    refusal = world.decide(RESUME)
+    assert isinstance(refusal, Refused) and refusal.slug == "illegal-move"
 
 
 def test_a_late_fact_of_a_former_generation_decides_nothing() -> None:
