@@ -14,8 +14,8 @@ from gateway.drain import Drain
 from gateway.errors import Refused
 from gateway.middleware import RequestMiddleware
 from gateway.proxy import guard
-from gateway.proxy.handler import Proxy, ProxyParts, answer_problem, networks
-from gateway.proxy.headers import is_trusted
+from gateway.proxy.handler import Proxy, ProxyParts, answer_problem
+from gateway.proxy.headers import is_trusted, networks
 from gateway.routes import ROUTES
 from gateway.services import Services
 

@@ -15,7 +15,9 @@ from msgspec import Meta
 from docker import settings as docker_settings
 from docker.settings import DockerSettings
 from events.settings import DatabaseSettings
+from gateway import logs
 from gateway.logs import LogSettings
+from gateway.proxy.headers import networks
 from gateway.proxy.settings import ProxySettings
 from gateway.server import ServerSettings
 from gateway.sessions.settings import ModelSettings, SessionSettings
@@ -63,9 +65,12 @@ class BadSettings(Exception):
         self.problems = problems
 
 
+SECRET_CHARACTERS: Final = 32
 SECRET: Final = frozenset({"db_password", "db_admin_url", "session_token_secret", "sealing_secret", "model_api_key"})
 _OWN: Final = "GATEWAY_"
-_NEAR: Final = 0.85  # CONTAINER_NAME to CONTAINER_USER is 0.79, LOG_LVL to LOG_LEVEL 0.88
+_CLIENTS: Final = frozenset({"GATEWAY_KEY"})  # the command line's, which may run in the same environment
+_FOREIGN: Final = "OTEL_"  # OpenTelemetry has many of its own, which its SDK reads by itself
+_SLIPS: Final = 2  # letters; LOG_LVL is two from LOG_LEVEL, CONTAINER_NAME three from CONTAINER_USER
 
 
 def rooms() -> dict[str, type[msgspec.Struct]]:
@@ -92,13 +97,23 @@ def load(environment: Mapping[str, str]) -> Settings:
         problems += found
         composed[room] = value
     settings = Settings(**{room: value for room, value in composed.items() if value is not None})
-    problems += docker_settings.problems(settings.docker)
-    secret = settings.sessions.session_token_secret
-    if secret != "auto" and len(secret) < 32:
-        problems.append("SESSION_TOKEN_SECRET needs 32 characters or more, or auto")
+    problems += docker_settings.problems(settings.docker) + logs.problems(settings.logs) + _contradictions(settings)
     if problems:
         raise BadSettings(problems)
     return settings
+
+
+def _contradictions(settings: Settings) -> list[str]:
+    problems = [
+        f"{name.upper()} needs {SECRET_CHARACTERS} characters or more, or auto"
+        for name in ("session_token_secret", "sealing_secret")
+        if (given := getattr(settings.sessions, name)) != "auto" and len(given) < SECRET_CHARACTERS
+    ]
+    try:
+        networks(settings.gateway.gateway_trusted_proxies)
+    except ValueError as error:
+        problems.append(f"GATEWAY_TRUSTED_PROXIES: {error}")
+    return problems
 
 
 def _room(struct: type[msgspec.Struct], given: dict[str, str]) -> tuple[msgspec.Struct | None, list[str]]:
@@ -119,10 +134,17 @@ def _reason(error: msgspec.ValidationError) -> str:
 
 def _unknown(environment: Mapping[str, str], known: Mapping[str, str]) -> list[str]:
     problems = []
-    for name in sorted(set(environment) - set(known)):
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6 if name.startswith(_OWN) else _NEAR)
-        if near:
+    for name in sorted(set(environment) - set(known) - _CLIENTS):
+        own = name.startswith(_OWN)
+        near = [] if name.startswith(_FOREIGN) else difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        if near and (own or _edits(name, near[0]) <= _SLIPS):
             problems.append(f"{name} is not a setting: did you mean {near[0]}?")
-        elif name.startswith(_OWN):
+        elif own:
             problems.append(f"{name} is not a setting: docs/settings.md lists them all")
     return problems
+
+
+def _edits(one: str, other: str) -> int:
+    """Letters to add, drop or change."""
+    steps = difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes()
+    return sum(max(end - start, to - at) for kind, start, end, at, to in steps if kind != "equal")

@@ -46,6 +46,14 @@ def bearer(connection: HTTPConnection) -> str | None:
     return credential.strip() or None if scheme.lower() == "bearer" else None
 
 
+def _person(connection: HTTPConnection) -> str | None:
+    """The header's bytes as UTF-8, so that a name is sealed, found and erased as it is written. Raises Refused."""
+    try:
+        return connection.headers.get(ON_BEHALF_OF, "").encode("latin-1").decode("utf-8") or None
+    except UnicodeDecodeError:
+        raise Refused("bad-request", "X-On-Behalf-Of must be UTF-8.") from None
+
+
 class Access:
     """Recognises callers and tells denials."""
 
@@ -67,8 +75,7 @@ class Access:
         role = Role(found.role)
         if role not in allowed:
             raise Refused("wrong-role", f"The role {role} may not do that; {' or '.join(sorted(allowed))} may.")
-        person = connection.headers.get(ON_BEHALF_OF) or None
-        return Caller(key_id=found.key_id, name=found.name, role=role, person=person)
+        return Caller(key_id=found.key_id, name=found.name, role=role, person=_person(connection))
 
     async def session(self, session_id: str, caller: Caller) -> SessionState:
         """A session that the caller may see. Another frontend's answers as if it did not exist. Raises Refused."""

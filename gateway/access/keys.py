@@ -3,7 +3,7 @@
 import hmac
 import os
 import secrets
-import stat
+import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -64,11 +64,14 @@ def check(presented: str, views: Views, now: datetime) -> ApiKey | Refused:
 def write_key_file(file: Path, key: str) -> None:
     """The key alone on one line, readable by its owner only; replaces an old one whole."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
-    with os.fdopen(descriptor, "w") as written:
-        written.write(key + "\n")
-    fresh.replace(file)
+    descriptor, fresh = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)  # 0600
+    try:
+        with os.fdopen(descriptor, "w") as written:
+            written.write(key + "\n")
+        os.replace(fresh, file)
+    except OSError:
+        os.unlink(fresh)
+        raise
 
 
 def revoked(key_id: str) -> ApiKeyRevoked:

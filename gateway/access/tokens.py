@@ -8,7 +8,7 @@ import base64
 import hashlib
 import hmac
 import os
-import stat
+import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -16,10 +16,16 @@ from typing import Final
 import msgspec
 
 from gateway.errors import Refused
+from gateway.settings import BadSettings
 from projections.session_state import Token
 
 PREFIX: Final = "gwt_"
 USERNAME: Final = "opencode"  # of the container's Basic credential
+SECRET_BYTES: Final = 32
+
+
+class BadSecretFile(BadSettings):
+    """A file that should hold a secret of ours holds something else. One sentence, nothing of the content."""
 
 
 class Secret(msgspec.Struct, frozen=True):
@@ -36,24 +42,41 @@ class Secret(msgspec.Struct, frozen=True):
 def load_secret(setting: str, file: Path) -> Secret:
     """The secret that a setting gives; ``auto``: 32 random bytes in ``file`` (0600), made when absent.
 
-    Two processes that start at once get the same one: only one of them can create the file.
+    Two processes that start at once get the same one: only one of them can create the file. Raises BadSecretFile.
     """
     if setting != "auto":
         return Secret.of(setting.encode())
+    if not file.exists():
+        _make_secret(file)
+    return Secret.of(_read_secret(file))
+
+
+def _make_secret(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
-    with os.fdopen(descriptor, "w") as written:
-        written.write(os.urandom(32).hex())
-        written.flush()
-        os.fsync(written.fileno())
+    # A name of its own (0600): in containers every gateway is process 1, and a second writer of the same file would
+    # empty the secret that the first one has just linked.
+    descriptor, fresh = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     try:
+        with os.fdopen(descriptor, "w") as written:
+            written.write(os.urandom(SECRET_BYTES).hex())
+            written.flush()
+            os.fsync(written.fileno())
         os.link(fresh, file)
     except FileExistsError:
-        pass  # it was there, or another process was first
+        pass  # another process was first
     finally:
-        fresh.unlink()
-    return Secret.of(bytes.fromhex(file.read_text().strip()))
+        os.unlink(fresh)
+
+
+def _read_secret(file: Path) -> bytes:
+    """With a short key, or none, everybody could make tokens."""
+    try:
+        value = bytes.fromhex(file.read_text().strip())
+    except ValueError:
+        value = b""
+    if len(value) < SECRET_BYTES:
+        raise BadSecretFile([f"{file} does not hold {SECRET_BYTES} bytes in hexadecimal: restore it, or remove it."])
+    return value
 
 
 class Tokens:

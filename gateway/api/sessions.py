@@ -62,7 +62,7 @@ async def _open_command(
     metadata = None
     if wanted.metadata is not None:
         metadata = msgspec.json.encode(wanted.metadata, order="sorted").decode()
-        if len(metadata) > shapes.MAX_METADATA_BYTES:
+        if len(metadata.encode()) > shapes.MAX_METADATA_BYTES:
             raise Refused("invalid-body", f"metadata may have {shapes.MAX_METADATA_BYTES} bytes.")
     return OpenSession(
         session_id=session_id,

@@ -4,7 +4,6 @@ Target, session, token, headers, relay, record. In memory all the way: no databa
 except for what is refused.
 """
 
-import ipaddress
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -70,7 +69,10 @@ class Proxy:
                 raise Refused.of(found)
             context.set_session(found.session_id)
             state = await self._admit(scope, found)
-        except Refused as refusal:
+        except Exception as error:
+            refusal = errors.refused(error)
+            if refusal is None:
+                raise
             await self._refuse(scope, receive, send, refusal, session_id)
             return
         await self._forward(scope, receive, send, state, found)
@@ -232,8 +234,3 @@ async def _answer(scope: Scope, receive: Receive, send: Send, refusal: Refused, 
         await send({"type": "websocket.http.response.body", "body": document})
     else:
         await send({"type": "websocket.close", "code": 1008})
-
-
-def networks(setting: str) -> tuple[Network, ...]:
-    """Comma-separated addresses and networks. Raises ValueError."""
-    return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in setting.split(",") if part.strip())

@@ -180,6 +180,11 @@ def _forwarded(headers: Sequence[Header], hop: Hop, trusted: bool) -> list[Heade
     ]
 
 
+def networks(setting: str) -> tuple[Network, ...]:
+    """Comma-separated addresses and networks. Raises ValueError."""
+    return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in setting.split(",") if part.strip())
+
+
 def is_trusted(peer: str | None, trusted: Sequence[Network]) -> bool:
     if not trusted or peer is None:
         return False
