@@ -12,7 +12,7 @@ _NAMED_BY_STREAM: Final = {"session-": "session_id", "container-": "container", 
 def told(event: dict[str, Any]) -> str:
     """An ``EventView`` as JSON gives it."""
     moment = printing.when(event["recorded_at"], exact=True)
-    head = f"{event['position']:>8}  {moment}  {event['type']:<22} {event['stream_id']:<34}"
+    head = f"{event['position']:>8}  {moment}  {event['type']:<22} {event['stream_id']:<38}"
     return f"{head} {_actor(event['actor']):<24} {_facts(event)}".rstrip()
 
 
@@ -23,9 +23,5 @@ def _actor(actor: dict[str, Any]) -> str:
 
 def _facts(event: dict[str, Any]) -> str:
     stream_id = event["stream_id"]
-    told_already = {field for prefix, field in _NAMED_BY_STREAM.items() if stream_id.startswith(prefix)}
-    return " ".join(
-        f"{name}={printing.shown(value)}"
-        for name, value in event["payload"].items()
-        if name not in _SILENT | told_already and value not in (None, [], "")
-    )
+    silent = _SILENT | {field for prefix, field in _NAMED_BY_STREAM.items() if stream_id.startswith(prefix)}
+    return printing.facts({name: value for name, value in event["payload"].items() if name not in silent})

@@ -1,7 +1,7 @@
 """Printing: one JSON document, or lines and aligned tables for people. What others wrote cannot move the cursor."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -35,6 +35,12 @@ def shown(value: object) -> str:
     if isinstance(value, bool | list | tuple | dict):
         return escape(msgspec.json.encode(value).decode())
     return escape(str(value))
+
+
+def facts(found: Mapping[str, object]) -> str:
+    """Names and values on one line: those that say something, the ids of containers as short as Docker prints them."""
+    told = {name: str(value)[:12] if name == "container_id" else value for name, value in found.items()}
+    return " ".join(f"{name}={shown(value)}" for name, value in told.items() if value not in (None, "", [], {}))
 
 
 def paragraph(text: str) -> str:

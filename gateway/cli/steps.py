@@ -41,19 +41,20 @@ async def look(client: GatewayClient, session_id: str, min_position: int = 0) ->
 async def _end_of(client: GatewayClient, session_id: str, generation: int, show: Show) -> int:
     """The position of the step that ends the opening of a generation."""
     steps = client.follow(f"/sessions/{segment(session_id)}/progress", on_drop=show)
+    begun = False
     async with aclosing(steps):
         async for event in steps:
             step = msgspec.json.decode(event.data)
-            if step["facts"].get("generation", generation) != generation:
-                continue  # an earlier container of the same session
-            show(told(event))
-            if event.name in _ENDS:
-                return int(step["position"])
+            # Steps of earlier containers come first; those that name none (tokens) belong to what went before them.
+            begun = step["facts"].get("generation", generation if begun else None) == generation
+            if begun:
+                show(told(event))
+                if event.name in _ENDS:
+                    return int(step["position"])
     raise AssertionError("a stream that is followed does not end")
 
 
 def told(event: ServerEvent) -> str:
     """A step on one line."""
     step = msgspec.json.decode(event.data)
-    facts = " ".join(f"{name}={printing.shown(value)}" for name, value in step["facts"].items())
-    return f"{printing.when(step['recorded_at'])}  {step['type']:<23} {facts}"
+    return f"{printing.when(step['recorded_at'])}  {step['type']:<22} {printing.facts(step['facts'])}"

@@ -1,7 +1,9 @@
 """Turns: one exchange with the agent of a session (OpenCode, or the echo agent) over its own routes, as it streams.
 
 A turn opens the agent's event stream, posts the message, tells what is said as it is said, asks about permissions, and
-ends with the answer to the post, which has what the stream may not have told.
+ends with the last message, which has what the stream may not have told. It may take as long as the model takes: the
+message is posted to ``prompt_async``, since a post that waits for the whole turn is silent for longer than the gateway
+waits for a byte.
 """
 
 import asyncio
@@ -14,6 +16,8 @@ import msgspec
 from gateway.control import GatewayClient, GatewayRefused, GatewayUnreachable
 
 FIRST_EVENT_SECONDS: Final = 10.0
+CALL_SECONDS: Final = 60.0  # the first call to an agent that has just started takes seconds
+REFUSAL: Final = "The user does not allow that. Go on without it."
 Say = Callable[[str], None]
 Allow = Callable[[str], Awaitable[bool]]
 
@@ -43,23 +47,32 @@ class Agent:
         for a permission, and it would wait for ever. Raises GatewayRefused.
         """
         telling = Telling(self.conversation, say)
-        message = {"parts": [{"type": "text", "text": text}]}
         async with self._listening(telling, allow) as listening:
-            path = f"/session/{self.conversation}/message"
-            posting = asyncio.create_task(self._post(path, message), name="agent-turn")
+            asking = asyncio.create_task(self._ask(text, telling), name="agent-turn")
             try:
-                await asyncio.wait({posting, listening}, return_when=asyncio.FIRST_COMPLETED)
-                if not posting.done():
+                await asyncio.wait({asking, listening}, return_when=asyncio.FIRST_COMPLETED)
+                if not asking.done():
                     await listening
-                answer = await posting
+                answer = await asking
             finally:
-                posting.cancel()
-                await asyncio.gather(posting, return_exceptions=True)
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
         trouble = (answer.get("info") or {}).get("error")
         error = None if trouble is None else error_text(trouble)
         if error is not None:
             telling.line(error)
         return Answer(text=telling.finish(answer.get("parts") or []), error=error)
+
+    async def _ask(self, text: str, telling: "Telling") -> dict[str, Any]:
+        """The last message of the turn."""
+        path, message = f"/session/{self.conversation}", {"parts": [{"type": "text", "text": text}]}
+        if await self._call("POST", f"{path}/prompt_async", message):
+            # Accepted without a body by OpenCode; the echo agent, which answers at once, shows its page instead.
+            answer: dict[str, Any] = await self._post(f"{path}/message", message)
+            return answer
+        await telling.idle.wait()
+        messages = msgspec.json.decode(await self._call("GET", f"{path}/message?limit=1"))
+        return messages[-1] if messages else {}
 
     async def abort(self) -> None:
         """End the turn that runs. An agent that cannot is no trouble: the turn is not waited for any more."""
@@ -101,14 +114,15 @@ class Agent:
     async def _permission(self, asked: dict[str, Any], telling: "Telling", allow: Allow) -> None:
         telling.break_line()
         what = f"{asked.get('permission')}: {', '.join(asked.get('patterns') or [])}"
-        reply = "once" if await allow(what) else "reject"
-        await self._post(f"/permission/{asked['id']}/reply", {"reply": reply})
+        # Refused with a reason, OpenCode goes on without; refused without one, it ends the turn and says nothing.
+        reply = {"reply": "once"} if await allow(what) else {"reply": "reject", "message": REFUSAL}
+        await self._post(f"/permission/{asked['id']}/reply", reply)
 
     async def _post(self, path: str, body: object) -> Any:
-        """The answer, however long the model takes."""
-        return msgspec.json.decode(
-            await self._client.call("POST", self._base + path, body=body, bearer=self._token, seconds=None)
-        )
+        return msgspec.json.decode(await self._call("POST", path, body))
+
+    async def _call(self, method: str, path: str, body: object = None) -> bytes:
+        return await self._client.call(method, self._base + path, body=body, bearer=self._token, seconds=CALL_SECONDS)
 
 
 class Telling:
@@ -116,6 +130,7 @@ class Telling:
 
     def __init__(self, conversation: str, say: Say) -> None:
         self._conversation, self._say = conversation, say
+        self.idle = asyncio.Event()  # set when the agent has ended the turn
         self._kinds: dict[str, str] = {}
         self._texts: dict[str, str] = {}
         self._tools: set[str] = set()
@@ -126,7 +141,11 @@ class Telling:
         part = properties.get("part") or {}
         if (properties.get("sessionID") or part.get("sessionID")) != self._conversation:
             return
-        if kind == "message.part.updated":
+        if kind == "session.idle":
+            self.idle.set()
+        elif kind == "session.status" and properties["status"]["type"] == "retry":
+            self.line(f"The model is asked again: {properties['status']['message']}")
+        elif kind == "message.part.updated":
             self._kinds[part["id"]] = part["type"]
             if part["type"] == "tool":
                 self._tool(part)

@@ -1,0 +1,1 @@
+"""The command line: a file per command that parses, calls and prints. The exit code is the verdict."""
