@@ -54,6 +54,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "session-unknown": Problem(404, "There is no such session", "never"),
     "session-not-ready": Problem(503, "The session is not ready yet", "later"),
     "session-ended": Problem(409, "The session has ended", "changed"),
+    "secret-changed": Problem(409, "The session's token was made with another secret", "changed"),
     "illegal-move": Problem(409, "The session's state does not allow that", "changed"),
     "too-many-sessions": Problem(429, "All seats are taken", "later"),
     # the container
@@ -84,11 +85,14 @@ DENIALS: Final = frozenset(
     }
 )
 
-# Websocket close codes that are ours (4000-4999 is for applications, RFC 6455 section 7.4.2).
+# Websocket close codes that the gateway sends by itself (RFC 6455 section 7.4.1); a container's own pass through.
 CLOSE_CODES: Final[dict[int, str]] = {
+    1002: "The container broke the websocket protocol.",
+    1007: "The container sent text that is not UTF-8.",
+    1008: "The handshake was refused, and the server could not say how.",
+    1009: "The container sent a message over PROXY_WEBSOCKET_MAX_MESSAGE_BYTES.",
     1011: "The container or the gateway failed; open again.",
     1012: "This process is shutting down; open again.",
-    4401: "The session's token is not valid any more; get another.",
 }
 
 _BY_ERROR: Final[tuple[tuple[type[Exception], str], ...]] = (
@@ -150,7 +154,7 @@ def refused(error: Exception) -> Refused | None:
 def _detail(error: Exception) -> str:
     """Database messages can carry addresses and names of ours: the caller gets the plain sentence."""
     if isinstance(error, StoreUnavailable | StoreClosed):
-        return "The event log cannot be reached at the moment; nothing was done."
+        return "The event log cannot be reached at the moment. Ask again; an Idempotency-Key makes that safe."
     if isinstance(error, DockerError):
         return "The container runtime cannot be reached at the moment."
     return str(error)

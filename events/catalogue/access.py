@@ -10,7 +10,7 @@ from events.envelope import Sealed
 class AccessDenied(msgspec.Struct, frozen=True, kw_only=True, tag="access.denied"):
     """A request was refused. The actor is who asked, as far as it is known."""
 
-    reason: str  # a word: no_credential, bad_key, revoked_key, wrong_role, not_owner, bad_token, expired_token, ...
+    reason: str  # no_credential, bad_credential, revoked_credential, expired_credential, wrong_role, not_owner, ...
     status: int
     method: str
     route: str  # the route's template, never the path

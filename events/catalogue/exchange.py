@@ -12,7 +12,7 @@ class ExchangeCompleted(msgspec.Struct, frozen=True, kw_only=True, tag="exchange
     container: str
     exchange_id: str
     method: str
-    path: Sealed  # as the container got it, without the query
+    path: Sealed  # as the container got it, without the query; its first 4096 characters
     status: int  # what the client got; 499 when it left before
     bytes_in: int
     bytes_out: int
@@ -51,7 +51,7 @@ class ExchangeClosed(msgspec.Struct, frozen=True, kw_only=True, tag="exchange.cl
 
 
 class ExchangeSummarized(msgspec.Struct, frozen=True, kw_only=True, tag="exchange.summarized"):
-    """Records folded into one because the write-behind queue was full: how many, never silently none."""
+    """Records folded into one because they could not be kept singly: how many, never silently none."""
 
     session_id: str
     container: str
@@ -59,4 +59,4 @@ class ExchangeSummarized(msgspec.Struct, frozen=True, kw_only=True, tag="exchang
     failed: int
     bytes_in: int
     bytes_out: int
-    reason: str  # a word: queue_full
+    reason: str  # a word: queue_full, unwritable

@@ -46,7 +46,7 @@ class SessionStopRequested(msgspec.Struct, frozen=True, kw_only=True, tag="sessi
 
     session_id: str
     generation: int
-    reason: str  # a word: asked, expired, idle
+    reason: str  # a word: asked, gateway_stopped
 
 
 class SessionStopped(msgspec.Struct, frozen=True, kw_only=True, tag="session.stopped"):

@@ -40,7 +40,9 @@ class Secret(msgspec.Struct, frozen=True):
 
 
 def load_secret(setting: str, file: Path) -> Secret:
-    """The secret that a setting gives; ``auto``: 32 random bytes in ``file`` (0600), made when absent.
+    """The secret that a setting gives; ``auto``: 64 random hex digits in ``file`` (0600), made when absent.
+
+    The file's text given as the setting is the same secret.
 
     Two processes that start at once get the same one: only one of them can create the file. Raises BadSecretFile.
     """
@@ -70,13 +72,14 @@ def _make_secret(file: Path) -> None:
 
 def _read_secret(file: Path) -> bytes:
     """With a short key, or none, everybody could make tokens."""
+    text = file.read_text().strip()
     try:
-        value = bytes.fromhex(file.read_text().strip())
+        known = len(bytes.fromhex(text))
     except ValueError:
-        value = b""
-    if len(value) < SECRET_BYTES:
+        known = 0
+    if known < SECRET_BYTES:
         raise BadSecretFile([f"{file} does not hold {SECRET_BYTES} bytes in hexadecimal: restore it, or remove it."])
-    return value
+    return text.encode()
 
 
 class Tokens:

@@ -25,7 +25,7 @@ from gateway.services import Services
 
 T = TypeVar("T")
 log = logging.getLogger("session_gateway.api")
-_WAIT: Final = re.compile(r"\bwait=(\d{1,3})\b")
+_WAIT: Final = re.compile(r"\bwait=(\d{1,9})\b")
 _NUMBER: Final = re.compile(r"\d{1,18}\Z", re.ASCII)
 MAX_WAIT_SECONDS: Final = 120
 

@@ -103,8 +103,8 @@ def _mint(call: Call, session_id: str) -> Mint:
 
 
 def _acting_for(call: Call, owner: str | None) -> Who:
-    """The caller, on behalf of the person the session is for."""
-    return msgspec.structs.replace(call.caller.who, person=owner or call.caller.person)
+    """The caller, on behalf of whom it says it acts for; else of the person the session is for."""
+    return msgspec.structs.replace(call.caller.who, person=call.caller.person or owner)
 
 
 def _body(call: Call, wanted: CreateSession) -> str:
@@ -127,6 +127,8 @@ async def _opened(call: Call, session_id: str) -> Response:
         await views.wait_for(lambda: views.sessions[session_id].phase in _SETTLED, seconds)
     state = views.sessions[session_id]
     assert state.token is not None
+    if state.token.secret_id != call.services.tokens.secret_id:
+        raise Refused("secret-changed", "The session's token was made with another SESSION_TOKEN_SECRET; resume it.")
     opened = SessionOpened(
         session_id=session_id,
         status=STATUS[state.phase].value,

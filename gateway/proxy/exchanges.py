@@ -27,6 +27,7 @@ from gateway.recorder import Recorder, Who, accepted, session_subject
 QUEUE: Final = 10_000
 BATCH: Final = 128
 RETRY_SECONDS: Final = 0.25
+MOST_PATH: Final = 4096  # characters of a path that are kept; an event has room for 64 KiB
 log = logging.getLogger("session_gateway.exchanges")
 
 
@@ -120,21 +121,22 @@ class ExchangeLog:
     def _take(self, record: _Record) -> None:
         if len(self._queue) < self._capacity:
             self._queue.append(record)
-        elif record.result is not None:
-            self._fold(record.exchange, record.result)
+        else:
+            self._fold(record)
         self._empty.clear()
         self._filled.set()
 
-    def _fold(self, exchange: Exchange, result: ExchangeResult) -> None:
+    def _fold(self, record: _Record, reason: str = "queue_full") -> None:
+        result = record.result
         self._merge(
             ExchangeSummarized(
-                session_id=exchange.session_id,
-                container=exchange.container,
+                session_id=record.exchange.session_id,
+                container=record.exchange.container,
                 exchanges=1,
-                failed=int(result.error is not None),
-                bytes_in=result.bytes_in,
-                bytes_out=result.bytes_out,
-                reason="queue_full",
+                failed=int(result is not None and result.error is not None),
+                bytes_in=result.bytes_in if result else 0,
+                bytes_out=result.bytes_out if result else 0,
+                reason=reason,
             )
         )
 
@@ -164,6 +166,11 @@ class ExchangeLog:
         except StoreClosed:
             log.error("the log was closed with %d exchange records unwritten", len(batch) + len(self._queue))
             raise
+        except Exception:
+            # A fault of ours in one of them must not end the recording of all others: they are told as a sum.
+            log.exception("%d exchange records could not be made", len(batch), extra={"operation": "record_exchanges"})
+            for record in batch:
+                self._fold(record, reason="unwritable")
         finally:
             self._writing = 0
         await self._write_folded()
@@ -233,7 +240,7 @@ class ExchangeLog:
     async def _sealed(self, exchange: Exchange, event_type: str) -> dict[str, Any]:
         stream_id = container_stream(exchange.container)
         key = await self._subject_key(exchange)
-        sealed = {"path": seal(key, exchange.path, Place(stream_id, event_type, "path"))}
+        sealed = {"path": seal(key, exchange.path[:MOST_PATH], Place(stream_id, event_type, "path"))}
         if exchange.client is not None:
             sealed["client"] = seal(key, exchange.client, Place(stream_id, event_type, "client"))
         return sealed

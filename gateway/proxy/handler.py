@@ -31,7 +31,6 @@ from gateway.proxy.target import Target
 from gateway.proxy.websocket import ContainerSockets
 from gateway.recorder import Who
 from gateway.sessions.runner import address_of
-from projections.lifecycle import Phase
 from projections.session_state import SessionState
 from projections.views import Views
 
@@ -102,9 +101,8 @@ class Proxy:
             return refusal
         if address_of(state) is not None:
             return None
-        if state.phase in (Phase.CREATING, Phase.READY):
-            return Refused("session-not-ready", f"The session is {state.phase}; try again.", retry_after=1)
-        return Refused("session-ended", f"The session is {state.phase}; resume it to use it again.")
+        # An ended session's token was revoked in the same unit: what is left is being made, or has just died.
+        return Refused("session-not-ready", f"The session is {state.phase}; try again.", retry_after=1)
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send, state: SessionState, found: Target) -> None:
         address = address_of(state)

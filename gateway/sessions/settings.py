@@ -11,7 +11,10 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     session_runtime: Annotated[
         str,
-        Meta(pattern="^(auto|docker|local|mock)$", description="auto: Docker when it answers, else local processes"),
+        Meta(
+            pattern="^(auto|docker|local|mock)$",
+            description="auto: Docker if DOCKER_HOST is given, else local processes",
+        ),
     ] = "auto"
     session_image: Annotated[
         str, Meta(description="image of a session when none is asked for; empty: OpenCode, else the echo agent")

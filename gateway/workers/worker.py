@@ -4,6 +4,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from gateway.errors import refused
+
 log = logging.getLogger("session_gateway.worker")
 
 
@@ -29,7 +31,7 @@ class Worker:
                 log.warning(
                     "a background job failed and will run again: %s",
                     error,
-                    exc_info=not isinstance(error, ConnectionError | TimeoutError),
+                    exc_info=refused(error) is None,  # what is away is away: no traceback every interval
                     extra={"operation": self.name},
                 )
             try:
