@@ -73,7 +73,7 @@ def test_the_secret_of_a_setting_is_used_as_it_is(tmp_path: Path) -> None:
 
 
 def test_auto_makes_one_secret_for_its_owner_alone(tmp_path: Path) -> None:
-    """0600 whatever the umask says, in a folder of 0700, 32 bytes, and the same at the next start."""
+    """0600 whatever the umask says, in a folder of 0700, 32 random bytes in hexadecimal, and the same at the next start."""
     file = tmp_path / "deep" / "secret"
     before = os.umask(0)
     try:
@@ -82,8 +82,9 @@ def test_auto_makes_one_secret_for_its_owner_alone(tmp_path: Path) -> None:
         os.umask(before)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
-    assert len(first.value) == 32
+    assert len(bytes.fromhex(first.value.decode())) == 32
     assert load_secret("auto", file) == first
+    assert load_secret(file.read_text().strip(), tmp_path / "none") == first  # the text as a setting: the same secret
     assert [path.name for path in file.parent.iterdir()] == ["secret"]
 
 
@@ -125,7 +126,7 @@ def test_racers_of_the_same_pid_have_one_whole_secret(tmp_path: Path) -> None:
         for nth in range(40):
             told = set(pool.map(lambda file: load_secret("auto", file).value, [tmp_path / f"secret-{nth}"] * 8))
             assert len(told) == 1
-            assert len(told.pop()) == 32
+            assert len(told.pop()) == 64
 
 
 @pytest.mark.parametrize("content", ["", "abcd", "not hex at all, but long enough to be one" * 2])
