@@ -1,7 +1,8 @@
 """Lifespan: the order in which a process's parts start, and its mirror, the order in which they end.
 
-Start: log, runtime, views up to the head, then the jobs. End (after the drain, ``gateway/drain.py``): sessions that
-cannot outlive us are stopped, jobs end, records are flushed, our end is told, the lease is given back, the log closes.
+Start: log, runtime, views up to the head, our beginning is told, then the jobs. End (after the drain,
+``gateway/drain.py``): sessions that cannot outlive us are stopped, jobs end, records are flushed, our end is told as
+the last event, the leases are given back, the log closes.
 """
 
 import asyncio
@@ -12,12 +13,13 @@ import platform
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from types import TracebackType
 from typing import Any, Final
 
 import msgspec
 
 from docker.service import Capability
-from events.catalogue import GatewayStarted, GatewayStopped, Payload, SubjectErased
+from events.catalogue import GatewayStarted, GatewayStopped, Payload, SessionStopRequested, SubjectErased
 from events.envelope import KEYS, ActorKind, RecordedEvent, gateway_stream
 from events.errors import EventError
 from gateway import RELEASE, context
@@ -27,6 +29,7 @@ from gateway.access.roles import Role
 from gateway.access.tokens import Tokens
 from gateway.api import openapi
 from gateway.control import Control
+from gateway.errors import Refused
 from gateway.proxy.exchanges import ExchangeLog
 from gateway.proxy.pool import UpstreamPool
 from gateway.proxy.websocket import ContainerSockets
@@ -40,13 +43,15 @@ from gateway.sessions.observe import Observer
 from gateway.sessions.runner import Parts, Runner
 from gateway.settings import Settings
 from gateway.storage import Report, Storage, open_storage, token_secret
-from gateway.workers.reconcile import INSTANCE_LEASE, Reconciler, watch
+from gateway.workers.reconcile import Reconciler, watch
 from gateway.workers.worker import Worker
-from projections.lifecycle import Phase
+from projections.errors import ProjectionError
+from projections.lifecycle import SEATED
 from projections.views import Views
 
 FLUSH_SECONDS: Final = 10.0
 RECONCILE_SECONDS: Final = 2.0
+ANNOUNCE_SECONDS: Final = 1.0  # a fifth of the lease
 OPERATOR_KEY_FILE: Final = "operator.key"
 log = logging.getLogger("session_gateway.lifespan")
 
@@ -76,9 +81,10 @@ async def running(
         runtime = await stack.enter_async_context(runtime_of(settings, storage, report))
         services = await _services(stack, settings, storage, runtime)
         await services.views.load()
-        await _jobs(stack, services)
+        reconciler = Reconciler(services)
+        await _begin(stack, services, reconciler)
+        await _jobs(stack, services, reconciler)
         await _operator_key(services)
-        await _begin(stack, settings, services)
         yield Running(services=services, runtime=runtime)
 
 
@@ -127,28 +133,43 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
     )
 
 
-async def _jobs(stack: AsyncExitStack, services: Services) -> None:
+async def _jobs(stack: AsyncExitStack, services: Services, reconciler: Reconciler) -> None:
     """Start what runs beside the requests; ended in the opposite order."""
+    worker = Worker("reconcile", reconciler.run_once, RECONCILE_SECONDS)
     services.views.on_event(_follow_erasures(services))
+    services.views.on_event(_follow_stops(services, worker))
     await _task(stack, services.views.run(), "views")
     await _task(stack, services.exchanges.run(), "exchanges")
-    stack.push_async_callback(services.exchanges.flush, FLUSH_SECONDS)
-    reconciler = Reconciler(services)
-    worker = Worker("reconcile", reconciler.run_once, RECONCILE_SECONDS)
+    stack.push_async_callback(_flush, services)
     stack.push_async_callback(services.runner.close)
-    await reconciler.announce()
+    # Beside the comparison, which a slow runtime can hold up for longer than the lease lasts.
+    await _task(stack, Worker("announce", reconciler.announce, ANNOUNCE_SECONDS).run(), "announce")
     await _task(stack, worker.run(), "reconcile")
     await _task(stack, watch(services.docker, worker.poke), "watch")
+    if Capability.ADOPTION not in services.docker.capabilities:
+        stack.push_async_callback(_stop_sessions, services)
+
+
+async def _flush(services: Services) -> None:
+    if not await services.exchanges.flush(FLUSH_SECONDS):
+        log.error("%d exchange records could not be written and are lost", services.exchanges.waiting)
 
 
 async def _task(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
     task = asyncio.create_task(work, name=name)
+    task.add_done_callback(_ended)
 
     async def end() -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     stack.push_async_callback(end)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """A job runs until it is cancelled: an error that ends it is told, not kept for whoever asks."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("the job %s ended: %s", task.get_name(), error, exc_info=error)
 
 
 async def _operator_key(services: Services) -> None:
@@ -165,8 +186,8 @@ async def _operator_key(services: Services) -> None:
     await services.views.catch_up(position)
 
 
-async def _begin(stack: AsyncExitStack, settings: Settings, services: Services) -> None:
-    """Tell that we started; on the way out stop what cannot outlive us, and tell that we ended."""
+async def _begin(stack: AsyncExitStack, services: Services, reconciler: Reconciler) -> None:
+    """Tell that we live and started; on the way out, when nothing else is written any more, that we ended."""
     who = Who(kind=ActorKind.GATEWAY, id=services.instance)
     stream_id = gateway_stream(services.instance)
     started = GatewayStarted(
@@ -176,38 +197,51 @@ async def _begin(stack: AsyncExitStack, settings: Settings, services: Services) 
         python=platform.python_version(),
         server="hypercorn",
     )
+    await reconciler.announce()  # before: who has started and holds no lease has crashed
     await services.recorder.fact(stream_id, started, who=who)
 
-    async def end() -> None:
+    async def end(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        clean = kind is None or not issubclass(kind, Exception)
         try:
-            if Capability.ADOPTION not in services.docker.capabilities:
-                await _stop_sessions(services, who)
-            stopped = GatewayStopped(instance=services.instance, reason="signal")
+            stopped = GatewayStopped(instance=services.instance, reason="signal" if clean else "failed")
             await services.recorder.fact(stream_id, stopped, who=who)
-            await services.leases.release(INSTANCE_LEASE + services.instance, services.instance)
-        except EventError as error:
-            log.error("the end of this gateway could not be written: %s", error)
+            await reconciler.resign()
+        except EventError as away:
+            log.error("the end of this gateway could not be written: %s", away)
 
-    stack.push_async_callback(end)
+    stack.push_async_exit(end)
 
 
-async def _stop_sessions(services: Services, who: Who) -> None:
+async def _stop_sessions(services: Services) -> None:
     """Local processes end with us: their sessions are stopped as if asked, and can be resumed."""
-    views = services.views
-    ours = [state.session_id for state in views.sessions.values() if _ends_with(services, state.session_id)]
-    for session_id in ours:
-        await services.handler.handle(StopSession(session_id=session_id, reason="gateway_stopped"), Origin(who=who))
-        services.runner.stop(session_id)
+    views, origin = services.views, Origin(who=Who(kind=ActorKind.GATEWAY, id=services.instance))
+    ours = [state for state in views.sessions.values() if state.instance == services.instance and state.phase in SEATED]
+    try:
+        for state in ours:
+            command = StopSession(session_id=state.session_id, reason="gateway_stopped")
+            await services.handler.handle(command, origin)
+            services.runner.stop(state.session_id)
+    except (EventError, ProjectionError, Refused) as error:
+        log.error("the sessions of this gateway could not be told to stop: %s", error)
     ended = await views.wait_for(
-        lambda: all(views.sessions[session_id].phase is Phase.STOPPED for session_id in ours), FLUSH_SECONDS
+        lambda: all(views.sessions[state.session_id].phase not in SEATED for state in ours),
+        FLUSH_SECONDS + services.settings.sessions.session_stop_seconds,
     )
     if not ended:
         log.warning("some sessions had not stopped in time; the next start says what became of them")
 
 
-def _ends_with(services: Services, session_id: str) -> bool:
-    state = services.views.sessions[session_id]
-    return state.instance == services.instance and state.phase in (Phase.CREATING, Phase.READY)
+def _follow_stops(services: Services, worker: Worker) -> Callable[[RecordedEvent, Payload], None]:
+    """A session is stopped by the gateway that carries it, whichever was asked; at once, also while it boots."""
+
+    def follow(event: RecordedEvent, payload: Payload) -> None:
+        if isinstance(payload, SessionStopRequested) and payload.session_id in services.views.sessions:
+            services.runner.stop(payload.session_id)
+            owner = services.views.gateways.get(services.views.sessions[payload.session_id].instance)
+            if owner is None or owner.ended_at is not None:
+                worker.poke()
+
+    return follow
 
 
 def _follow_erasures(services: Services) -> Callable[[RecordedEvent, Payload], None]:

@@ -89,7 +89,8 @@ class Runner:
 
         A session that another gateway carries is left to that one, unless the caller knows that it is gone.
         """
-        if not take_over and self._parts.views.sessions[session_id].instance != self._parts.instance:
+        state = self._parts.views.sessions[session_id]
+        if state.phase is not Phase.STOPPING or (state.instance != self._parts.instance and not take_over):
             return
         if session_id in self._stopping:
             self._again.add(session_id)

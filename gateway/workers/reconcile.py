@@ -7,6 +7,7 @@ carry this log's label are looked at, and only what the log knows is repaired.
 import asyncio
 import enum
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
@@ -17,6 +18,7 @@ from docker.errors import DockerError
 from docker.service import ContainerInfo, ContainerState, DockerService
 from events.catalogue import GatewayCrashed
 from events.envelope import ActorKind, gateway_stream
+from events.errors import StoreUnavailable
 from events.ids import named
 from gateway.recorder import Who
 from gateway.services import Services
@@ -26,8 +28,9 @@ from projections.gateways import GatewayState
 from projections.lifecycle import SEATED, Phase
 from projections.session_state import SessionState
 
-LEASE: Final = "reconcile"
+LEASE: Final = "reconcile-"  # one holder for each kind of runtime: who has no Docker cannot repair its sessions
 INSTANCE_LEASE: Final = "gateway-"
+GRACE_SECONDS: Final = 2.0  # after the log was away, for the others to say that they live
 log = logging.getLogger("session_gateway.reconcile")
 
 
@@ -41,6 +44,9 @@ class Do(enum.StrEnum):
     LOST = "lost"  # ready in the log, unknown to the runtime
     REMOVE = "remove"  # a container that no session wants
     ERASE = "erase"  # kept data of an ended session whose subject was erased
+
+
+_OF_READY: Final = frozenset({Do.ADOPT, Do.DIED, Do.LOST})
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -79,7 +85,8 @@ def plan(
     wanted = {state.container for state in sessions.values() if state.phase in SEATED}
     for info in containers:
         session_id = info.labels.get(names.SESSION, "")
-        if info.name not in wanted and session_id not in busy:
+        owner = sessions[session_id].instance if session_id in sessions else ""
+        if info.name not in wanted and session_id not in busy and (owner == instance or owner not in alive):
             actions.append(Action(Do.REMOVE, session_id, info.name, info))
     return actions
 
@@ -125,21 +132,35 @@ class Reconciler:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._who = Who(kind=ActorKind.GATEWAY, id=services.instance)
+        self._lease = LEASE + services.docker.runtime
+        self._grace_until = time.monotonic() + GRACE_SECONDS  # the log may just be back
 
     async def announce(self) -> None:
         """Take, or keep, the lease that says that this instance lives."""
         instance = self._services.instance
         await self._services.leases.claim(INSTANCE_LEASE + instance, instance)
 
+    async def resign(self) -> None:
+        """Give the leases back, so that the others need not wait for them to run out."""
+        instance = self._services.instance
+        await self._services.leases.release(self._lease, instance)
+        await self._services.leases.release(INSTANCE_LEASE + instance, instance)
+
     async def run_once(self) -> None:
         """One comparison and its repairs. Raises DockerError, StoreUnavailable: the next round tries again."""
+        try:
+            await self._compare_and_repair()
+        except StoreUnavailable:
+            self._grace_until = time.monotonic() + GRACE_SECONDS
+            raise
+
+    async def _compare_and_repair(self) -> None:
         services = self._services
-        await self.announce()
-        first = await services.leases.claim(LEASE, services.instance) is not None
+        first = await services.leases.claim(self._lease, services.instance) is not None
         containers = await services.docker.list_containers(all=True, labels=names.owned_by(str(services.store.log_id)))
         await services.views.catch_up_to_head()
         gateways, sessions = services.views.gateways, services.views.sessions
-        alive = await services.leases.alive(INSTANCE_LEASE) if first else frozenset(gateways)
+        alive = await self._alive() if first else frozenset(gateways)
         if first:
             for instance in crashed(gateways, alive, services.instance):
                 await self._tell_crash(instance)
@@ -152,25 +173,32 @@ class Reconciler:
             busy=[session_id for session_id in sessions if services.runner.busy(session_id)],
             erased=services.views.erased if first else (),
         ):
-            await self._carry_out(action)
+            try:
+                await self._carry_out(action)
+            except DockerError as error:  # one container that cannot be removed must not keep the others waiting
+                log.warning("%s %s failed: %s", action.do.value, action.container, error, extra=_about(action))
+
+    async def _alive(self) -> frozenset[str]:
+        """Instances that hold their lease. While the log was away nobody could keep it, so silence means nothing."""
+        alive = await self._services.leases.alive(INSTANCE_LEASE)
+        if time.monotonic() < self._grace_until:
+            alive |= {state.instance for state in self._services.views.gateways.values() if state.ended_at is None}
+        return alive
 
     def _mine(self, info: ContainerInfo) -> bool:
         state = self._services.views.sessions.get(info.labels.get(names.SESSION, ""))
         return state is not None and state.instance == self._services.instance
 
     async def _carry_out(self, action: Action) -> None:
-        log.info(
-            "reconciling: %s %s",
-            action.do.value,
-            action.container,
-            extra={"session_id": action.session_id, "operation": "reconcile"},
-        )
         state = self._services.views.sessions.get(action.session_id)
+        if action.do in _OF_READY and not await self._still_so(action, state):
+            return
+        log.info("reconciling: %s %s", action.do.value, action.container, extra=_about(action))
         match action.do:
             case Do.OPEN:
                 self._services.runner.open(action.session_id)
             case Do.STOP:
-                self._services.runner.stop(action.session_id)
+                self._services.runner.stop(action.session_id, take_over=True)
             case Do.ADOPT if state is not None and action.info is not None:
                 await self._services.observer.adopted(state, action.info)
             case Do.DIED if state is not None and action.info is not None:
@@ -184,10 +212,20 @@ class Reconciler:
             case Do.REMOVE:
                 await self._remove(action, state)
 
+    async def _still_so(self, action: Action, state: SessionState | None) -> bool:
+        """The actions before took time, and the list is older than the sessions: it may lack a container that became
+        ready meanwhile."""
+        if state is None or state.phase is not Phase.READY or state.container != action.container:
+            return False
+        if action.do is Do.ADOPT:
+            return True
+        info = await self._services.docker.get_container_info(action.container)
+        return info is None or info.state in (ContainerState.EXITED, ContainerState.DEAD)
+
     async def _fail(self, state: SessionState, reason: str, detail: str) -> None:
         command = MarkFailed(session_id=state.session_id, generation=state.generation, reason=reason, detail=detail)
         await self._services.handler.handle(command, Origin(who=self._who))
-        self._services.runner.clean(state.session_id)
+        self._services.runner.clean(state)
 
     async def _erase(self, state: SessionState) -> None:
         for volume in state.volumes:
@@ -209,6 +247,10 @@ class Reconciler:
             who=self._who,
             event_id=named("gateway.crashed", instance),
         )
+
+
+def _about(action: Action) -> dict[str, str]:
+    return {"session_id": action.session_id, "operation": "reconcile"}
 
 
 async def watch(docker: DockerService, ended: Callable[[], None]) -> None:

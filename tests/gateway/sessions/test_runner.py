@@ -1,0 +1,336 @@
+"""Carrying out: every way in which a boot or a stop can go wrong ends as the log says, with nothing left behind."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import pytest_asyncio
+
+from docker.errors import ContainerGone, DaemonDown, DaemonFailed
+from docker.mock import Call
+from docker.service import ContainerState
+from events.envelope import session_stream
+from events.errors import StoreUnavailable
+from events.ids import short
+from gateway import lifespan
+from gateway.sessions import observe, runner
+from gateway.sessions.commands import RevealToken
+from projections.lifecycle import Phase
+from tests.event_fixtures import until
+from tests.factories import CAUSE
+from tests.gateway.world import EFFECTS, ORIGIN, Gateway, World, eventually, world
+
+BOOT: Final = ["create_container", "append", "start_container", "get_container_info", "append", "append"]
+
+
+@pytest_asyncio.fixture
+async def earth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """Where what is tried again is tried soon."""
+    monkeypatch.setattr(observe, "RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(lifespan, "RECONCILE_SECONDS", 0.2)
+    async with world(tmp_path) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def gateway(earth: World) -> AsyncIterator[Gateway]:
+    async with earth.gateway({"SESSION_READY_SECONDS": "0.6"}) as started:
+        yield started
+
+
+async def failed(gateway: Gateway, session_id: str) -> str | None:
+    """The reason, once everything about the failed session is done."""
+    state = await gateway.reaches(session_id, Phase.FAILED)
+    await gateway.idle(session_id)
+    return state.reason
+
+
+def by_a_runner() -> bool:
+    """Whether a task of a runner is calling."""
+    task = asyncio.current_task()
+    return task is not None and task.get_name().startswith("runner-")
+
+
+async def no_containers(earth: World) -> bool:
+    return await earth.containers() == []
+
+
+async def nothing_is_left(earth: World, gateway: Gateway) -> None:
+    assert await earth.containers() == []
+    assert gateway.views.seats.taken == {}
+
+
+async def test_a_boot_is_told_step_by_step(earth: World, gateway: Gateway) -> None:
+    """Each step is an event, caused by the intent and found by the request's correlation id (row G2)."""
+    state = await gateway.open()
+    told = [event for event in await earth.log() if state.session_id.encode() in event.payload]
+    assert [event.type for event in told] == [
+        "session.requested",
+        "token.issued",
+        "admission.granted",
+        "container.created",
+        "container.started",
+        "session.ready",
+    ]
+    assert {event.correlation_id for event in told} == {CAUSE.correlation_id}
+    assert told[0].causation_id == CAUSE.causation_id
+    assert {event.causation_id for event in told[1:]} == {told[0].event_id}
+    assert all(event.trace_id == CAUSE.trace_id for event in told)
+    await gateway.stop(state.session_id)
+    await gateway.reaches(state.session_id, Phase.STOPPED)
+    ending = (await earth.log())[len(await earth.log()) - 5 :]
+    assert [event.type for event in ending] == [
+        "session.stop_requested",
+        "token.revoked",
+        "container.removed",
+        "session.stopped",
+        "admission.released",
+    ]
+    assert {event.causation_id for event in ending[1:4]} == {ending[0].event_id}
+    assert {event.correlation_id for event in ending} == {CAUSE.correlation_id}
+    await nothing_is_left(earth, gateway)
+
+
+async def test_a_missing_image_fails_the_session(earth: World, gateway: Gateway) -> None:
+    earth.docker.images = set()
+    assert await failed(gateway, await gateway.begin()) == "image_missing"
+    await nothing_is_left(earth, gateway)
+
+
+@pytest.mark.parametrize("call", ["create", "start", "inspect"])
+async def test_a_daemon_that_is_down_fails_the_boot(earth: World, gateway: Gateway, call: Call) -> None:
+    """Whichever call it refuses; what was made before is removed when it is back."""
+    earth.docker.fail_next(call, DaemonDown("The daemon is down."))
+    earth.docker.fail_next("remove", DaemonDown("The daemon is down."))
+    session_id = await gateway.begin()
+    assert await failed(gateway, session_id) == "daemon_down"
+    await until(lambda: no_containers(earth))
+    await nothing_is_left(earth, gateway)
+
+
+@pytest.mark.parametrize("call", ["stop", "remove"])
+async def test_a_daemon_that_is_down_only_delays_the_stop(earth: World, gateway: Gateway, call: Call) -> None:
+    state = await gateway.open()
+    earth.docker.fail_next(call, DaemonDown("The daemon is down."))
+    await gateway.stop(state.session_id)
+    await gateway.reaches(state.session_id, Phase.STOPPED)
+    await nothing_is_left(earth, gateway)
+
+
+@pytest.mark.parametrize("error", [DaemonFailed("It broke."), ContainerGone("It is gone.")])
+async def test_any_other_error_of_the_daemon_is_told_as_its_failure(
+    earth: World, gateway: Gateway, error: Exception
+) -> None:
+    earth.docker.fail_next("start", error)
+    session_id = await gateway.begin()
+    assert await failed(gateway, session_id) == "daemon_failed"
+    assert gateway.views.sessions[session_id].detail == str(error)
+    await nothing_is_left(earth, gateway)
+
+
+@pytest.mark.parametrize("how", ["unhealthy", "dripping", "silent"])
+async def test_an_agent_that_never_answers_is_given_up(earth: World, gateway: Gateway, how: str) -> None:
+    """In time, also when it keeps every single try busy: a slot for booting must not be held for ever."""
+    earth.agents.healthy, earth.agents.slow = how != "unhealthy", how == "dripping"
+    if how == "silent":
+        earth.agents.address = earth.agents.address.__class__("127.0.0.1", 1)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    assert await failed(gateway, await gateway.begin()) == "not_ready"
+    assert loop.time() - began < 3
+    await nothing_is_left(earth, gateway)
+
+
+async def test_a_container_that_dies_while_booting_is_told(
+    earth: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its exit code, and without waiting for the deadline."""
+    monkeypatch.setattr(runner, "LOOK_SECONDS", 0.05)
+    earth.agents.healthy = False
+    session_id = await gateway.begin()
+    await eventually(lambda: earth.agents.asked)
+    earth.docker.die(gateway.views.sessions[session_id].container, 3)
+    assert await failed(gateway, session_id) == "container_died"
+    (died,) = await earth.payloads("container.died")
+    assert (died.exit_code, died.session_id) == (3, session_id)
+    await nothing_is_left(earth, gateway)
+
+
+async def test_a_container_that_dies_right_after_its_start_is_told(earth: World) -> None:
+    async def dies(name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        answer = await call()
+        if name == "start_container":
+            [container] = await earth.containers()
+            earth.docker.die(container, 1)
+        return answer
+
+    async with earth.gateway(through=dies) as gateway:
+        assert await failed(gateway, await gateway.begin()) == "container_died"
+        (died,) = await earth.payloads("container.died")
+        assert died.exit_code == 1
+        await nothing_is_left(earth, gateway)
+
+
+@pytest.mark.parametrize("step", range(1, len(BOOT) + 1))
+async def test_a_stop_at_any_step_of_the_boot_gives_it_up(earth: World, step: int) -> None:
+    """Stopped before its nth effect, the session ends stopped; its container and its seat are given back."""
+    steps: list[str] = []
+    reached = asyncio.Event()
+
+    async def hold(name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        if name in EFFECTS and by_a_runner() and not reached.is_set():
+            steps.append(name)
+            if len(steps) == step:
+                reached.set()
+                await asyncio.Event().wait()  # until the stop gives it up
+        return await call()
+
+    async with earth.gateway(through=hold) as gateway:
+        session_id = await gateway.begin()
+        await asyncio.wait_for(reached.wait(), 5)
+        assert steps == BOOT[:step]
+        await gateway.stop(session_id)
+        state = await gateway.reaches(session_id, Phase.STOPPED)
+        await gateway.idle(session_id)
+        assert state.anomalies == 0
+        await nothing_is_left(earth, gateway)
+
+
+async def test_a_stop_while_it_waits_for_the_agent_gives_the_boot_up(earth: World, gateway: Gateway) -> None:
+    earth.agents.healthy = False
+    session_id = await gateway.begin()
+    await eventually(lambda: earth.agents.asked)
+    await gateway.stop(session_id)
+    await gateway.reaches(session_id, Phase.STOPPED)
+    assert await earth.log("session.failed") == []
+    await nothing_is_left(earth, gateway)
+
+
+class Outage:
+    """The log is away from the nth call of a runner on, until ``back``."""
+
+    def __init__(self, nth: int, names: frozenset[str]) -> None:
+        self.met = 0
+        self.back = False
+        self._nth, self._names, self._seen = nth, names, 0
+
+    async def __call__(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        if by_a_runner() and name in self._names:
+            self._seen += 1
+            if self._seen >= self._nth and not self.back:
+                self.met += 1
+                raise StoreUnavailable("the log is away")
+        return await call()
+
+
+@pytest.mark.parametrize("what", ["open", "stop", "fail"])
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+async def test_a_step_waits_for_a_log_that_is_away(earth: World, what: str, step: int) -> None:
+    """Whatever the runner wanted to read or write then, it goes on when the log is back, and nothing is told twice."""
+    outage = Outage(step, frozenset({"append", "read_stream"}))
+    outage.back = what == "stop"
+    async with earth.gateway(through=outage) as gateway:
+        if what == "fail":
+            earth.docker.images = set()
+        session_id = await gateway.begin()
+        if what == "stop":
+            await gateway.reaches(session_id, Phase.READY)
+            outage.back, outage._seen = False, 0
+            await gateway.stop(session_id)
+        awaited = {"open": Phase.READY, "stop": Phase.STOPPED, "fail": Phase.FAILED}[what]
+        if what == "open" or step < 4:  # the others have three steps
+            await eventually(lambda: outage.met > 2)
+            outage.back = True
+        await gateway.reaches(session_id, awaited)
+        await gateway.idle(session_id)
+        told = [event.type for event in await earth.log() if event.type.startswith(("session.", "container."))]
+        assert len(told) == len(set(told))
+        assert gateway.views.sessions[session_id].anomalies == 0
+
+
+async def test_boots_wait_for_their_turn(earth: World) -> None:
+    """A boot burns seconds of CPU: no more at once than told; the wait counts for nobody's boot time."""
+    earth.agents.healthy = False
+    environment = {"SESSION_BOOT_CONCURRENCY": "2", "MAX_CONCURRENT_SESSIONS": "5"}
+    async with earth.gateway(environment) as gateway:
+        sessions = [await gateway.begin() for _ in range(5)]
+        await eventually(lambda: len(earth.made()) == 2 and earth.agents.asked > 20)
+        assert len(earth.made()) == 2
+        earth.agents.healthy = True
+        for session_id in sessions:
+            await gateway.reaches(session_id, Phase.READY)
+        boots = {event.session_id: event.boot_us for event in await earth.payloads("session.ready")}
+        assert all(boots[session_id] < boots[sessions[0]] for session_id in sessions[2:])
+
+
+async def test_a_session_can_be_resumed_while_its_failed_container_is_removed(
+    earth: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is opened as soon as that is done, not at the next look of reconciliation."""
+    monkeypatch.setattr(lifespan, "RECONCILE_SECONDS", 60.0)
+    earth.docker.images = set()
+    earth.docker.lag("remove", 0.2)
+    async with earth.gateway() as gateway:
+        session_id = await gateway.begin()
+        await gateway.reaches(session_id, Phase.FAILED)
+        earth.docker.images = None
+        assert gateway.services.runner.busy(session_id)
+        await gateway.resume(session_id)
+        state = await gateway.reaches(session_id, Phase.READY)
+        assert await earth.containers() == [state.container]
+
+
+async def test_a_second_stop_does_not_begin_again(earth: World, gateway: Gateway) -> None:
+    state = await gateway.open()
+    earth.docker.lag("stop", 0.1)
+    await gateway.stop(state.session_id)
+    for _ in range(5):
+        gateway.services.runner.stop(state.session_id)
+    await gateway.reaches(state.session_id, Phase.STOPPED)
+    await gateway.idle(state.session_id)
+    assert [call for call, _ in earth.docker.calls].count("stop") == 1
+
+
+async def test_a_stop_of_what_is_not_stopping_does_nothing(earth: World, gateway: Gateway) -> None:
+    """Asked late, it would end the container of the session's next generation."""
+    state = await gateway.open()
+    await gateway.idle(state.session_id)
+    gateway.services.runner.stop(state.session_id)
+    assert not gateway.services.runner.busy(state.session_id)
+    info = await earth.docker.get_container_info(state.container)
+    assert info is not None and info.state is ContainerState.RUNNING
+
+
+async def test_the_intent_is_found_however_often_the_token_was_shown(earth: World, gateway: Gateway) -> None:
+    """The stream of a booting session grows with every look at its token."""
+    earth.agents.healthy = False
+    session_id = await gateway.begin()
+    for _ in range(runner.INTENTS_PAGE + 1):
+        await gateway.services.handler.handle(RevealToken(session_id=session_id), ORIGIN)
+    (intent,) = await earth.store.read_stream(session_stream(session_id), limit=1)
+    assert await gateway.services.runner._intent(session_id) == intent
+
+
+async def test_a_session_without_an_intent_is_a_fault(gateway: Gateway) -> None:
+    with pytest.raises(LookupError):
+        await gateway.services.runner._intent(short())
+
+
+async def test_closing_gives_up_what_is_under_way(earth: World) -> None:
+    """The log keeps how far it came; nothing runs on, and nothing new is begun."""
+    earth.agents.healthy = False
+    async with earth.gateway() as gateway:
+        session_id = await gateway.begin()
+        await eventually(lambda: earth.agents.asked)
+    assert not gateway.services.runner.busy(session_id)
+    assert gateway.views.sessions[session_id].phase is Phase.CREATING
+
+
+async def test_an_address_is_that_of_a_ready_session(gateway: Gateway) -> None:
+    state = await gateway.open()
+    address = runner.address_of(state)
+    assert address is not None and (address.host, address.port) == (state.host, state.port)
+    await gateway.stop(state.session_id)
+    assert runner.address_of(gateway.views.sessions[state.session_id]) is None
