@@ -25,7 +25,7 @@ class PostgresKeyring:
     async def key_for(self, subject: str) -> SubjectKey:
         if (key_id := self._ids.get(subject)) and (cached := self._by_id.get(key_id)):
             return cached
-        await self._check_secret()
+        await self.prove()
         fresh = SubjectKey.new()
         tag = subject_tag(self._secret, subject)
         await self._fetch(
@@ -53,7 +53,7 @@ class PostgresKeyring:
         return {key_id: self._by_id[key_id] for key_id in wanted if key_id in self._by_id}
 
     async def erase(self, subject: str) -> tuple[str, ...]:
-        await self._check_secret()
+        await self.prove()
         rows = await self._fetch(
             "delete from view.subject_key where subject = $1 returning key_id", subject_tag(self._secret, subject)
         )
@@ -67,8 +67,11 @@ class PostgresKeyring:
         for key_id in gone:
             self._by_id.pop(key_id, None)
 
-    async def _check_secret(self) -> None:
-        """Under another secret a subject's row is not found: a second key would be made, which no erasure destroys."""
+    async def prove(self) -> None:
+        """Raise UnreadableEvent unless the sealing secret is the one that this log's keys were wrapped under.
+
+        Under another secret a subject's row is not found: a second key would be made, which no erasure destroys.
+        """
         if self._secret_fits:
             return
         for row in await self._fetch("select key_id, wrapped from view.subject_key limit 1"):

@@ -51,7 +51,7 @@ def sealing_secret(settings: Settings) -> Secret:
 
 @contextlib.asynccontextmanager
 async def open_storage(settings: Settings, report: Report | None = None) -> AsyncIterator[Storage]:
-    """The log, its schema brought up to this release. Raises StoreUnavailable, SchemaMissing, SchemaEdited."""
+    """The log, its schema brought up to this release. Raises EventError: away, missing, another secret."""
     async with AsyncExitStack() as stack:
         if settings.database.db_host:
             dsn, admin, label = settings.database.dsn(), settings.database.db_admin_url, "database"
@@ -61,9 +61,11 @@ async def open_storage(settings: Settings, report: Report | None = None) -> Asyn
         applied = await schema.apply(admin or dsn, settings.database.db_user)
         store = await PostgresEventStore.connect(dsn, settings.database)
         stack.push_async_callback(store.close)
+        keyring = PostgresKeyring(store.pool, sealing_secret(settings).value)
+        await keyring.prove()
         yield Storage(
             store=store,
-            keyring=PostgresKeyring(store.pool, sealing_secret(settings).value),
+            keyring=keyring,
             leases=PostgresLeases(store.pool),
             label=label,
             schema=applied,
