@@ -211,7 +211,7 @@ class GatewayClient:
                 if not answer.is_success:
                     await answer.aread()
                     raise refusal(answer)
-                async with aclosing(_events_of(answer)) as events:
+                async with aclosing(self._read(answer)) as events:
                     yield events
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._unreachable(error) from error
@@ -252,6 +252,15 @@ class GatewayClient:
             await asyncio.sleep(pauses[failures])
             failures += 1
 
+    async def _read(self, answer: httpx.Response) -> AsyncGenerator[ServerEvent, None]:
+        reader = ServerEvents()
+        try:
+            async for piece in answer.aiter_bytes():
+                for event in reader.feed(piece):
+                    yield event
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from error
+
     def _headers(self, bearer: str | None, has_body: bool) -> dict[str, str]:
         return {"authorization": f"Bearer {bearer or self._key}"} | (
             {"content-type": "application/json"} if has_body else {}
@@ -265,13 +274,6 @@ class GatewayClient:
         if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
             return GatewayUnreachable(f"{self.url} is not an address of a gateway: {error}.")
         return GatewayUnreachable(f"The connection to {self.url} broke: {error or type(error).__name__}.")
-
-
-async def _events_of(answer: httpx.Response) -> AsyncGenerator[ServerEvent, None]:
-    reader = ServerEvents()
-    async for piece in answer.aiter_bytes():
-        for event in reader.feed(piece):
-            yield event
 
 
 def refusal(answer: httpx.Response) -> GatewayRefused:

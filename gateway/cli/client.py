@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from gateway.cli.exits import Exit, Failure
 from gateway.control import GatewayClient, GatewayRefused, GatewayUnreachable
@@ -49,16 +49,24 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 def address(url: str | None, environment: Mapping[str, str]) -> str:
     """The gateway's base URL. Raises Failure."""
-    if url is not None:
-        if not url.startswith(("http://", "https://")):
-            raise Failure(Exit.USAGE, f"--url: {url!r} is not an address such as http://127.0.0.1:8000.")
-        return url
-    bind = environment.get("GATEWAY_BIND") or DEFAULT_BIND
+    if url is None:
+        return _bound(environment.get("GATEWAY_BIND") or DEFAULT_BIND)
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.query
+    except ValueError:  # a port over 65535, a bracket too few
+        usable = False
+    if not usable:
+        raise Failure(Exit.USAGE, f"--url: {url!r} is not an address such as http://127.0.0.1:8000.")
+    return url
+
+
+def _bound(bind: str) -> str:
+    """Where a gateway that listens on ``bind`` is called."""
     host, _, port = bind.rpartition(":")
-    host = host.strip("[]")
-    if not port.isdecimal() or port == "0":
+    if not port.isdecimal() or not 0 < int(port) < 65536:
         raise Failure(Exit.USAGE, f"GATEWAY_BIND is {bind!r}, which names no port to call: give --url.")
-    host = _EVERYWHERE.get(host, host)
+    host = _EVERYWHERE.get(host.strip("[]"), host.strip("[]"))
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -12,7 +12,6 @@ from events.embedded import EmbeddedPostgresFailed
 from events.envelope import ActorKind
 from events.errors import EventError
 from gateway.cli import printing
-from gateway.cli.client import KEY_VARIABLE
 from gateway.cli.exits import Exit, Failure
 from gateway.recorder import Recorder, Who
 from gateway.settings import BadSettings, Settings, load
@@ -32,7 +31,7 @@ class Direct(msgspec.Struct, frozen=True, kw_only=True):
 def settings() -> Settings:
     """The settings of the environment. Raises Failure with every problem."""
     try:
-        return load({name: value for name, value in os.environ.items() if name != KEY_VARIABLE})
+        return load(os.environ)
     except BadSettings as error:
         raise Failure(Exit.USAGE, *error.problems) from error
 

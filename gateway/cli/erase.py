@@ -70,8 +70,8 @@ def erase(
 ) -> None:
     """Destroy a person's keys: their fields in the log, and in every backup of it, can never be read again.
 
-    Exit code 1 when there is nothing under that name. Safe to repeat, and to be repeated when it was interrupted.
-    The files of the person's sessions are not in the log: they lie in the sessions' volumes and are not touched.
+    Exit code 1 when there is nothing under that name. Safe to repeat, and to be repeated when it was interrupted. The
+    files of the person's sessions are removed by a gateway, one that runs or the next to start, when those have ended.
     """
     if not subject:
         raise Failure(Exit.USAGE, "SUBJECT is empty.")
@@ -194,4 +194,6 @@ def _tell(found: Erasure) -> None:
         telling = "Would put" if found.dry_run else "Put"
         printing.line(f"{telling} an erasure into the log that had been cut short: {len(found.told_late)} keys.")
     if found.sessions:
-        printing.line(f"Not touched, files in the volumes of: {', '.join(found.sessions)}.")
+        printing.line(
+            f"A gateway removes the files of these sessions once they have ended: {', '.join(found.sessions)}."
+        )

@@ -1,0 +1,35 @@
+"""One event, one line: what tells it apart is there, what says nothing is not."""
+
+from typing import Any
+
+import pytest
+
+from gateway.cli import event_lines
+
+EVENT: dict[str, Any] = {
+    "position": 42,
+    "recorded_at": "2026-01-18T22:29:04.123456Z",
+    "stream_id": "session-ses_1",
+    "type": "token.issued",
+    "payload": {"type": "token.issued", "session_id": "ses_1", "serial": 2, "sha256": "9f86", "secret_id": "s"},
+    "actor": {"kind": "key", "id": "chat", "on_behalf_of": None},
+}
+
+
+def test_a_line_has_position_type_stream_actor_and_facts() -> None:
+    position, _, _, kind, stream, actor, *facts = event_lines.told(EVENT).split()
+    assert (position, kind, stream, actor, facts) == ("42", "token.issued", "session-ses_1", "key:chat", ["serial=2"])
+
+
+@pytest.mark.parametrize("secret", ["9f86", "secret_id", "sha256"])
+def test_hashes_are_left_out(secret: str) -> None:
+    assert secret not in event_lines.told(EVENT)
+
+
+def test_the_person_acted_for_is_told() -> None:
+    acting = EVENT | {"actor": {"kind": "key", "id": "chat", "on_behalf_of": "Ada\x1b"}}
+    assert "key:chat for Ada\\u001b" in event_lines.told(acting)
+
+
+def test_a_session_is_named_where_the_stream_does_not() -> None:
+    assert "session_id=ses_1" in event_lines.told(EVENT | {"stream_id": "admission"})
