@@ -17,14 +17,11 @@ from events.catalogue import (
     KeyEvent,
     Payload,
     SessionEvent,
-    SessionReady,
     SystemEvent,
 )
 from events.envelope import Sealed
-from events.errors import BadEvent
-from events.registry import EVENT_TYPES, EventType, event_type, tag_of
+from events.registry import EVENT_TYPES, EventType, tag_of
 from events.sealing import sealed_fields
-from events.store import type_matches
 from tests.factories import SAMPLES
 
 by_tag = pytest.mark.parametrize("known", EVENT_TYPES.values(), ids=lambda known: known.tag)
@@ -81,26 +78,3 @@ def test_every_type_is_in_one_union_and_exported() -> None:
     assert len(members) == len(set(members)) == len(EVENT_TYPES)
     assert set(members) == set(get_args(Payload))
     assert {kind.__name__ for kind in members} <= set(catalogue.__all__)
-
-
-def test_unknown_tag_is_refused_by_name() -> None:
-    assert event_type("session.ready").payload is SessionReady
-    with pytest.raises(BadEvent, match=r"session\.teleported"):
-        event_type("session.teleported")
-
-
-@pytest.mark.parametrize(
-    ("tag", "types", "matches"),
-    [
-        ("session.ready", [], True),
-        ("session.ready", ["session.ready"], True),
-        ("session.ready", ["session.*"], True),
-        ("session.ready", ["token.*", "session.ready"], True),
-        ("session.ready", ["session"], False),
-        ("session.ready", ["sess.*"], False),
-        ("session.ready", ["session.read"], False),
-        ("api_key.created", ["api_key.*"], True),
-    ],
-)
-def test_types_match_by_tag_or_family(tag: str, types: list[str], matches: bool) -> None:
-    assert type_matches(tag, types) is matches

@@ -22,7 +22,6 @@ from events.catalogue import (
 from events.envelope import MAX_PAYLOAD_BYTES, Actor, ActorKind, Assurance
 from events.errors import BadEvent, EventTooLarge, UnreadableEvent
 from events.registry import EVENT_TYPES, EventType
-from events.upcasters import UPCASTERS
 from tests.factories import CAUSE, FRONTEND, GATEWAY, MOMENT, SAMPLES, event, payload, recorded
 
 KINDS = list(EVENT_TYPES.values())
@@ -144,47 +143,6 @@ def test_field_that_a_later_release_added_is_passed_over() -> None:
     data = event(SessionReady)
     more = codec.canonical({**msgspec.json.decode(data.payload), "mood": "good"})
     assert codec.decode(recorded(msgspec.structs.replace(data, payload=more))) == SAMPLES[SessionReady]
-
-
-class TestUpcasting:
-    """session.requested and token.issued pretend to be at version 3 and to have had other shapes before."""
-
-    @pytest.fixture(autouse=True)
-    def later_release(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for kind in ("session.requested", "token.issued"):
-            monkeypatch.setitem(EVENT_TYPES, kind, msgspec.structs.replace(EVENT_TYPES[kind], schema_version=3))
-        monkeypatch.setitem(UPCASTERS, ("session.requested", 1), lambda old: {**old, "volumes": [old["volume"]]})
-        monkeypatch.setitem(UPCASTERS, ("session.requested", 2), lambda old: {**old, "image": old["image"].lower()})
-        monkeypatch.setitem(UPCASTERS, ("token.issued", 2), lambda old: old)
-
-    def test_old_shape_is_walked_up_to_the_newest(self) -> None:
-        newest = payload(SessionRequested, volumes=("v",), image="a")
-        old = msgspec.json.decode(event(newest).payload) | {"volume": "v", "image": "A"}
-        del old["volumes"]
-        assert codec.decode(self._stored("session.requested", 1, old)) == newest
-        assert codec.decode(self._stored("session.requested", 2, old | {"volumes": ["v"]})) == newest
-
-    def test_times_in_old_shapes_are_times(self) -> None:
-        newest = payload(TokenIssued)
-        old = msgspec.json.decode(event(newest).payload)
-        assert codec.decode(self._stored("token.issued", 2, old)) == newest
-
-    def test_new_events_carry_the_newest_version(self) -> None:
-        assert event(SessionRequested).schema_version == 3
-
-    def test_missing_step_is_unreadable_not_wrong(self) -> None:
-        old = msgspec.json.decode(event(TokenIssued).payload)
-        with pytest.raises(UnreadableEvent):
-            codec.decode(self._stored("token.issued", 1, old))
-
-    def test_old_shape_that_lacks_a_field_is_unreadable(self) -> None:
-        with pytest.raises(UnreadableEvent):
-            codec.decode(self._stored("session.requested", 1, {"type": "session.requested"}))
-
-    @staticmethod
-    def _stored(tag: str, version: int, body: dict[str, Any]) -> Any:
-        data = msgspec.structs.replace(event(), type=tag, schema_version=version, payload=codec.canonical(body))
-        return recorded(data)
 
 
 def test_leaf_is_rfc_8785_of_every_field() -> None:

@@ -102,7 +102,7 @@ async def test_databases_of_one_server_are_made_at_once(postgres_server: Embedde
     user = f"app_{short()}"
     await ensure_role(postgres_server.admin_dsn, user)
     async with AsyncExitStack() as stack:
-        bases = [await stack.enter_async_context(fresh_database(postgres_server)) for _ in range(4)]
+        bases = [await stack.enter_async_context(fresh_database(postgres_server)) for _ in range(3)]
         async with connection(postgres_server.admin_dsn) as admin:
             if await admin.fetchval("select true from pg_roles where rolname = $1", OWNER_ROLE):
                 await admin.execute(f"revoke {OWNER_ROLE} from current_user")
