@@ -1,0 +1,48 @@
+"""The way to the log itself: what is wrong is said in sentences, and no log is made by reading one."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.cli.exits import Exit
+from tests.gateway.cli.conftest import run
+
+COMMANDS = [("replay",), ("projections", "status"), ("keys", "list"), ("erase", "Ada", "--yes")]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_a_log_that_is_not_there_is_not_made(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """A misspelt directory would show an empty log, and leave a database behind."""
+    ran = run(*arguments)
+    assert (ran.code, ran.out) == (Exit.LOG_UNAVAILABLE, "")
+    assert ran.err == f"There is no log in {tmp_path}: a gateway makes it when it first starts.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [*COMMANDS, ("clean", "--yes"), ("config",)])
+def test_every_problem_of_the_settings_is_told(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_BINDD", "127.0.0.1:1")
+    monkeypatch.setenv("DB_PORT", "many")
+    ran = run(*arguments)
+    assert (ran.code, ran.out) == (Exit.USAGE, "")
+    assert len(ran.err.splitlines()) == 2
+    assert "GATEWAY_BIND?" in ran.err
+    assert "DB_PORT" in ran.err
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_a_database_that_does_not_answer(arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_HOST", "127.0.0.1")
+    monkeypatch.setenv("DB_PORT", "1")
+    ran = run(*arguments)
+    assert (ran.code, ran.out) == (Exit.LOG_UNAVAILABLE, "")
+    (sentence,) = ran.err.splitlines()
+    assert sentence.endswith(".")
+
+
+def test_a_damaged_pointer_to_the_log(tmp_path: Path) -> None:
+    (tmp_path / "postgres").write_text("not a directory")
+    (tmp_path / "postgres.json").write_text("{")
+    ran = run("replay")
+    assert (ran.code, ran.out) == (Exit.LOG_UNAVAILABLE, "")
+    assert len(ran.err.splitlines()) == 1

@@ -1,0 +1,153 @@
+"""``sessions``: what scripts get is exactly what the gateway answers; what people get is readable and complete."""
+
+import asyncio
+import re
+import signal
+import sys
+from typing import Any
+
+import msgspec
+import pytest
+
+from gateway.cli.exits import Exit
+from tests.event_fixtures import until
+from tests.gateway.cli.conftest import SECONDS, Cli
+
+pytestmark = pytest.mark.timeout(120)
+
+
+async def test_opening_waits_and_gives_a_token_that_opens_it(cli: Cli) -> None:
+    opened = await cli.json("sessions", "open", "--owner", "Ada", "--metadata", '{"a":1}')
+    assert (opened["status"], opened["reason"]) == ("running", None)
+    path = f"{opened['links']['proxy']}session"
+    answer = await cli.gateway.client.get(path, headers={"authorization": f"Bearer {opened['token']}"})
+    assert (answer.status_code, answer.json()) == (200, [])
+    shown = await cli.json("sessions", "show", opened["session_id"], "--as-of", str(opened["position"]))
+    assert (shown["owner"], shown["metadata"], shown["phase"]) == ("Ada", {"a": 1}, "ready")
+
+
+async def test_a_person_sees_the_steps_the_token_and_a_request_to_paste(cli: Cli) -> None:
+    ran = await cli.run("sessions", "open")
+    assert ran.code == Exit.OK
+    assert [word for word in ran.err.split() if word in ("session.requested", "container.started", "session.ready")]
+    (state,) = (await cli.json("sessions", "list"))["sessions"]
+    token = re.search(r"^token +(gwt_\S+)$", ran.out, re.MULTILINE)
+    assert token is not None
+    target = f"{cli.gateway.url}/s/{state['session_id']}/session"
+    assert ran.out.splitlines()[-1] == f"try      curl -H 'Authorization: Bearer {token[1]}' {target}"
+    assert (await cli.gateway.client.get(target, headers={"authorization": f"Bearer {token[1]}"})).json() == []
+
+
+async def test_the_same_key_again_is_the_same_session(cli: Cli) -> None:
+    first = await cli.json("sessions", "open", "--idempotency-key", "once")
+    again = await cli.json("sessions", "open", "--idempotency-key", "once")
+    assert (first["session_id"], first["token"]) == (again["session_id"], again["token"])
+    other = await cli.run("sessions", "open", "--idempotency-key", "once", "--owner", "Ada")
+    assert (other.code, other.out) == (Exit.REFUSED, "")
+
+
+async def test_without_waiting_an_opening_answers_at_once(cli: Cli) -> None:
+    opened = await cli.json("sessions", "open", "--wait", "0")
+    assert opened["status"] in ("creating", "running")
+
+
+async def test_what_is_listed_and_shown_is_what_the_gateway_answers(cli: Cli) -> None:
+    session = await cli.gateway.open({"owner": "Ada\x1b[2J"})
+    get = cli.gateway.client.get
+    assert await cli.json("sessions", "list") == (await get("/sessions")).json()
+    assert (
+        await cli.json("sessions", "show", session.session_id) == (await get(f"/sessions/{session.session_id}")).json()
+    )
+    assert (await cli.json("sessions", "list", "--status", "stopped"))["sessions"] == []
+    for ran in (await cli.run("sessions", "list"), await cli.run("sessions", "show", session.session_id)):
+        assert session.session_id in ran.out
+        assert "Ada\\u001b[2J" in ran.out
+        assert "\x1b" not in ran.out
+
+
+async def test_the_past_is_shown_as_of_a_position(cli: Cli) -> None:
+    before = (await cli.json("sessions", "list"))["position"]
+    session = await cli.gateway.open()
+    assert await cli.json("sessions", "list", "--as-of", str(before)) == {"sessions": [], "position": before}
+    ran = await cli.run("sessions", "show", session.session_id, "--as-of", str(before))
+    assert ran.code == Exit.REFUSED
+
+
+async def test_stop_and_resume_on_the_kept_data(cli: Cli) -> None:
+    session = await cli.gateway.open()
+    stopped = await cli.json("sessions", "stop", session.session_id, "--wait", "30")
+    assert stopped["phase"] == "stopped"
+    again = await cli.json("sessions", "resume", session.session_id)
+    assert (again["session_id"], again["status"]) == (session.session_id, "running")
+    assert again["token"] != session.token
+    told = await cli.json("sessions", "token", session.session_id)
+    assert told["token"] == again["token"]
+
+
+async def test_a_refusal_names_the_request_and_has_its_own_exit_code(cli: Cli) -> None:
+    ran = await cli.run("sessions", "show", "ses_nobody", "--json")
+    assert (ran.code, ran.out) == (Exit.REFUSED, "")
+    (sentence,) = ran.err.splitlines()
+    assert "No such session" in sentence
+    assert "request " in sentence
+    assert (await cli.run("sessions", "open", "--image", "not/allowed")).code == Exit.REFUSED
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("open", "--metadata", "[1]"),
+        ("open", "--metadata", "{"),
+        ("open", "--wait", "-1"),
+        ("open", "--idempotency-key", "a\nb"),
+        ("stop", ""),
+        ("stop", "ses_1", "--wait", "500"),
+        ("show",),
+    ],
+)
+async def test_arguments_that_cannot_be_used(cli: Cli, arguments: tuple[str, ...]) -> None:
+    ran = await cli.run("sessions", *arguments)
+    assert (ran.code, ran.out) == (Exit.USAGE, "")
+    assert len(ran.err.splitlines()) == 1
+
+
+async def test_a_session_is_watched_from_its_first_step_until_interrupted(cli: Cli) -> None:
+    session = await cli.gateway.open()
+    steps = await follow(cli, "sessions", "watch", session.session_id, last="session.ready")
+    assert steps[0]["type"] == "session.requested"
+    assert {step["session_id"] for step in steps} == {session.session_id}
+
+
+async def test_all_sessions_are_watched_from_now_on(cli: Cli) -> None:
+    former = await cli.gateway.open()
+    watching = asyncio.create_task(follow(cli, "sessions", "watch", last="session.stopped"))
+    await until(lambda: listening(cli))
+    await cli.gateway.stop(former)
+    steps = await watching
+    assert steps[0]["type"] == "session.stop_requested"
+    assert "token" not in {name for step in steps for name in step["facts"]}
+
+
+async def follow(cli: Cli, *arguments: str, last: str) -> list[dict[str, Any]]:
+    """The JSON lines of a command without end, up to the one of that type; then it is interrupted, and ends so."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway", *arguments, "--json", "--url", cli.gateway.url, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    found: list[dict[str, Any]] = []
+    try:
+        async with asyncio.timeout(SECONDS):
+            while not found or found[-1]["type"] != last:
+                found.append(msgspec.json.decode(await process.stdout.readuntil(b"\n")))
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == Exit.INTERRUPTED
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return found
+
+
+async def listening(cli: Cli) -> bool:
+    """Whether somebody follows the views."""
+    return bool(cli.gateway.services.views._listeners)
