@@ -149,6 +149,9 @@ class MemoryEventStore:
         except TimeoutError:
             return
 
+    async def maintain(self) -> None:
+        """There is always room."""
+
     async def close(self) -> None:
         self._closed = True
         async with self._grown:

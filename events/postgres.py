@@ -149,6 +149,10 @@ class PostgresEventStore:
         except TimeoutError:
             return
 
+    async def maintain(self) -> None:
+        """Two partitions ahead of the tip: without one for the next position every append would fail."""
+        await self._fetch("select log.ensure_partitions()")
+
     async def close(self) -> None:
         if self._closed:
             return

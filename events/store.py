@@ -111,6 +111,10 @@ class EventStore(Protocol):
         """Return when the log may have grown beyond ``position``, at the latest after ``timeout`` seconds."""
         ...
 
+    async def maintain(self) -> None:
+        """Keep room for what is still to come. Called now and then; cheap; any number of processes may."""
+        ...
+
     async def close(self) -> None: ...
 
 

@@ -51,6 +51,7 @@ from projections.views import Views
 
 FLUSH_SECONDS: Final = 10.0
 RECONCILE_SECONDS: Final = 2.0
+MAINTAIN_SECONDS: Final = 60.0
 ANNOUNCE_SECONDS: Final = 1.0  # a fifth of the lease
 OPERATOR_KEY_FILE: Final = "operator.key"
 log = logging.getLogger("session_gateway.lifespan")
@@ -61,6 +62,34 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
     services: Services
     runtime: Runtime
+    jobs: "Jobs"
+
+
+class Jobs:
+    """What runs beside the requests until it is cancelled. One that ends by itself leaves the process unfit to serve:
+    ``on_death`` is told at once, and ``dead`` says which and why."""
+
+    def __init__(self, stack: AsyncExitStack, on_death: Callable[[], object]) -> None:
+        self._stack = stack
+        self._on_death = on_death
+        self.dead: list[str] = []
+
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work``; it is cancelled when the stack unwinds to here."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self._stack.push_async_callback(end)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("the job %s ended: %s", task.get_name(), error, exc_info=error)
+            self.dead.append(f"The job {task.get_name()} ended: {error}")
+            self._on_death()
 
 
 @contextlib.asynccontextmanager
@@ -70,6 +99,7 @@ async def running(
     *,
     log_of: Callable[[Settings, Report], AbstractAsyncContextManager[Storage]] = open_storage,
     runtime_of: Callable[[Settings, Storage, Report], AbstractAsyncContextManager[Runtime]] = open_runtime,
+    on_death: Callable[[], object] = lambda: None,
 ) -> AsyncIterator[Running]:
     """All parts of one process, ready to serve. Raises what ``storage`` and ``runtime`` raise.
 
@@ -83,9 +113,10 @@ async def running(
         await services.views.load()
         reconciler = Reconciler(services)
         await _begin(stack, services, reconciler)
-        await _jobs(stack, services, reconciler)
+        jobs = Jobs(stack, on_death)
+        _start(jobs, stack, services, reconciler)
         await _operator_key(services)
-        yield Running(services=services, runtime=runtime)
+        yield Running(services=services, runtime=runtime, jobs=jobs)
 
 
 async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage, runtime: Runtime) -> Services:
@@ -133,19 +164,20 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
     )
 
 
-async def _jobs(stack: AsyncExitStack, services: Services, reconciler: Reconciler) -> None:
+def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Reconciler) -> None:
     """Start what runs beside the requests; ended in the opposite order."""
     worker = Worker("reconcile", reconciler.run_once, RECONCILE_SECONDS)
     services.views.on_event(_follow_erasures(services))
     services.views.on_event(_follow_stops(services, worker))
-    await _task(stack, services.views.run(), "views")
-    await _task(stack, services.exchanges.run(), "exchanges")
+    jobs.start("views", services.views.run())
+    jobs.start("exchanges", services.exchanges.run())
+    jobs.start("partitions", Worker("partitions", services.store.maintain, MAINTAIN_SECONDS).run())
     stack.push_async_callback(_flush, services)
     stack.push_async_callback(services.runner.close)
     # Beside the comparison, which a slow runtime can hold up for longer than the lease lasts.
-    await _task(stack, Worker("announce", reconciler.announce, ANNOUNCE_SECONDS).run(), "announce")
-    await _task(stack, worker.run(), "reconcile")
-    await _task(stack, watch(services.docker, worker.poke), "watch")
+    jobs.start("announce", Worker("announce", reconciler.announce, ANNOUNCE_SECONDS).run())
+    jobs.start("reconcile", worker.run())
+    jobs.start("watch", watch(services.docker, worker.poke))
     if Capability.ADOPTION not in services.docker.capabilities:
         stack.push_async_callback(_stop_sessions, services)
 
@@ -153,23 +185,6 @@ async def _jobs(stack: AsyncExitStack, services: Services, reconciler: Reconcile
 async def _flush(services: Services) -> None:
     if not await services.exchanges.flush(FLUSH_SECONDS):
         log.error("%d exchange records could not be written and are lost", services.exchanges.waiting)
-
-
-async def _task(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
-    task = asyncio.create_task(work, name=name)
-    task.add_done_callback(_ended)
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    stack.push_async_callback(end)
-
-
-def _ended(task: asyncio.Task[None]) -> None:
-    """A job runs until it is cancelled: an error that ends it is told, not kept for whoever asks."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.critical("the job %s ended: %s", task.get_name(), error, exc_info=error)
 
 
 async def _operator_key(services: Services) -> None:

@@ -60,15 +60,18 @@ async def _serve(settings: Settings, process: Process) -> int:
 
 
 async def _run(settings: Settings, process: Process) -> int:
-    async with running(settings, _report) as started:
+    async with running(settings, _report, on_death=process.signalled) as started:
         made = application(started.services)
-        return await server.serve(
+        code = await server.serve(
             made.asgi,
             settings.server,
             drain=made.drain,
             process=process,
             on_listening=lambda address: _welcome(settings, started, address),
         )
+        if started.jobs.dead:
+            raise Failure(Exit.FORCED, *started.jobs.dead)
+        return code
 
 
 def _report(sentence: str) -> None:
