@@ -107,8 +107,7 @@ async def test_units_cross_many_small_partitions(postgres_server: EmbeddedPostgr
             unit = [write(name, *events(2)) for name in streams]
             assert isinstance(await store.append(*unit), Appended)
             written += [one.event_id for each in unit for one in each.events]
-            async with connection(database.app_dsn) as app:
-                await app.execute("select log.ensure_partitions()")
+            await store.maintain()
         assert [one.event_id for one in await store.read_log()] == written
         for name in streams:
             assert [one.version for one in await store.read_stream(name)] == list(range(1, 31))
