@@ -20,7 +20,7 @@ RETRY: Final = b"retry: 1000\n\n"  # WHATWG HTML, 9.2: milliseconds until an Eve
 SERVICE_RESTART: Final = 1012  # websocket close code of the IANA registry
 END_SECONDS: Final = 1.0  # for saying one call's end; a client that does not read is not waited for
 QUIET_SECONDS: Final = 0.5  # of silence, after which a closed websocket's client is no more read from
-CUT_SECONDS: Final = 2.0  # for all calls to end once they were cut
+CUT_SECONDS: Final = 3.0  # for all calls to end once they were cut
 
 log = logging.getLogger("session_gateway.drain")
 
@@ -94,6 +94,7 @@ class Drain:
     async def _run(self, call: "_Call") -> None:
         try:
             await self._app(call.scope, call.receive, call.send)
+            await call.until_client_closed()
         except asyncio.CancelledError:
             if not call.cut:
                 raise
@@ -107,7 +108,7 @@ class Drain:
 
     async def _end(self, call: "_Call") -> None:
         try:
-            async with asyncio.timeout(END_SECONDS):
+            async with asyncio.timeout(2 * END_SECONDS):  # a websocket waits for its client within that
                 await call.end(self._refuse)
         except (TimeoutError, OSError) as error:
             log.info("a client did not take its end: %s", type(error).__name__, extra={"operation": "drain"})
@@ -137,9 +138,11 @@ class _Call:
     """One request, stream or websocket."""
 
     __slots__ = (
+        "_accepted",
         "_drain",
+        "_left",
         "_plain",
-        "receive",
+        "_receive",
         "_send",
         "_tail",
         "cut",
@@ -156,8 +159,8 @@ class _Call:
         self.task: asyncio.Task[Any] = task
         self.scope = scope
         self.kind: Kind = "http" if scope["type"] == "http" else "websocket"
-        self.started = self.done = self.cut = False
-        self.receive, self._drain, self._send = receive, drain, send
+        self.started = self.done = self.cut = self._accepted = self._left = False
+        self._drain, self._receive, self._send = drain, receive, send
         self._tail = b"\n\n"  # the last two bytes of a stream; at its beginning we are between two events
         self._plain = True
 
@@ -168,10 +171,28 @@ class _Call:
         elif kind == "http.response.body":
             self._pass(message)
         elif kind == "websocket.accept":
-            self.started = True
+            self.started = self._accepted = True
         elif kind in ("websocket.close", "websocket.http.response.body"):
             self.done = not message.get("more_body", False)
         await self._send(message)
+
+    async def until_client_closed(self) -> None:
+        """After our close frame wait for the client's, for at most END_SECONDS.
+
+        A server that closes with unread bytes resets the connection, and the client would never see our code.
+        """
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                while self._accepted and self.done and not self._left:
+                    await self.receive()
+        except TimeoutError:
+            return
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            self._left = True
+        return message
 
     async def end(self, refuse: ASGIApp) -> None:
         """Say the end in the call's own way. A started answer that is no stream is left without its end: it is cut."""
@@ -179,8 +200,9 @@ class _Call:
             return
         if not self.started:
             await refuse(self.scope, self._nothing_more, self.send)
-        elif self.kind == "websocket":
+        elif self._accepted:
             await self.send({"type": "websocket.close", "code": SERVICE_RESTART})
+            await self.until_client_closed()
         elif self.kind == "stream":
             # Glued to half an event, the line would be taken for a part of it.
             last = RETRY if self._plain and self._tail == b"\n\n" else b""
