@@ -92,7 +92,9 @@ async def _erase(subject: str, reason: str, dry_run: bool) -> Erasure:
     async with open_log() as log:
         uses = await survey(log.storage.store, log.storage.keyring)
         if dry_run:
-            theirs: tuple[str, ...] = tuple(key_id for key_id, use in uses.items() if subject in use.subjects)
+            theirs: tuple[str, ...] = tuple(
+                key_id for key_id, use in uses.items() if use.exists and subject in use.subjects
+            )
         else:
             theirs = await log.storage.keyring.erase(subject)
         late = await _untold(log.storage.store, uses)

@@ -1,0 +1,148 @@
+"""``erase``: a person's fields are gone for good, also when the first attempt was cut short; the log stays readable."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from events import codec
+from events.catalogue import AccessDenied, ExchangeOpened, SessionRequested, SubjectErased
+from events.envelope import SYSTEM, ActorKind, container_stream, session_stream
+from events.sealing import Place, SubjectKey, seal
+from gateway.cli.direct import Direct, open_log
+from gateway.cli.exits import Exit
+from gateway.recorder import Who, unattributed
+from tests.factories import payload
+from tests.gateway.cli.conftest import run
+
+pytestmark = [pytest.mark.postgres, pytest.mark.usefixtures("database_variables")]
+
+
+def on_log(work: Callable[[Direct], Awaitable[Any]]) -> Any:
+    """What ``work`` gives of the log that the commands use."""
+
+    async def opened() -> Any:
+        async with open_log() as log:
+            return await work(log)
+
+    return asyncio.run(opened())
+
+
+async def request(log: Direct, session_id: str, owner: str | None) -> None:
+    """A session, asked for in the name of ``owner``."""
+    stream, recorder = session_stream(session_id), log.recorder
+    subject = owner or f"session:{session_id}"
+
+    async def sealed(clear: str, field: str) -> Any:
+        return await recorder.sealed(subject, clear, stream, "session.requested", field)
+
+    wanted = payload(
+        SessionRequested,
+        session_id=session_id,
+        owner=None if owner is None else await sealed(owner, "owner"),
+        metadata=await sealed('{"secret":"thing"}', "metadata"),
+        asked=None,
+    )
+    await recorder.fact(stream, wanted, who=Who(kind=ActorKind.KEY, id="chat", key_id="k1", person=owner))
+
+
+@pytest.fixture
+def log_of_two(database_variables: dict[str, str]) -> None:
+    """Ada's session and Bob's, one of nobody, and a stranger's address."""
+
+    async def write(log: Direct) -> None:
+        await request(log, "ses_ada", "Ada")
+        await request(log, "ses_bob", "Bob")
+        await request(log, "ses_nobody", None)
+        subject = unattributed(datetime.now(UTC))
+        client = await log.recorder.sealed(subject, "192.0.2.1", SYSTEM, "access.denied", "client")
+        denied = payload(AccessDenied, client=client, session_id=None)
+        await log.recorder.fact(SYSTEM, denied, who=Who(kind=ActorKind.ANONYMOUS, id="unknown"))
+
+    on_log(write)
+
+
+def erasures() -> list[SubjectErased]:
+    async def read(log: Direct) -> list[Any]:
+        return [codec.decode(event) for event in await log.storage.store.read_log(types=("subject.erased",))]
+
+    found: list[SubjectErased] = on_log(read)
+    return found
+
+
+def owners() -> dict[str, str | None]:
+    return {one["session_id"]: one["owner"] for one in run("replay", "--json").document["sessions"]}
+
+
+@pytest.mark.usefixtures("log_of_two")
+def test_one_person_is_erased_and_nobody_else() -> None:
+    ran = run("erase", "Ada", "--yes", "--reason", "letter 17", "--json")
+    assert ran.code == Exit.OK
+    done = ran.document
+    assert (done["fields"], done["sessions"], done["told_late"]) == (3, ["ses_ada"], [])
+    assert owners() == {"ses_ada": "[erased]", "ses_bob": "Bob", "ses_nobody": None}
+    (told,) = erasures()
+    assert (list(told.key_ids), told.reason) == (done["key_ids"], "letter 17")
+    again = run("erase", "Ada", "--yes")
+    assert (again.code, again.out) == (Exit.NEGATIVE, "")
+    assert len(erasures()) == 1
+
+
+@pytest.mark.usefixtures("log_of_two")
+@pytest.mark.parametrize("subject", ["Ada", "session:ses_nobody", "today"])
+def test_a_dry_run_foretells_what_is_done(subject: str) -> None:
+    """Also for the subjects that the gateway names itself, of which no field says the name."""
+    subject = unattributed(datetime.now(UTC)) if subject == "today" else subject
+    foretold = run("erase", subject, "--dry-run", "--json").document
+    assert len(foretold["key_ids"]) == 1
+    assert erasures() == []
+    assert owners()["ses_ada"] == "Ada"
+    done = run("erase", subject, "--yes", "--json").document
+    assert done | {"dry_run": True} == foretold
+
+
+@pytest.mark.usefixtures("log_of_two")
+def test_an_erasure_that_was_cut_short_is_told_by_the_next() -> None:
+    """The keys went, and the process with them: no gateway was told, and nothing says any more whose they were."""
+    (cut,) = on_log(lambda log: log.storage.keyring.erase("Ada"))
+    ran = run("erase", "Ada", "--yes", "--json")
+    assert ran.code == Exit.OK
+    assert (ran.document["key_ids"], ran.document["told_late"]) == ([], [cut])
+    assert [told.key_ids for told in erasures()] == [(cut,)]
+    assert run("erase", "Ada", "--yes").code == Exit.NEGATIVE
+    assert "cut short" not in run("erase", "Bob", "--yes").out
+
+
+@pytest.mark.usefixtures("log_of_two")
+def test_a_key_that_was_never_kept_is_no_erasure() -> None:
+    """A session that lives on after an erasure seals what it does with keys that it throws away."""
+
+    async def write(log: Direct) -> None:
+        stream = container_stream("c1")
+        path = seal(SubjectKey.new(), "/a", Place(stream, "exchange.opened", "path"))
+        opened = payload(ExchangeOpened, session_id="ses_ada", path=path, client=None)
+        await log.recorder.fact(stream, opened, who=Who(kind=ActorKind.SESSION, id="ses_ada"))
+
+    on_log(write)
+    assert run("erase", "Nobody", "--yes", "--json").document["told_late"] == []
+
+
+@pytest.mark.usefixtures("log_of_two")
+def test_nothing_under_a_name_is_a_negative_answer() -> None:
+    for more in ("--yes", "--dry-run"):
+        ran = run("erase", "Eve", more)
+        assert (ran.code, ran.out) == (Exit.NEGATIVE, "")
+        assert ran.err == "Nothing is kept under the name Eve.\n"
+    assert erasures() == []
+
+
+@pytest.mark.parametrize(
+    "arguments", [("Ada",), ("", "--yes"), ("Ada", "--yes", "--reason", ""), ("Ada", "--yes", "--reason", "a\nb")]
+)
+def test_what_is_not_meant_is_not_done(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """Without a terminal nobody is asked: --yes has to say it."""
+    ran = run("erase", *arguments)
+    assert (ran.code, ran.out) == (Exit.USAGE, "")
