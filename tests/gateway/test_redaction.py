@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway import redaction
 from gateway.redaction import escape, redact
 
 KEY = "gwk_a1b2c3_9fX-Kq3vTz7_wEo5Lm0RnUsYhBdGpJcVxAiQkFtWlZe"
@@ -44,6 +45,29 @@ def test_a_token_never_passes_whatever_is_around_it(before: str, secret: str, af
     """The part behind the prefix is what must not be known."""
     text = redact(f"{before} {secret}{after}")
     assert secret[8:] not in text
+
+
+PIECES = [
+    "gwk_",
+    "GWT_",
+    "Authorization",
+    "set-Cookie",
+    "Basic",
+    "BEARER",
+    "://",
+    "u:",
+    "@",
+    "x_token",
+    "Secret",
+    "passwd",
+]
+MORE = ["api-key", "access_key", "=", ":", " ", ",", "'", '"', "abcdefgh", "\u212a", "\u017f", "b'"]
+
+
+@given(st.lists(st.sampled_from(PIECES + MORE), max_size=12).map("".join))
+def test_the_quick_look_passes_nothing_that_the_pattern_would_cut(text: str) -> None:
+    """A line without any of the hints is not searched."""
+    assert redact(text) != text or redaction._SECRETS.search(text) is None
 
 
 def test_redaction_takes_time_in_proportion_to_the_text() -> None:
