@@ -26,11 +26,12 @@ from events.envelope import (
 )
 from events.errors import StoreClosed
 from events.ids import uuid7
+from events.memory import MemoryEventStore
 from events.store import Appended, EventStore
 from events.tail import follow
 from tests.contracts.stores import appended, head_of
 from tests.event_fixtures import LogDatabase, open_store
-from tests.factories import CAUSE, FRONTEND, event, events, new_stream, raw, write
+from tests.factories import CAUSE, FRONTEND, MOMENT, event, events, new_stream, raw, write
 
 
 async def test_empty_log_has_position_0_and_no_time(empty_event_store: EventStore) -> None:
@@ -127,6 +128,16 @@ async def test_position_at_equals_a_walk_over_the_log(empty_event_store: EventSt
         assert await empty_event_store.position_at(moment) == walked
     assert await empty_event_store.position_at(log[0].recorded_at - timedelta(days=1)) == 0
     assert await empty_event_store.position_at(log[-1].recorded_at + timedelta(days=1)) == len(log)
+
+
+async def test_log_in_memory_does_not_follow_a_clock_that_goes_back() -> None:
+    """The case for Postgres, whose clock cannot be turned, is beside its store."""
+    clock = iter([MOMENT, MOMENT - timedelta(hours=1), MOMENT + timedelta(hours=1)])
+    store = MemoryEventStore(now=lambda: next(clock))
+    for _ in range(3):
+        await appended(store, write(new_stream()))
+    times = [one.recorded_at for one in await store.read_log()]
+    assert times == [MOMENT, MOMENT, MOMENT + timedelta(hours=1)]
 
 
 async def test_recorded_at_never_goes_back(event_store: EventStore) -> None:

@@ -197,12 +197,16 @@ async def test_frozen_append_is_given_up_in_time(empty_log: LogDatabase, monkeyp
     async with open_store(empty_log.app_dsn) as store, connection(empty_log.app_dsn) as blocking:
         async with blocking.transaction():
             await blocking.execute("select pg_advisory_xact_lock(7201, 1)")
-            monkeypatch.setattr(writer, "RETRY_FOR_SECONDS", 0.0)
+            monkeypatch.setattr(writer, "RETRY_FOR_SECONDS", -1.0)
             with pytest.raises(StoreUnavailable):
                 await store.append(unit)
+            async with connection(empty_log.admin_dsn) as admin:
+                suspect = {row["pid"] for row in await admin.fetch(WRITING)}
         outcome = await store.append(unit)
         assert isinstance(outcome, Appended) and outcome.versions == (1,)
         assert len(await store.read_log()) == 1
+        async with connection(empty_log.admin_dsn) as admin:
+            assert not suspect & {row["pid"] for row in await admin.fetch(WRITING)}, "the suspect connection was kept"
 
 
 async def test_server_that_is_not_there_is_unavailable_at_once(tmp_path: Path) -> None:
