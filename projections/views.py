@@ -46,7 +46,9 @@ class Listener:
     async def next(self, timeout: float) -> Told | None:
         """The next event, or None after ``timeout`` seconds without one."""
         try:
-            return await asyncio.wait_for(self._queue.get(), timeout)
+            # Not wait_for: before Python 3.12 it loses the cancellation that comes together with an event.
+            async with asyncio.timeout(timeout):
+                return await self._queue.get()
         except TimeoutError:
             return None
 

@@ -35,7 +35,9 @@ class Worker:
                     extra={"operation": self.name},
                 )
             try:
-                await asyncio.wait_for(self._poked.wait(), self._seconds)
+                # Not wait_for: before Python 3.12 it loses the cancellation that comes together with a poke.
+                async with asyncio.timeout(self._seconds):
+                    await self._poked.wait()
             except TimeoutError:
                 continue
             finally:
