@@ -16,7 +16,7 @@ import psutil
 
 from docker import local_places
 from docker.local_places import SEARCH_PATH
-from events import embedded
+from events import embedded, embedded_place
 from events.codec import decode
 from events.envelope import RecordedEvent
 from gateway.lifespan import OPERATOR_KEY_FILE
@@ -201,27 +201,31 @@ async def reached(holds: Callable[[], bool], seconds: float = 20.0) -> None:
     await until(ask, seconds)
 
 
-def using(path: Path) -> list[str]:
-    """The processes that have ``path`` in their command line or environment: what a gateway there left running."""
-    return [f"{process.pid} {' '.join(command)}" for process, command in _processes() if _names(process, command, path)]
+def using(data_dir: Path) -> list[psutil.Process]:
+    """The processes whose command line or environment names ``data_dir``, or what lies outside for it."""
+    places = [str(data_dir), *filter(None, (local_base(data_dir), cluster(data_dir)))]
+    return [found for found in psutil.process_iter() if _names(found, places)]
 
 
-def _processes() -> list[tuple[psutil.Process, list[str]]]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
-                found.append((process, process.cmdline()))
-        except psutil.Error:
-            continue  # ended meanwhile
-    return found
+def local_base(data_dir: Path) -> str:
+    """Where the directories of local sessions lie when not in ``data_dir`` itself; empty when they do."""
+    pointer = data_dir / "local" / "local.json"
+    return msgspec.json.decode(pointer.read_bytes(), type=local_places.Pointer).base if pointer.exists() else ""
 
 
-def _names(process: psutil.Process, command: list[str], path: Path) -> bool:
+def cluster(data_dir: Path) -> str:
+    """Where the embedded Postgres of ``data_dir`` lies; empty when there is none."""
+    place = embedded_place.find(data_dir.resolve()) if data_dir.is_dir() else None
+    return str(place.root) if place is not None else ""
+
+
+def _names(process: psutil.Process, places: Sequence[str]) -> bool:
     try:
-        return any(str(path) in word for word in (*command, *process.environ().values()))
+        words = (*process.cmdline(), *process.environ().values())
+        alive = process.status() != psutil.STATUS_ZOMBIE and process.pid != os.getpid()
+        return alive and any(place in word for place in places for word in words)
     except psutil.Error:
-        return False
+        return False  # ended meanwhile, or another user's
 
 
 async def _start(command: Sequence[str], environment: Mapping[str, str]) -> asyncio.subprocess.Process:
