@@ -42,6 +42,13 @@ class Commands(TyperGroup):
         """In the order of the table: what a newcomer needs first comes first."""
         return list(COMMANDS)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Typer would end the process itself, with 1, when the reader of the output has left."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise Failure(Exit.PIPE_CLOSED) from error
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The name, the command itself, loaded now, and the arguments that are left for it."""
         name, _, rest = super().resolve_command(ctx, args)
@@ -84,12 +91,13 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return Exit.INTERRUPTED
     except BrokenPipeError:
-        # What is left in the buffer has no reader: without this, Python would say so as it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.PIPE_CLOSED
+        return _failed(Exit.PIPE_CLOSED)
 
 
 def _failed(code: Exit, *sentences: str) -> int:
+    if code is Exit.PIPE_CLOSED:
+        # What is left in the buffer has no reader: without this, Python would say so as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     for sentence in sentences:
         print(sentence, file=sys.stderr)
     return code

@@ -69,4 +69,7 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     for row in cells:
         drawn.add_row(*(Text(cell) for cell in row))
     widest = max((sum(len(cell) * 2 + 2 for cell in row) for row in [list(titles), *cells]), default=80)
-    Console(width=None if sys.stdout.isatty() else max(80, widest)).print(drawn)
+    console = Console(width=None if sys.stdout.isatty() else max(80, widest))
+    with console.capture() as captured:  # printed by us: rich would end the process when the reader has left
+        console.print(drawn)
+    line(captured.get().rstrip("\n"))
