@@ -5,6 +5,7 @@ A gateway can be killed at any step. There is no HTTP server: handler and runner
 
 import asyncio
 import contextlib
+import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
@@ -45,7 +46,7 @@ SECONDS: Final = 10.0
 ORIGIN: Final = Origin(who=Who(kind=ActorKind.KEY, id="chat", key_id="k1"), cause=CAUSE)
 MODEL: Final = Model("http://127.0.0.1:9/v1", "", "m")
 AGENT: Final = Agent(default_image="echo", allowed_images=frozenset(), environment=lambda model: {}, model=MODEL)
-Through = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+Through = Callable[[str, functools.partial[Awaitable[Any]]], Awaitable[Any]]
 
 
 class Answering:
@@ -101,7 +102,7 @@ class Wired:
             return found
 
         async def call(*arguments: Any, **named: Any) -> Any:
-            return await self._through(name, lambda: found(*arguments, **named))
+            return await self._through(name, functools.partial(found, *arguments, **named))
 
         return call
 

@@ -83,7 +83,7 @@ async def test_a_poke_during_a_run_is_another_run() -> None:
 
 
 async def test_a_worker_ends_although_it_is_poked_at_the_same_moment() -> None:
-    """``asyncio.wait_for`` of Python 3.11 returns the poke and forgets the cancellation: the gateway would never end."""
+    """``asyncio.wait_for`` of Python 3.11 returns the poke and forgets the cancellation: no gateway would end."""
     job = Job()
     worker = Worker("test", job.run_once, 600)
     task = asyncio.create_task(worker.run())
