@@ -6,7 +6,7 @@ then the routes of the table and the proxy under ``/s``.
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Mount, Route, Router
+from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.api.call import endpoint
@@ -51,12 +51,13 @@ class Api:
     """Routes and proxy, behind the guard: what could be misread is refused before it is routed."""
 
     def __init__(self, services: Services) -> None:
-        routes: list[BaseRoute] = [
+        self._routes = [
             Route(route.path, endpoint(route.handler, services, route.roles, route.path), methods=[route.method])
             for route in ROUTES
         ]
-        routes.append(Mount("/s", app=_proxy(services)))
-        self._router = Router(routes, redirect_slashes=False, default=_no_route)
+        self._router = Router(
+            [*self._routes, Mount("/s", app=_proxy(services))], redirect_slashes=False, default=_no_route
+        )
         self._limits = services.settings.proxy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,15 +69,22 @@ class Api:
             )
             if refusal is not None:
                 raise Refused.of(refusal)
+            if b"%" in scope["raw_path"] and not scope["path"].startswith("/s/"):
+                raise HTTPException(404)  # no control route has an escape; the proxy reads the raw path by itself
             # Starlette answers a wrong method in plain text unless it believes itself inside an application.
             scope["app"] = self
             await self._router(scope, receive, send)
         except HTTPException as error:
-            slug = "method-not-allowed" if error.status_code == 405 else "not-found"
-            sentence = "This route does not know that method." if error.status_code == 405 else "No such route."
-            await answer_problem(scope, receive, send, Refused(slug, sentence))
+            await answer_problem(scope, receive, send, self._unrouted(scope["path"], error.status_code))
         except Refused as refused:
             await answer_problem(scope, receive, send, refused)
+
+    def _unrouted(self, path: str, status: int) -> Refused:
+        if status != 405:
+            return Refused("not-found", "No such route.")
+        routes = [route for route in self._routes if route.path_regex.match(path)]
+        allowed = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
+        return Refused("method-not-allowed", f"This route knows {allowed}.", headers=((b"allow", allowed.encode()),))
 
 
 async def _no_route(scope: Scope, receive: Receive, send: Send) -> None:

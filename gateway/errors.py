@@ -118,6 +118,7 @@ class Refused(Exception):
     """A request that is answered with a problem. ``detail`` is for the caller: no secret, nothing of others.
 
     ``denial`` is the word of its ``access.denied`` event, when it is one: what the caller is told may say less.
+    ``headers`` go with the answer.
     """
 
     def __init__(
@@ -128,16 +129,19 @@ class Refused(Exception):
         retry_after: int | None = None,
         status: int | None = None,
         denial: str | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
         super().__init__(detail)
         self.slug, self.detail, self.retry_after = slug, detail, retry_after
         self.status = status or PROBLEMS[slug].status
         self.denial = denial or (slug.replace("-", "_") if slug in DENIALS else None)
+        self.headers = headers
 
     @classmethod
     def of(cls, refusal: Refusal) -> "Refused":
         """What ``proxy/guard`` refused."""
-        return cls(refusal.slug, refusal.sentence, status=refusal.status)
+        close = ((b"connection", b"close"),) if refusal.close else ()
+        return cls(refusal.slug, refusal.sentence, status=refusal.status, headers=close)
 
 
 def refused(error: Exception) -> Refused | None:
@@ -179,4 +183,4 @@ def headers(problem: Refused) -> list[tuple[bytes, bytes]]:
         lines.append((b"retry-after", str(problem.retry_after).encode()))
     if problem.status == 401:
         lines.append((b"www-authenticate", b'Bearer realm="session-gateway"'))
-    return lines
+    return [*lines, *problem.headers]

@@ -225,6 +225,8 @@ async def _answer(scope: Scope, receive: Receive, send: Send, refusal: Refused, 
     """A problem answer of our own; for a websocket the handshake's, where the server can send one (ASGI extension)."""
     document = errors.body(refusal, context.request_id())
     lines = [*errors.headers(refusal), (b"content-length", str(len(document)).encode())]
+    if scope["http_version"] == "2":
+        lines = [line for line in lines if line[0] != b"connection"]  # RFC 9113 section 8.2.2
     if scope["type"] == "http":
         await answer(receive, send, status=refusal.status, headers=lines, body=document, unread=unread)
     elif "websocket.http.response" in (scope.get("extensions") or {}):
