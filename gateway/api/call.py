@@ -21,12 +21,14 @@ from gateway.access.roles import Role
 from gateway.errors import Refused
 from gateway.proxy import client
 from gateway.proxy.client import has_body
+from gateway.proxy.target import SESSION_ID
 from gateway.services import Services
 
 T = TypeVar("T")
 log = logging.getLogger("session_gateway.api")
 _WAIT: Final = re.compile(r"\bwait=(\d{1,9})\b")
 _NUMBER: Final = re.compile(r"\d{1,18}\Z", re.ASCII)
+_TYPE: Final = re.compile(r"[a-z_]{1,50}\.(?:[a-z_]{1,50}|\*)\Z")
 MAX_WAIT_SECONDS: Final = 120
 
 
@@ -58,6 +60,22 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         if not _NUMBER.match(text) or int(text) > most:
             raise Refused("bad-request", f"The parameter {name} must be a whole number from 0 to {most}.")
         return int(text)
+
+    def types(self) -> tuple[str, ...]:
+        """The parameter ``type``, repeatable: a tag, or a family such as ``session.*``. Raises Refused."""
+        given = tuple(self.request.query_params.getlist("type"))
+        if not all(_TYPE.match(text) for text in given):
+            raise Refused(
+                "bad-request", "The parameter type must be a type such as session.ready, or a family: session.*."
+            )
+        return given
+
+    async def known_position(self, position: int) -> None:
+        """Refuse a position that the log has not reached: it is of another log, and what came here would be missed."""
+        if position > self.services.views.position:
+            head = (await self.services.store.head()).position
+            if position > head:
+                raise Refused("bad-request", f"The log ends at position {head}; {position} is of another log.")
 
     def wait_seconds(self) -> int:
         """``Prefer: wait=N`` (RFC 7240 section 4.3), at most MAX_WAIT_SECONDS; 0 without it."""
@@ -133,10 +151,16 @@ async def _refuse(services: Services, request: Request, refusal: Refused, templa
             method=request.method,
             route=template,
             who=services.access.presumed(request),
-            session_id=request.path_params.get("session_id"),
+            session_id=_session_id(request),
             client=request.client.host if request.client else None,
         )
     return _ProblemResponse(refusal, unread=has_body(request.scope) and not hasattr(request.state, "body_read"))
+
+
+def _session_id(request: Request) -> str | None:
+    """The path's, when it can be one: the log keeps no text that anybody may choose."""
+    given = str(request.path_params.get("session_id", ""))
+    return given if SESSION_ID.match(given.encode()) else None
 
 
 class _ProblemResponse(Response):

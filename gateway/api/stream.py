@@ -4,7 +4,8 @@ History first, then live, without gap or double: a reader listens before it read
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import aclosing
 from typing import Final
 
 import msgspec
@@ -13,6 +14,8 @@ from starlette.responses import Response, StreamingResponse
 from events import codec
 from events.catalogue import LogRead, Payload
 from events.envelope import SYSTEM, RecordedEvent, container_stream, session_stream
+from events.errors import StoreClosed, StoreUnavailable
+from events.store import EventStore
 from gateway.api import shapes
 from gateway.api.call import Call
 from gateway.errors import Refused
@@ -27,8 +30,21 @@ _STEP_TYPES: Final = tuple(f"{family}*" for family in _STEPS)
 _HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
-def _event_stream(frames: AsyncIterator[bytes]) -> Response:
-    return StreamingResponse(frames, media_type="text/event-stream", headers=_HEADERS)
+def _event_stream(call: Call, frames: AsyncGenerator[bytes, None]) -> Response:
+    """Whoever asks by HEAD gets no frames: behind them, nothing else would be answered on the connection."""
+    if call.request.method == "HEAD":
+        return Response(media_type="text/event-stream", headers=_HEADERS)
+    return StreamingResponse(_while_there(frames), media_type="text/event-stream", headers=_HEADERS)
+
+
+async def _while_there(frames: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    """End in order when the log goes away: the reader resumes by its last id."""
+    async with aclosing(frames):
+        try:
+            async for each in frames:
+                yield each
+        except (StoreUnavailable, StoreClosed):
+            return
 
 
 def frame(position: int, name: str, data: object) -> bytes:
@@ -36,42 +52,49 @@ def frame(position: int, name: str, data: object) -> bytes:
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (position, name.encode(), msgspec.json.encode(data))
 
 
-def _resume_position(call: Call) -> int | None:
-    """``Last-Event-ID``, or the parameter ``after``. Raises Refused."""
+def _opening(position: int) -> bytes:
+    """An id without data: who is cut off before the first event resumes from here too."""
+    return b"id: %d\n\n" % position
+
+
+async def _resume_position(call: Call) -> int | None:
+    """``Last-Event-ID``, or the parameter ``after``. Raises Refused, also for a position that no log of ours gave."""
     text = call.request.headers.get("last-event-id") or call.request.query_params.get("after")
     if text is None:
         return None
     if not _POSITION.match(text):
         raise Refused("bad-request", "Last-Event-ID (or after) must be a position of the log.")
+    await call.known_position(int(text))
     return int(text)
 
 
 async def progress(call: Call) -> Response:
     """The steps of one session, from its first, or from the one after ``Last-Event-ID``."""
-    state = await call.services.access.session(call.session_id, call.caller)
-    after = _resume_position(call) or 0
-    return _event_stream(_steps(call, [state], lambda session_id: session_id == state.session_id, after))
+    session_id = (await call.services.access.session(call.session_id, call.caller)).session_id
+    after = await _resume_position(call) or 0
+    return _event_stream(call, _steps(call, lambda state: state.session_id == session_id, after))
 
 
 async def own_sessions(call: Call) -> Response:
     """The steps of all sessions that the caller may see: from now on, or from the one after ``Last-Event-ID``."""
-    views, caller = call.services.views, call.caller
+    after = await _resume_position(call)
+    return _event_stream(
+        call, _steps(call, call.caller.may_see, call.services.views.position if after is None else after)
+    )
+
+
+async def _steps(call: Call, told_of: Callable[[SessionState], bool], after: int) -> AsyncGenerator[bytes, None]:
+    views = call.services.views
 
     def seen(session_id: str) -> bool:
         state = views.sessions.get(session_id)
-        return state is not None and caller.may_see(state)
+        return state is not None and told_of(state)
 
-    after = _resume_position(call)
-    known = [state for state in views.sessions.values() if caller.may_see(state)] if after is not None else []
-    return _event_stream(_steps(call, known, seen, views.position if after is None else after))
-
-
-async def _steps(
-    call: Call, known: Iterable[SessionState], seen: Callable[[str], bool], after: int
-) -> AsyncIterator[bytes]:
-    with call.services.views.listen() as listener:
-        reached = max(after, call.services.views.position)
-        yield b": ok\n\n"
+    with views.listen() as listener:
+        reached = max(after, views.position)
+        # Asked for now that we listen: a session of a moment later, or its next container, is live.
+        known = [state for state in views.sessions.values() if told_of(state)]
+        yield _opening(after)
         for event in await _history(call, known, after, reached):
             if step := _step(event, codec.decode(event), seen):
                 yield step
@@ -93,14 +116,22 @@ def _step(event: RecordedEvent, payload: Payload | codec.Unknown, seen: Callable
 
 async def _history(call: Call, known: Iterable[SessionState], after: int, until: int) -> list[RecordedEvent]:
     """The steps of ``known`` sessions in (after, until], read from their own streams."""
-    store, found = call.services.store, list[RecordedEvent]()
+    found = list[RecordedEvent]()
     for state in known:
         if state.position <= after:
             continue
         streams = [session_stream(state.session_id), *map(container_stream, state.containers)]
         for stream_id in streams:
-            found += await store.read_log(after=after, stream_id=stream_id, types=_STEP_TYPES)
+            found += await _steps_of(call.services.store, stream_id, after)
     return sorted((event for event in found if event.position <= until), key=lambda event: event.position)
+
+
+async def _steps_of(store: EventStore, stream_id: str, after: int) -> list[RecordedEvent]:
+    found = list[RecordedEvent]()
+    while page := await store.read_log(after=after, limit=PAGE, types=_STEP_TYPES, stream_id=stream_id):
+        found += page
+        after = page[-1].position
+    return found
 
 
 async def _live(listener: Listener, reached: int) -> AsyncIterator[Told | None]:
@@ -113,17 +144,17 @@ async def _live(listener: Listener, reached: int) -> AsyncIterator[Told | None]:
 
 async def follow(call: Call) -> Response:
     """The log as it grows, for auditors: from ``Last-Event-ID`` or ``after`` (default: from now on)."""
-    after = _resume_position(call)
+    after = await _resume_position(call)
     start = (await call.services.store.head()).position if after is None else after
-    types = tuple(call.request.query_params.getlist("type"))
+    types = call.types()
     read = LogRead(what="follow", after=start, types=types)
     await call.services.recorder.fact(SYSTEM, read, who=call.caller.who, cause=call.cause)
-    return _event_stream(_followed(call, start, types))
+    return _event_stream(call, _followed(call, start, types))
 
 
-async def _followed(call: Call, after: int, types: tuple[str, ...]) -> AsyncIterator[bytes]:
+async def _followed(call: Call, after: int, types: tuple[str, ...]) -> AsyncGenerator[bytes, None]:
     store, loop_quiet = call.services.store, 0.0
-    yield b": ok\n\n"
+    yield _opening(after)
     while True:
         head = (await store.head()).position
         page = await store.read_log(after=after, limit=PAGE, types=types)

@@ -1,0 +1,161 @@
+"""The log in pages: whole, filtered, recorded."""
+
+from typing import Any
+
+from events.catalogue import LogRead
+from events.envelope import SYSTEM, ActorKind, session_stream
+from gateway.access.roles import Role
+from gateway.recorder import Who
+from tests.gateway.clients import nobody
+from tests.gateway_fixtures import Gateway
+
+
+async def page(gateway: Gateway, query: str = "", **headers: str) -> dict[str, Any]:
+    answer = await gateway.client.get(f"/events?{query}", headers=headers)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def test_pages_are_the_log_without_gap_or_double(gateway: Gateway) -> None:
+    """Whatever the size of the page, and although every page adds an event to what is read."""
+    await gateway.open()
+    whole = await gateway.log()
+    for limit in (2, 3, 7, 1000):
+        after, got = 0, list[int]()
+        while after < whole[-1].position:
+            read = await page(gateway, f"after={after}&limit={limit}")
+            got += [event["position"] for event in read["events"]]
+            assert len(read["events"]) <= limit
+            after = read["next"]
+        assert got[: len(whole)] == [event.position for event in whole]
+        assert got == list(range(1, len(got) + 1))
+
+
+async def test_a_page_that_is_not_full_is_the_last_one(gateway: Gateway) -> None:
+    """How a reader of pages comes to rest: each read is an event, so an empty page never comes unfiltered."""
+    await gateway.open()
+    after, reads, size = 0, 0, 5
+    while True:
+        read = await page(gateway, f"after={after}&limit={size}")
+        after, reads = read["next"], reads + 1
+        if len(read["events"]) < size:
+            break
+        assert reads < 20, "reading runs after itself"
+    head = (await gateway.services.store.head()).position
+    assert after == head - 1, "all but the record of this last read"
+
+
+async def test_next_moves_on_when_nothing_matches(gateway: Gateway) -> None:
+    """Else every poll of a rare type would search the whole log again."""
+    head = (await gateway.services.store.head()).position
+    read = await page(gateway, "type=container.lost")
+    assert (read["events"], read["next"]) == ([], head)
+    again = await page(gateway, f"type=container.lost&after={read['next']}")
+    assert (again["events"], again["next"]) == ([], head + 1)
+
+
+async def test_filters_are_types_families_and_streams(gateway: Gateway) -> None:
+    one, other = await gateway.open(), await gateway.open()
+
+    async def types(query: str) -> list[str]:
+        return [event["type"] for event in (await page(gateway, query))["events"]]
+
+    assert await types("type=session.ready") == ["session.ready"] * 2
+    assert set(await types("type=token.*&type=session.requested")) == {"token.issued", "session.requested"}
+    stream = session_stream(one.session_id)
+    seen = (await page(gateway, f"stream={stream}"))["events"]
+    assert {event["stream_id"] for event in seen} == {stream}
+    assert [event["version"] for event in seen] == [1, 2, 3]
+    assert await types(f"stream={session_stream(other.session_id)}&type=session.ready") == ["session.ready"]
+    assert await types("stream=session-ses_none") == []
+
+
+async def test_every_read_is_an_event_of_who_read_what(gateway: Gateway) -> None:
+    auditor = await gateway.key(Role.AUDITOR, "auditor")
+    read = await page(gateway, "after=1&limit=2&type=gateway.*&stream=system", **auditor)
+    (event,) = await gateway.log("log.read")
+    (told,) = await gateway.payloads("log.read")
+    assert (told.what, told.after, told.until, told.types, told.stream) == (
+        "events",
+        1,
+        read["next"],
+        ("gateway.*",),
+        "system",
+    )
+    actor = (await page(gateway, "type=log.read"))["events"][0]["actor"]
+    assert (actor["kind"], actor["id"]) == ("key", "auditor")
+    assert event.correlation_id is not None and event.trace_id is not None
+
+
+async def test_what_is_refused_is_no_read(gateway: Gateway) -> None:
+    """A sentence that names the parameter; nothing is read, so nothing is recorded."""
+    beyond = (await gateway.services.store.head()).position + 10
+    for query, name in [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=ten", "limit"),
+        ("after=-1", "after"),
+        ("after=1e3", "after"),
+        (f"after={'9' * 30}", "after"),
+        (f"after={beyond}", str(beyond)),
+        ("stream=nothing", "stream"),
+        ("stream=session-", "stream"),
+        ("stream=", "stream"),
+        ("type=", "type"),
+        ("type=session", "type"),
+        ("type=*", "type"),
+        ("type=session.%25", "type"),
+        ("type=session.ready&type=session.*.*", "type"),
+        ("type=Session.ready", "type"),
+    ]:
+        answer = await gateway.client.get(f"/events?{query}")
+        assert (answer.status_code, answer.json()["type"]) == (400, "/problems/bad-request"), query
+        assert name in answer.json()["detail"], query
+    assert await gateway.log("log.read") == []
+
+
+async def test_personal_fields_are_open_to_auditors_until_erased(gateway: Gateway) -> None:
+    """Owner, metadata, path and client address are read while the subject's key exists, then nowhere."""
+    session = await gateway.open({"owner": "ada", "metadata": {"room": "blue"}})
+    async with nobody(gateway) as client:
+        await client.get(session.path("echo/letter-to-bob"), headers=session.headers)
+    assert await gateway.services.exchanges.flush(5)
+    before = await page(gateway, "limit=1000")
+    told = {event["type"]: event for event in before["events"]}
+    assert told["session.requested"]["payload"]["owner"] == "ada"
+    assert told["session.requested"]["payload"]["metadata"] == '{"room":"blue"}'
+    assert told["session.requested"]["actor"]["on_behalf_of"] == "ada"
+    assert told["exchange.completed"]["payload"]["path"] == "/echo/letter-to-bob"
+    assert told["exchange.completed"]["payload"]["client"] == "127.0.0.9"
+    assert await gateway.services.keyring.erase("ada")
+    after = await page(gateway, "limit=1000")
+    told = {event["type"]: event for event in after["events"]}
+    for name in ("owner", "metadata"):
+        assert told["session.requested"]["payload"][name] == "[erased]"
+    for name in ("path", "client"):
+        assert told["exchange.completed"]["payload"][name] == "[erased]"
+    assert told["session.requested"]["actor"]["on_behalf_of"] == "[erased]"
+    assert [event["position"] for event in after["events"]][: len(before["events"])] == [
+        event["position"] for event in before["events"]
+    ]
+
+
+async def test_a_page_ends_at_the_head_of_its_reading(gateway: Gateway) -> None:
+    """What is written while a page is read comes on the next one; ``next`` never passes over it."""
+    who = Who(kind=ActorKind.OPERATOR, id="test")
+    store = gateway.services.store
+    inner, late = store.read_log, list[int]()
+
+    async def read_log(**asked: Any) -> Any:
+        late.append(await gateway.services.recorder.fact(SYSTEM, LogRead(what="test"), who=who))
+        return await inner(**asked)
+
+    store.read_log = read_log  # type: ignore[method-assign]  # somebody writes between the two questions
+    try:
+        read = await page(gateway, "type=log.read")
+    finally:
+        store.read_log = inner  # type: ignore[method-assign]  # back
+    assert read["next"] == late[0] - 1
+    again = await page(gateway, f"type=log.read&after={read['next']}")
+    assert late[0] in [event["position"] for event in again["events"]]

@@ -1,0 +1,65 @@
+"""A log in memory that can be told to be away, or to hold back what is appended to it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+from events.envelope import Fence, RecordedEvent, StreamWrite
+from events.errors import StoreUnavailable
+from events.keyring import MemoryKeyring
+from events.lease import MemoryLeases
+from events.memory import MemoryEventStore
+from events.schema import Applied
+from events.store import Head, Outcome
+from gateway.settings import Settings
+from gateway.storage import Report, Storage
+
+
+class FaultyStore(MemoryEventStore):
+    """``away``: nothing is answered. ``held``: appends of this type wait until ``release`` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+        self.lost_answers = 0  # so many appends are written, and then told as failed
+        self.refused = 0
+        self.held: str | None = None
+        self.holding = asyncio.Event()
+        self.release = asyncio.Event()
+
+    async def append(self, *writes: StreamWrite, fence: Fence | None = None) -> Outcome:
+        self._reach()
+        if self.held in {event.type for write in writes for event in write.events}:
+            self.holding.set()
+            await self.release.wait()
+        outcome = await super().append(*writes, fence=fence)
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise StoreUnavailable("the answer was lost")
+        return outcome
+
+    async def head(self) -> Head:
+        self._reach()
+        return await super().head()
+
+    async def read_log(
+        self, *, after: int = 0, limit: int = 1000, types: Sequence[str] = (), stream_id: str | None = None
+    ) -> list[RecordedEvent]:
+        self._reach()
+        return await super().read_log(after=after, limit=limit, types=types, stream_id=stream_id)
+
+    def _reach(self) -> None:
+        if self.away:
+            self.refused += 1
+            raise StoreUnavailable("the log is away")
+
+
+@contextlib.asynccontextmanager
+async def faulty_log(settings: Settings, report: Report) -> AsyncIterator[Storage]:
+    """For ``start_gateway(log_of=...)``; the store is ``gateway.services.store``."""
+    store = FaultyStore()
+    yield Storage(
+        store=store, keyring=MemoryKeyring(), leases=MemoryLeases(), label="memory", schema=Applied((), False)
+    )
+    store.away = False
+    await store.close()
