@@ -4,7 +4,7 @@ import asyncio
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, Final
@@ -12,12 +12,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
+import pytest_asyncio
 
 from gateway import settings
 from gateway.__main__ import main
 from gateway.cli.exits import Exit
+from gateway.storage import open_storage
 from tests.event_fixtures import LogDatabase
-from tests.gateway_fixtures import Gateway
+from tests.gateway_fixtures import Gateway, start_gateway
 
 SECONDS: Final = 60.0
 
@@ -90,12 +92,6 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def cli(gateway: Gateway) -> Cli:
-    """Commands against ``gateway``, whose operator's key lies in the data directory."""
-    return Cli(gateway)
-
-
-@pytest.fixture
 def database_variables(empty_log: LogDatabase, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """An empty log, as DB_* that are set for the test."""
     app, admin = urlsplit(empty_log.app_dsn), empty_log.admin_dsn
@@ -110,3 +106,10 @@ def database_variables(empty_log: LogDatabase, monkeypatch: pytest.MonkeyPatch) 
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     yield variables
+
+
+@pytest_asyncio.fixture
+async def cli(tmp_path: Path, database_variables: dict[str, str]) -> AsyncIterator[Cli]:
+    """Commands and a gateway on one log in Postgres; its operator's key lies in the data directory."""
+    async with start_gateway(tmp_path, database_variables, log_of=open_storage) as gateway:
+        yield Cli(gateway)

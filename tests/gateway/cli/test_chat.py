@@ -23,7 +23,7 @@ from tests.gateway.cli.conftest import Cli, run_process
 from tests.gateway_fixtures import Gateway, start_gateway
 from tests.walks.process import reached
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(180)]
 TURN_SECONDS: Final = 90.0  # OpenCode starts in 3 to 10 s, its first turn takes as long
 
 

@@ -8,7 +8,7 @@ from gateway.cli.exits import Exit
 from tests.gateway.cli.conftest import Cli
 from tests.gateway.cli.test_sessions import follow
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120)]
 
 
 async def test_a_page_is_what_the_gateway_answers(cli: Cli) -> None:

@@ -1,11 +1,9 @@
 """``replay``: the log alone gives exactly what the gateway gave."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from gateway.cli.exits import Exit
 from gateway.storage import open_storage
@@ -13,13 +11,6 @@ from tests.gateway.cli.conftest import Cli, run
 from tests.gateway_fixtures import start_gateway
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120)]
-
-
-@pytest_asyncio.fixture
-async def cli(tmp_path: Path, database_variables: dict[str, str]) -> AsyncIterator[Cli]:
-    """Commands beside a gateway on a log in Postgres."""
-    async with start_gateway(tmp_path, database_variables, log_of=open_storage) as gateway:
-        yield Cli(gateway)
 
 
 async def test_the_log_alone_gives_what_the_gateway_gave(cli: Cli) -> None:

@@ -13,7 +13,7 @@ from gateway.cli.exits import Exit
 from tests.event_fixtures import until
 from tests.gateway.cli.conftest import SECONDS, Cli
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120)]
 
 
 async def test_opening_waits_and_gives_a_token_that_opens_it(cli: Cli) -> None:
