@@ -8,6 +8,7 @@ killed process may lose what was not flushed yet: at most ``QUEUE`` records, in 
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -63,7 +64,8 @@ class ExchangeLog:
         self._recorder = recorder
         self._capacity = capacity
         self._queue: deque[_Record] = deque()
-        self._folded: dict[str, ExchangeSummarized] = {}
+        self._folded: dict[tuple[str, str], ExchangeSummarized] = {}  # by container and reason
+        self._telling: deque[tuple[UUID, ExchangeSummarized]] = deque()  # sums that take no further records
         self._writing = 0
         self._filled = asyncio.Event()
         self._empty = asyncio.Event()
@@ -72,11 +74,15 @@ class ExchangeLog:
     @property
     def waiting(self) -> int:
         """Records not in the log yet."""
-        return len(self._queue) + self._writing + sum(each.exchanges for each in self._folded.values())
+        sums = [*self._folded.values(), *(summary for _, summary in self._telling)]
+        return len(self._queue) + self._writing + sum(each.exchanges for each in sums)
 
-    def opened(self, exchange: Exchange, opened: Opened) -> None:
-        """A stream began."""
+    def opened(self, exchange: Exchange, opened: Opened) -> bool:
+        """A stream began. False when there is no room to tell it: then its end is told like any exchange."""
+        if len(self._queue) >= self._capacity:
+            return False
         self._take(self._record(exchange, opened=opened))
+        return True
 
     def ended(self, exchange: Exchange, result: ExchangeResult, status: int, *, was_stream: bool) -> None:
         """It is over. ``was_stream``: its beginning was told by ``opened``."""
@@ -87,7 +93,7 @@ class ExchangeLog:
         while True:
             await self._filled.wait()
             self._filled.clear()
-            while self._queue or self._folded:
+            while self._queue or self._folded or self._telling:
                 await self._write_some()
             self._empty.set()
 
@@ -127,67 +133,97 @@ class ExchangeLog:
         self._filled.set()
 
     def _fold(self, record: _Record, reason: str = "queue_full") -> None:
-        result = record.result
-        self._merge(
-            ExchangeSummarized(
-                session_id=record.exchange.session_id,
-                container=record.exchange.container,
-                exchanges=1,
-                failed=int(result is not None and result.error is not None),
-                bytes_in=result.bytes_in if result else 0,
-                bytes_out=result.bytes_out if result else 0,
-                reason=reason,
-            )
+        exchange, result = record.exchange, record.result
+        before = self._folded.get((exchange.container, reason)) or ExchangeSummarized(
+            session_id=exchange.session_id,
+            container=exchange.container,
+            exchanges=0,
+            failed=0,
+            bytes_in=0,
+            bytes_out=0,
+            reason=reason,
         )
-
-    def _merge(self, summary: ExchangeSummarized) -> None:
-        before = self._folded.get(summary.container)
-        if before is not None:
-            summary = msgspec.structs.replace(
-                before,
-                exchanges=before.exchanges + summary.exchanges,
-                failed=before.failed + summary.failed,
-                bytes_in=before.bytes_in + summary.bytes_in,
-                bytes_out=before.bytes_out + summary.bytes_out,
-            )
-        self._folded[summary.container] = summary
+        self._folded[exchange.container, reason] = msgspec.structs.replace(
+            before,
+            exchanges=before.exchanges + 1,
+            failed=before.failed + (result is not None and result.error is not None),
+            bytes_in=before.bytes_in + (result.bytes_in if result else 0),
+            bytes_out=before.bytes_out + (result.bytes_out if result else 0),
+        )
 
     async def _write_some(self) -> None:
         batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
         self._writing = len(batch)
         try:
             with telemetry.span("exchanges.record", root=True) as span:
-                events = [(record.exchange.container, await self._event(record)) for record in batch]
-                span.positions(*await asyncio.gather(*(self._append(*event) for event in events)))
-        except StoreUnavailable:
-            self._queue.extendleft(reversed(batch))  # the same ids again: what got through is a duplicate
-            await asyncio.sleep(RETRY_SECONDS)
-            return
-        except StoreClosed:
-            log.error("the log was closed with %d exchange records unwritten", len(batch) + len(self._queue))
-            raise
-        except Exception:
-            # A fault of ours in one of them must not end the recording of all others: they are told as a sum.
-            log.exception("%d exchange records could not be made", len(batch), extra={"operation": "record_exchanges"})
-            for record in batch:
-                self._fold(record, reason="unwritable")
+                written = await self._write(batch)
+                span.positions(*(outcome for outcome in written if isinstance(outcome, int)))
         finally:
             self._writing = 0
-        await self._write_folded()
+        if self._put_back(batch, written):
+            await asyncio.sleep(RETRY_SECONDS)
+        else:
+            await self._write_folded()
 
-    async def _write_folded(self) -> None:
-        for container, summary in list(self._folded.items()):
-            del self._folded[container]
-            who = Who(kind=ActorKind.SESSION, id=summary.session_id)
+    async def _write(self, batch: Sequence[_Record]) -> list[int | BaseException]:
+        """For each record its position, or what kept it out of the log."""
+        made: list[EventData | Exception] = []
+        for record in batch:
             try:
-                await self._recorder.fact(container_stream(container), summary, who=who)
-            except StoreUnavailable:
-                self._merge(summary)
-                return
+                made.append(await self._event(record))
+            except StoreUnavailable as away:
+                made += [away] * (len(batch) - len(made))  # the others would only wait for the same
+                break
+            except Exception as error:
+                made.append(error)
+        return await asyncio.gather(
+            *(self._append(record.exchange.container, event) for record, event in zip(batch, made, strict=True)),
+            return_exceptions=True,
+        )
 
-    async def _append(self, container: str, event: EventData) -> int:
+    async def _append(self, container: str, event: EventData | Exception) -> int:
+        if isinstance(event, Exception):
+            raise event
         outcome = await self._recorder.store.append(StreamWrite(container_stream(container), ANY, (event,)))
         return accepted(outcome).position
+
+    def _put_back(self, batch: Sequence[_Record], written: Sequence[int | BaseException]) -> bool:
+        """Keep what the log did not take; True when it is away. Raises StoreClosed."""
+        again = []
+        for record, outcome in zip(batch, written, strict=True):
+            match outcome:
+                case int():
+                    continue
+                case StoreUnavailable():
+                    again.append(record)  # with its id: if it got through all the same, it is a duplicate
+                case StoreClosed():
+                    log.error("the log was closed with %d exchange records unwritten", len(batch) + len(self._queue))
+                    raise outcome
+                case _:
+                    # A fault of ours in one of them must not end the recording of all others: it is told in a sum.
+                    log.error(
+                        "an exchange record could not be made",
+                        exc_info=outcome,
+                        extra={"operation": "record_exchanges"},
+                    )
+                    self._fold(record, reason="unwritable")
+        self._queue.extendleft(reversed(again))
+        return bool(again)
+
+    async def _write_folded(self) -> None:
+        """A sum that is being told takes no further records: told again after a lost answer, it is the same event."""
+        if not self._telling:
+            self._telling.extend((uuid7(), summary) for summary in self._folded.values())
+            self._folded.clear()
+        while self._telling:
+            event_id, summary = self._telling[0]
+            who = Who(kind=ActorKind.SESSION, id=summary.session_id)
+            try:
+                await self._recorder.fact(container_stream(summary.container), summary, who=who, event_id=event_id)
+            except StoreUnavailable:
+                await asyncio.sleep(RETRY_SECONDS)
+                return
+            self._telling.popleft()
 
     async def _event(self, record: _Record) -> EventData:
         exchange = record.exchange

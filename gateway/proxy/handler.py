@@ -168,8 +168,7 @@ class _Recording:
 
     def opened(self, opened: Opened) -> None:
         if opened.is_stream:
-            self._was_stream = True
-            self._log.opened(self._exchange, opened)
+            self._was_stream = self._log.opened(self._exchange, opened)
 
     def ended(self, result: ExchangeResult) -> None:
         self.status = _status(result)
