@@ -52,6 +52,8 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The name, the command itself, loaded now, and the arguments that are left for it."""
         name, _, rest = super().resolve_command(ctx, args)
+        # httpx loads its own command line where click and rich are installed: 0.15 s. It can do without.
+        sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # how Python notes: not to be had
         module = importlib.import_module(f"gateway.cli.{name}")
         return name, typer.main.get_command(module.app), rest
 

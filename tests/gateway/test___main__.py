@@ -16,7 +16,18 @@ from tests.house import pages
 from tests.walks.process import serving
 
 # Rooms and libraries that a client's command has no use for; each would cost it a part of the second it may take.
-HEAVY = ("asyncpg", "aiodocker", "aiohttp", "cryptography", "opentelemetry", "hypercorn", "starlette", "psutil")
+HEAVY = (
+    "asyncpg",
+    "aiodocker",
+    "aiohttp",
+    "click",
+    "cryptography",
+    "opentelemetry",
+    "hypercorn",
+    "psutil",
+    "rich",
+    "starlette",
+)
 
 
 def test_help_lists_every_command() -> None:
