@@ -25,7 +25,7 @@ async def resolve(store: EventStore, moment: str) -> int:
     if _POSITION.match(moment):
         return min(int(moment), (await store.head()).position)
     try:
-        time = datetime.fromisoformat(moment)
+        time = datetime.fromisoformat(moment.upper())  # RFC 3339, 5.6: "t" and "z" are as good
     except ValueError:
         raise BadMoment(f"{moment!r} is neither a position nor an RFC 3339 time") from None
     if time.tzinfo is None:

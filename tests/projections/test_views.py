@@ -1,0 +1,275 @@
+"""The views: they see what was written, look rarely under a flood, and outlive a log that is away."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from events.catalogue import GatewayStarted, Payload, SessionRequested
+from events.envelope import RecordedEvent, gateway_stream, session_stream
+from events.errors import LogForked, StoreUnavailable
+from events.ids import short
+from events.memory import MemoryEventStore
+from events.store import Appended, EventStore, Head
+from projections.errors import ProjectionBehind
+from projections.lifecycle import Phase
+from projections.projection import fold
+from projections.views import HEAD_LOOKS_PER_SECOND, LISTENER_QUEUE, Views
+from tests.event_fixtures import LogDatabase, open_store, until
+from tests.factories import event, payload, recorded, write
+
+SOON = 0.01  # seconds between polls, where a test waits for one
+
+
+async def append(store: EventStore, *of: Payload | type[Any]) -> int:
+    """One unit in a stream of its own; its position."""
+    outcome = await store.append(write(gateway_stream(short()), *of))
+    assert isinstance(outcome, Appended)
+    return outcome.position
+
+
+async def create(store: EventStore, session_id: str) -> int:
+    requested = payload(SessionRequested, session_id=session_id)
+    outcome = await store.append(write(session_stream(session_id), requested))
+    assert isinstance(outcome, Appended)
+    return outcome.position
+
+
+@asynccontextmanager
+async def following(store: EventStore, *, poll_seconds: float = SOON) -> AsyncIterator[Views]:
+    """Views that follow their log, whatever ends the test."""
+    views = Views(store, poll_seconds=poll_seconds)
+    await views.load()
+    task = asyncio.create_task(views.run())
+    try:
+        yield views
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class Flaky:
+    """A log that can be away, and counts who looks at its head."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+        self.away = False
+        self.refused = 0
+        self.heads = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def head(self) -> Head:
+        self.heads += 1
+        self._refuse_when_away()
+        return await self._store.head()
+
+    async def read_log(self, **arguments: Any) -> list[RecordedEvent]:
+        self._refuse_when_away()
+        return await self._store.read_log(**arguments)
+
+    def _refuse_when_away(self) -> None:
+        if self.away:
+            self.refused += 1
+            raise StoreUnavailable("the log is away")
+
+
+async def test_a_write_is_read_by_every_process(log_of_backend: LogDatabase | None) -> None:
+    """1,000 sessions created on one, each asked for on another with the position it was answered: never stale."""
+    async with contextlib.AsyncExitStack() as stack:
+        if log_of_backend is None:
+            one: EventStore = MemoryEventStore()
+            two = one
+        else:
+            one, two = [await stack.enter_async_context(open_store(log_of_backend.app_dsn)) for _ in range(2)]
+        views = await stack.enter_async_context(following(two, poll_seconds=0.25))
+
+        async def write_and_read() -> bool:
+            session_id = short()
+            await views.catch_up(await create(one, session_id))
+            return views.sessions[session_id].phase is Phase.CREATING
+
+        for _ in range(10):
+            assert all(await asyncio.gather(*(write_and_read() for _ in range(100))))
+
+
+async def test_loading_folds_everything_before_it_serves() -> None:
+    store = MemoryEventStore()
+    for _ in range(50):
+        await create(store, short())
+    views = Views(store)
+    await views.load()
+    assert (views.position, len(views.sessions)) == (50, 50)
+    for projection, states in views.folds:
+        assert states == fold(projection, {}, await store.read_log(limit=100))
+
+
+async def test_catching_up_waits_for_the_position_and_no_longer_than_told() -> None:
+    async with following(MemoryEventStore()) as views:
+        with pytest.raises(ProjectionBehind) as caught:
+            await views.catch_up(1, timeout=0.05)
+        assert (caught.value.wanted, caught.value.reached) == (1, 0)
+        waiting = asyncio.create_task(views.catch_up(2))
+        await append(views._store, GatewayStarted, GatewayStarted)
+        await waiting
+        assert views.position == 2
+
+
+async def test_waiting_for_what_does_not_come_is_told() -> None:
+    async with following(MemoryEventStore()) as views:
+        assert not await views.wait_for(lambda: False, 0.02)
+        assert await views.wait_for(lambda: True, 0.02)
+
+
+async def test_the_head_is_held_when_it_is_asked_for() -> None:
+    """What was in the log when the call was made is seen when it returns; nothing new is told as such."""
+    store = MemoryEventStore()
+    async with following(store, poll_seconds=5) as views:
+        for _ in range(5):
+            position = await append(store, GatewayStarted)
+            await views.catch_up_to_head()
+            assert views.position >= position
+        assert not await views.catch_up_to_head()
+
+
+async def test_a_flood_shares_a_look_at_the_head() -> None:
+    """1,000 callers at once, and callers without end: one flight, at most 20 looks a second."""
+    store = Flaky(MemoryEventStore())
+    async with following(cast(EventStore, store)) as views:
+        looks = store.heads
+        await asyncio.gather(*(views.catch_up_to_head() for _ in range(1000)))
+        assert store.heads - looks == 1
+
+        async def insist() -> None:
+            while True:
+                await views.catch_up_to_head()
+
+        loop = asyncio.get_running_loop()
+        looks, began = store.heads, loop.time()
+        crowd = [asyncio.create_task(insist()) for _ in range(1000)]
+        assert not await views.wait_for(lambda: False, 0.5)
+        for task in crowd:
+            task.cancel()
+        await asyncio.gather(*crowd, return_exceptions=True)
+        allowed = (loop.time() - began) * HEAD_LOOKS_PER_SECOND + 1
+        assert 2 <= store.heads - looks <= allowed
+        assert views.head_looks == store.heads - 1  # the first was for loading
+
+
+async def test_a_caller_that_leaves_takes_nobodys_look_away() -> None:
+    store = MemoryEventStore()
+    async with following(store) as views:
+        await views.catch_up_to_head()  # the next look has to wait for its turn
+        position = await append(store, GatewayStarted)
+        leaving, staying = [asyncio.create_task(views.catch_up_to_head()) for _ in range(2)]
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await staying
+        assert leaving.cancelled() and views.position >= position
+
+
+async def test_views_outlive_a_log_that_is_away() -> None:
+    """What is known stays; a look at the head says that the log is away; when it is back, they go on."""
+    memory = MemoryEventStore()
+    store = Flaky(memory)
+    async with following(cast(EventStore, store)) as views:
+        await views.catch_up(await create(memory, "before"))
+        store.away = True
+        await create(memory, "meanwhile")
+        with pytest.raises(StoreUnavailable):
+            await views.catch_up_to_head()
+
+        async def refused() -> bool:
+            return store.refused >= 4
+
+        await until(refused)
+        assert set(views.sessions) == {"before"}
+        store.away = False
+        await views.catch_up_to_head()
+        assert set(views.sessions) == {"before", "meanwhile"}
+
+
+async def test_a_log_with_a_gap_is_not_followed() -> None:
+    """It is not the log that was read before: restored, or written around the gateway."""
+    store = MemoryEventStore()
+    await create(store, "a")
+    store._log[0] = msgspec.structs.replace(store._log[0], position=2)
+    with pytest.raises(LogForked):
+        await asyncio.wait_for(Views(store, poll_seconds=SOON).run(), 5)
+
+
+async def test_a_listener_hears_every_event_after_it_is_folded() -> None:
+    store = MemoryEventStore()
+    async with following(store) as views:
+        await views.catch_up(await create(store, "before"))
+        with views.listen() as listener:
+            assert await listener.next(0.02) is None
+            await create(store, "a")
+            told = await listener.next(5)
+            assert told is not None and isinstance(told[1], SessionRequested)
+            assert told[1].session_id == "a" and "a" in views.sessions
+        await views.catch_up(await create(store, "b"))
+        assert await listener.next(0) is None  # it left
+
+
+async def test_a_slow_listener_is_told_that_it_missed_something() -> None:
+    """Its queue is bounded: it must start again from a position, not read a stream with a hole."""
+    store = MemoryEventStore()
+    async with following(store) as views:
+        with views.listen() as slow, views.listen() as quick:
+            for _ in range(LISTENER_QUEUE // 100):
+                await views.catch_up(await append(store, *([GatewayStarted] * 100)))
+                for _ in range(100):
+                    assert await quick.next(1) is not None
+            assert [each.overrun for each in (slow, quick)] == [False, False]
+            await views.catch_up(await append(store, GatewayStarted))
+            assert [each.overrun for each in (slow, quick)] == [True, False]
+
+
+async def test_a_listener_ends_although_an_event_comes_at_that_moment() -> None:
+    """A cancellation must not be lost with the event that it came together with."""
+    store = MemoryEventStore()
+    async with following(store) as views:
+        with views.listen() as listener:
+            waiting = asyncio.create_task(listener.next(60))
+            await asyncio.sleep(0)
+            listener.tell((recorded(), payload(GatewayStarted)))
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+
+
+async def test_a_hook_sees_what_is_folded_already() -> None:
+    store = MemoryEventStore()
+    seen: list[tuple[int, bool]] = []
+
+    async with following(store) as views:
+
+        def hook(event: RecordedEvent, payload: Payload) -> None:
+            if isinstance(payload, SessionRequested):
+                seen.append((event.position, payload.session_id in views.sessions))
+
+        views.on_event(hook)
+        await views.catch_up(await create(store, "a"))
+    assert seen == [(1, True)]
+
+
+async def test_an_event_of_a_later_release_is_passed_over() -> None:
+    """It moves the position, is told to listeners, and reaches no fold and no hook."""
+    store = MemoryEventStore()
+    hooked: list[int] = []
+    async with following(store) as views:
+        views.on_event(lambda event, payload: hooked.append(event.position))
+        later = msgspec.structs.replace(event(GatewayStarted), type="session.teleported", schema_version=9)
+        with views.listen() as listener:
+            outcome = await store.append(write(session_stream("a"), later))
+            assert isinstance(outcome, Appended)
+            await views.catch_up(outcome.position)
+            told = await listener.next(1)
+        assert told is not None and told[0].type == "session.teleported"
+        assert (dict(views.sessions), hooked) == ({}, [])
