@@ -7,12 +7,13 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from events.catalogue import SessionFailed
 from events.embedded import EmbeddedPostgres
 from events.lease import PostgresLeases
 from events.schema import OWNER_ROLE
 from events.store import Appended
 from tests.event_fixtures import LogDatabase, connection, log_database, open_store
-from tests.factories import events, new_stream, write
+from tests.factories import event, events, new_stream, write
 
 pytestmark = pytest.mark.postgres
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -29,8 +30,9 @@ async def written_log(postgres_server: EmbeddedPostgres) -> AsyncIterator[LogDat
     """A log with events in two of its partitions and a lease; every statement below is refused or rolled back."""
     async with log_database(postgres_server, partition_size=10) as database:
         async with open_store(database.app_dsn) as store:
-            for _ in range(3):
-                assert isinstance(await store.append(write(new_stream(), *events(5))), Appended)
+            strange = event(SessionFailed, detail="\0\0 \\u0000 \\\0 \U0001f600")
+            for first in (event(), strange, event()):
+                assert isinstance(await store.append(write(new_stream(), first, *events(4))), Appended)
             await PostgresLeases(store.pool).claim("job", "a")
             await store.pool.execute("select log.ensure_partitions()")
         yield database
@@ -178,6 +180,10 @@ async def test_functions_that_act_for_the_owner_fix_their_search_path(written_lo
 
 
 async def test_people_with_psql_see_json(written_log: LogDatabase) -> None:
+    """Of every event: one that holds a text which JSON must escape does not close the view for the others."""
     async with connection(written_log.app_dsn) as app:
-        row = await app.fetchrow("select payload->>'type' as type, actor->>'kind' as kind from log.event_json limit 1")
-    assert row is not None and (row["type"], row["kind"]) == ("session.stopped", "gateway")
+        rows = await app.fetch("select type, payload->>'type' as said, actor->>'kind' as kind from log.event_json")
+        detail = await app.fetchval("select payload->>'detail' from log.event_json where type = 'session.failed'")
+    assert detail == "\ufffd\ufffd \\u0000 \\\ufffd \U0001f600"
+    assert len(rows) == 15
+    assert all(row["type"] == row["said"] and row["kind"] == "gateway" for row in rows)

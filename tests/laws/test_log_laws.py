@@ -88,7 +88,7 @@ def _event(event_id: UUID) -> EventData:
 
 
 @pytest.mark.postgres
-@settings(law, max_examples=60)
+@settings(law, max_examples=40)
 @given(plan=batches)
 async def test_memory_and_postgres_answer_alike(backends: Backends, plan: list[Any]) -> None:
     """Any mixture of new and known ids, true and false expectations, live and stale leases, batched as it comes."""
