@@ -82,14 +82,19 @@ async def _local(stack: AsyncExitStack, settings: Settings, embedded: bool, repo
         )
     images: dict[str, tuple[str, ...]] = {ECHO: ECHO_COMMAND}
     notes = ["NO ISOLATION: sessions are plain processes of this machine. Set DOCKER_HOST for containers."]
+    absent = ""
     if settings.sessions.session_image != ECHO:
         report("Looking for OpenCode (fetched once through npm, 60 MB, when it is not installed).")
         found = await opencode.locate(settings.data_dir / "cache", search_path=os.environ.get("PATH", os.defpath))
         if isinstance(found, Missing):
             notes.append(f"Sessions run the echo agent, not OpenCode: {found.reason}")
+            absent = f": {found.reason}"
         else:
             images[OPENCODE] = opencode.command(found.path)
     image = settings.sessions.session_image or (OPENCODE if OPENCODE in images else ECHO)
+    if image not in images:
+        why = absent if image == OPENCODE else f"; there are: {', '.join(sorted(images))}."
+        raise RuntimeRefused(f"SESSION_IMAGE={image} cannot be had for local processes{why}")
     service = await stack.enter_async_context(LocalService(settings.data_dir / "local", images))
     model, note = _model(stack, settings, "127.0.0.1")
     return Runtime(

@@ -58,7 +58,10 @@ async def open_storage(settings: Settings, report: Report | None = None) -> Asyn
         else:
             dsn, admin = await _start_embedded(stack, settings.data_dir, settings.database, report)
             label = "embedded"
-        applied = await schema.apply(admin or dsn, settings.database.db_user)
+        try:
+            applied = await schema.apply(admin or dsn, settings.database.db_user)
+        except (ValueError, OverflowError):  # what it says quotes a part of the URL, and that may be of the password
+            raise StoreUnavailable("DB_ADMIN_URL is no postgresql:// URL: encode %, / and @ in its password") from None
         store = await PostgresEventStore.connect(dsn, settings.database)
         stack.push_async_callback(store.close)
         keyring = PostgresKeyring(store.pool, sealing_secret(settings).value)
