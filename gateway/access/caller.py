@@ -20,6 +20,7 @@ from projections.session_state import SessionState
 from projections.views import Views
 
 ON_BEHALF_OF: Final = "x-on-behalf-of"
+MAX_PERSON_CHARACTERS: Final = 200
 security = logging.getLogger("session_gateway.security")
 
 
@@ -49,9 +50,12 @@ def bearer(connection: HTTPConnection) -> str | None:
 def _person(connection: HTTPConnection) -> str | None:
     """The header's bytes as UTF-8, so that a name is sealed, found and erased as it is written. Raises Refused."""
     try:
-        return connection.headers.get(ON_BEHALF_OF, "").encode("latin-1").decode("utf-8") or None
+        person = connection.headers.get(ON_BEHALF_OF, "").encode("latin-1").decode("utf-8")
     except UnicodeDecodeError:
         raise Refused("bad-request", "X-On-Behalf-Of must be UTF-8.") from None
+    if len(person) > MAX_PERSON_CHARACTERS:
+        raise Refused("bad-request", f"X-On-Behalf-Of may have {MAX_PERSON_CHARACTERS} characters.")
+    return person or None
 
 
 class Access:
@@ -72,10 +76,9 @@ class Access:
             found = keys.check(presented, self._views, self._recorder.now())
         if isinstance(found, Refused):
             raise found
-        role = Role(found.role)
-        if role not in allowed:
-            raise Refused("wrong-role", f"The role {role} may not do that; {' or '.join(sorted(allowed))} may.")
-        return Caller(key_id=found.key_id, name=found.name, role=role, person=_person(connection))
+        if found.role not in allowed:  # also one that only a later release knows
+            raise Refused("wrong-role", f"The role {found.role} may not do that; {' or '.join(sorted(allowed))} may.")
+        return Caller(key_id=found.key_id, name=found.name, role=Role(found.role), person=_person(connection))
 
     async def session(self, session_id: str, caller: Caller) -> SessionState:
         """A session that the caller may see. Another frontend's answers as if it did not exist. Raises Refused."""

@@ -15,6 +15,7 @@ from events.catalogue import Payload
 from events.envelope import Actor, RecordedEvent, Sealed, session_stream
 from events.keyring import Keyring
 from events.sealing import ERASED, Place, SubjectKey, sealed_fields, unseal
+from gateway.access.caller import MAX_PERSON_CHARACTERS
 from gateway.recorder import ACTOR_FIELD
 from projections.lifecycle import STATUS
 from projections.session_state import SessionState
@@ -26,9 +27,12 @@ class CreateSession(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The body of ``POST /sessions``; all of it is optional."""
 
     image: Annotated[str, Meta(min_length=1, max_length=256, description="one of the allowed images")] | None = None
-    owner: Annotated[str, Meta(min_length=1, max_length=200, description="whom the session is for; sealed")] | None = (
-        None
-    )
+    owner: (
+        Annotated[
+            str, Meta(min_length=1, max_length=MAX_PERSON_CHARACTERS, description="whom the session is for; sealed")
+        ]
+        | None
+    ) = None
     metadata: Annotated[dict[str, Any], Meta(description="the frontend's own words, up to 16 KiB; sealed")] | None = (
         None
     )

@@ -12,6 +12,7 @@ import msgspec
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
+from docker.service import Address
 from events import ids
 from events.envelope import ActorKind
 from gateway import context, errors, telemetry
@@ -81,7 +82,7 @@ class Proxy:
         views = self._parts.views
         presented = _token(scope)
         refusal = self._check(scope, views.sessions.get(found.session_id), presented)
-        if refusal is not None and await views.catch_up_to_head():
+        if refusal is not None and presented is not None and await views.catch_up_to_head():
             refusal = self._check(scope, views.sessions.get(found.session_id), presented)
         if refusal is not None:
             raise refusal
@@ -102,7 +103,7 @@ class Proxy:
         if address_of(state) is not None:
             return None
         # An ended session's token was revoked in the same unit: what is left is being made, or has just died.
-        return Refused("session-not-ready", f"The session is {state.phase}; try again.", retry_after=1)
+        return Refused("session-not-ready", "The session's container does not serve yet; try again.", retry_after=1)
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send, state: SessionState, found: Target) -> None:
         address = address_of(state)
@@ -110,7 +111,7 @@ class Proxy:
         exchange = _exchange(scope, state, found)
         with telemetry.span("proxy.upstream", kind="client", attributes=_attributes(scope, state)) as span:
             hop = Hop(
-                container_host=f"{address.host}:{address.port}".encode(),
+                container_host=_authority(address),
                 credential=self._parts.tokens.authorization(state.container),
                 peer=scope["client"][0] if scope.get("client") else None,
                 scheme=_SCHEMES[scope["scheme"]],
@@ -198,6 +199,11 @@ def _exchange(scope: Scope, state: SessionState, found: Target) -> Exchange:
         who=Who(kind=ActorKind.SESSION, id=state.session_id),
         cause=context.cause(),
     )
+
+
+def _authority(address: Address) -> bytes:
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{host}:{address.port}".encode()
 
 
 def _attributes(scope: Scope, state: SessionState) -> dict[str, str]:
