@@ -96,7 +96,7 @@ def load(environment: Mapping[str, str]) -> Settings:
         value, found = _room(struct, given)
         problems += found
         composed[room] = value
-    settings = Settings(**{room: value for room, value in composed.items() if value is not None})
+    settings = Settings(**composed)
     problems += docker_settings.problems(settings.docker) + logs.problems(settings.logs) + _contradictions(settings)
     if problems:
         raise BadSettings(problems)
@@ -116,16 +116,18 @@ def _contradictions(settings: Settings) -> list[str]:
     return problems
 
 
-def _room(struct: type[msgspec.Struct], given: dict[str, str]) -> tuple[msgspec.Struct | None, list[str]]:
-    """Each field alone, so that every problem is told and not only the first."""
-    problems = []
+def _room(struct: type[msgspec.Struct], given: dict[str, str]) -> tuple[msgspec.Struct, list[str]]:
+    """Each field alone, so that every problem is told and not only the first; what is wrong is left at its default,
+    so that the rest can still be held against each other."""
+    problems, usable = [], {}
     for field, text in given.items():
         try:
             msgspec.convert({field: text}, struct, strict=False)
+            usable[field] = text
         except msgspec.ValidationError as error:
             shown = "its value" if field in SECRET else repr(text)
             problems.append(f"{field.upper()}: {shown} cannot be used: {_reason(error)}")
-    return (None, problems) if problems else (msgspec.convert(given, struct, strict=False), [])
+    return msgspec.convert(usable, struct, strict=False), problems
 
 
 def _reason(error: msgspec.ValidationError) -> str:
