@@ -7,12 +7,14 @@ the last event, the leases are given back, the log closes.
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import platform
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
@@ -55,6 +57,10 @@ MAINTAIN_SECONDS: Final = 60.0
 ANNOUNCE_SECONDS: Final = 1.0  # a fifth of the lease
 OPERATOR_KEY_FILE: Final = "operator.key"
 log = logging.getLogger("session_gateway.lifespan")
+
+
+class DataDirUnusable(Exception):
+    """GATEWAY_DATA_DIR cannot be written. The text is a whole sentence."""
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,11 +107,11 @@ async def running(
     runtime_of: Callable[[Settings, Storage, Report], AbstractAsyncContextManager[Runtime]] = open_runtime,
     on_death: Callable[[], object] = lambda: None,
 ) -> AsyncIterator[Running]:
-    """All parts of one process, ready to serve. Raises what ``storage`` and ``runtime`` raise.
+    """All parts of one process, ready to serve. Raises DataDirUnusable, and what ``storage`` and ``runtime`` raise.
 
     Tests give a log in memory and mock containers; everything else is the same.
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make(settings.data_dir)
     async with AsyncExitStack() as stack:
         storage = await stack.enter_async_context(log_of(settings, report))
         runtime = await stack.enter_async_context(runtime_of(settings, storage, report))
@@ -117,6 +123,16 @@ async def running(
         _start(jobs, stack, services, reconciler)
         await _operator_key(services)
         yield Running(services=services, runtime=runtime, jobs=jobs)
+
+
+def _make(data_dir: Path) -> None:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(data_dir, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        reason = "it is no directory" if data_dir.exists() and not data_dir.is_dir() else (error.strerror or "").lower()
+        raise DataDirUnusable(f"GATEWAY_DATA_DIR {data_dir} cannot be used: {reason}.") from error
 
 
 async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage, runtime: Runtime) -> Services:

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final
 
 import hypercorn.asyncio
 import msgspec
+from hypercorn.config import Config
 from hypercorn.typing import Framework
 from msgspec import Meta
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -199,7 +200,7 @@ class Server:
 
     def start(self) -> None:
         """Listen and serve. From its return on connections are taken. Raises ServerError, BadServerConfig."""
-        config = server_config.read(Path(self._settings.gateway_hypercorn_config or server_config.SHIPPED))
+        config = _config(self._settings)
         listener = listen(self._settings.gateway_bind, config.backlog)
         self._address = Address(*listener.getsockname()[:2])
         # Nothing but this is done to the socket: O_NONBLOCK is a property of what other processes share with us.
@@ -249,6 +250,16 @@ class Server:
             await _lifespan(receive, send)
         else:
             await self._app(scope, receive, send)
+
+
+def check(settings: ServerSettings) -> None:
+    """Raise at once what would stop a server with these settings later: ServerError, BadServerConfig."""
+    config = _config(settings)
+    listen(settings.gateway_bind, config.backlog).close()
+
+
+def _config(settings: ServerSettings) -> Config:
+    return server_config.read(Path(settings.gateway_hypercorn_config or server_config.SHIPPED))
 
 
 def listen(bind: str, backlog: int) -> socket.socket:

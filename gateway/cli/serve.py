@@ -12,7 +12,7 @@ from events.errors import EventError
 from gateway import RELEASE, logs, server
 from gateway.app import application
 from gateway.cli.exits import Exit, Failure
-from gateway.lifespan import OPERATOR_KEY_FILE, Running, running
+from gateway.lifespan import OPERATOR_KEY_FILE, DataDirUnusable, Running, running
 from gateway.runtime import RuntimeRefused
 from gateway.server import Address, Process
 from gateway.server_config import BadServerConfig
@@ -40,7 +40,7 @@ def run(environment: Mapping[str, str]) -> int:
         raise Failure(Exit(error.exit_code), str(error)) from error
     except BadServerConfig as error:
         raise Failure(Exit.USAGE, *error.problems) from error
-    except logs.LogFileUnusable as error:
+    except (logs.LogFileUnusable, DataDirUnusable) as error:
         raise Failure(Exit.USAGE, str(error)) from error
     except EventError as error:
         raise Failure(Exit.LOG_UNAVAILABLE, f"{error}.") from error
@@ -49,8 +49,8 @@ def run(environment: Mapping[str, str]) -> int:
 
 
 async def _serve(settings: Settings, process: Process) -> int:
-    # Tried before anything is started: a second gateway on the same address must not touch the first one's log.
-    server.listen(settings.server.gateway_bind, 1).close()
+    # Before anything is started: a second gateway on the same address must not touch the first one's log.
+    server.check(settings.server)
     telemetry = Telemetry(settings.telemetry)
     try:
         with telemetry.in_use():
