@@ -9,6 +9,7 @@ import hashlib
 import re
 from pathlib import Path
 from typing import Final
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import msgspec
@@ -19,6 +20,7 @@ SQL_DIR: Final = Path(__file__).resolve().parent.parent / "sql"
 OWNER_ROLE: Final = "session_gateway_owner"
 APP_ROLE: Final = "session_gateway_app"
 _NAME: Final = re.compile(r"(\d{3,4})_[a-z0-9_]+\.sql\Z")
+_CONNECT_SECONDS: Final = 5.0
 _LOCK: Final = 72010003  # session-independent: a transaction lock around the whole run
 
 # In "public", since it is there before the schemas are; the gateway reads it, only the migrating role writes it.
@@ -79,10 +81,7 @@ async def apply(
     Raises StoreUnavailable when the database cannot be reached, SchemaEdited when a released file was changed,
     SchemaMissing when files are to be applied and the connecting role may not act as the log's owner.
     """
-    try:
-        connection = await asyncpg.connect(admin_dsn, timeout=5, command_timeout=60)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-        raise StoreUnavailable(f"Postgres does not take the migrating connection: {error}") from error
+    connection = await _connect(admin_dsn)
     try:
         async with connection.transaction():
             await connection.execute(f"select pg_advisory_xact_lock({_LOCK})")
@@ -190,15 +189,36 @@ async def _create_role(connection: "asyncpg.Connection[asyncpg.Record]", role: s
         return  # another database of this cluster made it meanwhile: roles are the cluster's
 
 
+async def _connect(admin_dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
+    """Raises StoreUnavailable."""
+    try:
+        return await asyncpg.connect(admin_dsn, timeout=_CONNECT_SECONDS, command_timeout=60)
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        what = f"Postgres ({_place(admin_dsn)}) does not take the migrating connection"
+        raise StoreUnavailable(f"{what}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {_CONNECT_SECONDS:g} s"
+    return "nothing listens there" if isinstance(error, ConnectionRefusedError) else str(error)
+
+
+def _place(dsn: str) -> str:
+    """Host and port of a DSN; never its password."""
+    try:
+        parts = urlsplit(dsn)
+    except ValueError:
+        return "a URL that cannot be read"
+    return parts.netloc.rpartition("@")[2] or parse_qs(parts.query).get("host", ["no host"])[0]
+
+
 async def provision(admin_dsn: str, user: str, database: str) -> None:
     """Make the working user and the database on a server that is ours (the embedded one). Any number at once.
 
     Raises StoreUnavailable.
     """
-    try:
-        connection = await asyncpg.connect(admin_dsn, timeout=5, command_timeout=60)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
-        raise StoreUnavailable(f"Postgres does not take the migrating connection: {error}") from error
+    connection = await _connect(admin_dsn)
     try:
         await connection.execute(f"select pg_advisory_lock({_LOCK})")
         names = await connection.fetchrow("select quote_ident($1) as role, quote_ident($2) as base", user, database)
