@@ -222,11 +222,11 @@ class Agent:
         await exchange.answer_json({"connections": self.connections, "events": len(self.listeners)})
 
     async def leave(self, exchange: Exchange) -> None:
-        code = int(exchange.query("code", 0))
-        await exchange.answer_json({"exit": code})
+        await exchange.answer_json({"exit": (code := int(exchange.query("code", 0)))})
         os._exit(code)
 
     async def all_sessions(self, exchange: Exchange) -> None:
+        """List them, or make one; kept in a file below HOME."""
         if exchange.method == "GET":
             return await exchange.answer_json([session["info"] for session in self.sessions.values()])
         title = (await exchange.json()).get("title", "New session")

@@ -4,25 +4,24 @@ import asyncio
 import os
 import signal
 import stat
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
 import msgspec
 import psutil
 import pytest
 
 from docker import local
 from docker.errors import DaemonDown, DaemonFailed, ImageMissing, NameTaken
-from docker.local import LocalService, identity, marked
-from docker.local_child import LOG_LIMIT, BoundedLog, Child, free_port, is_free, last_lines
-from docker.local_places import UNPRIVILEGED, Places, choose_base, forget, reachable
-from docker.local_record import Identity, Record, Registry
-from docker.service import ContainerInfo, ContainerState, Volume
+from docker.local import LocalService
+from docker.local_child import Child, free_port, is_free
+from docker.local_places import UNPRIVILEGED, Places, forget, reachable
+from docker.local_record import Identity, Registry
+from docker.service import ContainerState, Volume
 from tests.docker.local_factory import fallback, local_service
+from tests.docker.local_world import contents, exists, health, info_of, processes_of, record, run, touch, until
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: dropping root needs root")
 
@@ -31,81 +30,6 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: dropping roo
 async def service(tmp_path: Path) -> AsyncIterator[LocalService]:
     async with local_service(tmp_path) as opened:
         yield opened
-
-
-async def until(holds: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not holds():
-        assert asyncio.get_running_loop().time() < deadline, "it never became true"
-        await asyncio.sleep(0.02)
-
-
-async def info_of(service: LocalService, name: str) -> ContainerInfo:
-    info = await service.get_container_info(name)
-    assert info is not None
-    return info
-
-
-async def run(service: LocalService, *command: str, volumes: tuple[Volume, ...] = (), name: str = "one") -> list[str]:
-    """What a command says in a container of its own, which is removed."""
-    deaths = service.events()
-    await service.create_container(name, "echo", command=command, volumes=volumes)
-    await service.start_container(name)
-    await asyncio.wait_for(anext(deaths), 20)
-    said = await service.logs(name)
-    await service.remove_container(name)
-    return said
-
-
-async def health(service: LocalService, name: str) -> int:
-    """The status of the echo agent once it listens; the address is read anew for each try."""
-    for _ in range(500):
-        info = await info_of(service, name)
-        assert info.address is not None, await service.logs(name)
-        try:
-            async with httpx.AsyncClient(timeout=2) as client:
-                return (await client.get(f"http://127.0.0.1:{info.address.port}/global/health")).status_code
-        except httpx.TransportError:
-            await asyncio.sleep(0.02)
-    raise AssertionError(f"{name} never answered")
-
-
-def processes_of(state: Path, name: str) -> list[psutil.Process]:
-    """All processes of a container, however far they went."""
-    known = Registry(state / "registry").find(name)
-    assert known is not None
-    return marked([known])
-
-
-def touch(*path: str) -> None:
-    Path(*path).touch()
-
-
-def exists(path: str) -> bool:
-    return os.path.exists(path)
-
-
-def contents(directory: Path) -> list[bytes]:
-    return [path.read_bytes() for path in directory.rglob("*") if path.is_file()]
-
-
-def record(name: str, owner: Identity, **more: object) -> Record:
-    """A record as a gateway process left it."""
-    made: Record = msgspec.structs.replace(
-        Record(
-            id=f"id-{name}",
-            name=name,
-            image="echo",
-            labels={"session": "s-1"},
-            volumes=(),
-            home="/nowhere",
-            owner=owner,
-            state=ContainerState.RUNNING,
-            created_at=datetime.now(UTC),
-        ),
-        **more,
-    )
-    return made
 
 
 async def test_a_process_sees_nothing_of_our_environment(
@@ -177,7 +101,7 @@ async def test_a_program_that_is_not_there_cannot_be_started(service: LocalServi
 @as_root
 async def test_root_is_dropped(service: LocalService) -> None:
     """No group of root's stays either: docker and disk would be as good as root."""
-    script = "id -u; id -g; id -G; umask; touch /root/x /etc/x; stat -c %u:%a $HOME"
+    script = "id -u; id -g; id -G; umask; touch ~root/x /etc/x; stat -c %u:%a $HOME"
     ours = os.getgroups()
     os.setgroups([6])
     try:
@@ -209,38 +133,6 @@ async def test_what_the_user_cannot_reach_is_copied_for_him(tmp_path: Path) -> N
     forget(tmp_path / "state")
     forget(tmp_path / "state")
     assert not exists(base)
-
-
-def test_a_place_once_chosen_is_kept(tmp_path: Path) -> None:
-    """Else the conversations of yesterday are gone when the directory is opened, or the gateway runs as another."""
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o700)
-    assert choose_base(closed, None, tmp_path / "elsewhere") == closed
-    base = choose_base(closed, 12345, tmp_path / "elsewhere")
-    assert base.parent == tmp_path / "elsewhere"
-    assert choose_base(closed, None, tmp_path / "third") == base
-
-
-def test_a_state_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DaemonFailed, match="cannot keep its directories"):
-        Places.prepare(tmp_path / "file" / "state", None, tmp_path)
-
-
-def test_what_a_container_made_read_only_is_removed_all_the_same(tmp_path: Path) -> None:
-    """Module caches are; links in there are removed, not followed."""
-    places = Places.prepare(tmp_path / "state", None, tmp_path)
-    inner = places.volumes / "data" / "mod"
-    inner.mkdir(parents=True)
-    (inner / "file").write_text("x")
-    outside = tmp_path / "outside"
-    outside.mkdir(mode=0o500)
-    (places.volumes / "data" / "link").symlink_to(outside)
-    inner.chmod(0o500)
-    places.discard(places.volumes / "data")
-    places.discard(places.volumes / "data")
-    assert not (places.volumes / "data").exists()
-    assert stat.S_IMODE(outside.stat().st_mode) == 0o500
 
 
 async def test_the_echo_agent_serves_on_loopback(service: LocalService, tmp_path: Path) -> None:
@@ -408,47 +300,3 @@ async def test_an_orphan_is_found_though_its_start_was_never_written_down(tmp_pa
     async with local_service(tmp_path) as service:
         assert await asyncio.wait_for(ended, 10) == 143
         assert (await info_of(service, "unwritten")).state is ContainerState.CREATED
-
-
-def test_a_mark_needs_both_name_and_home() -> None:
-    """A machine may well be named like a container."""
-    mine = identity(os.getpid())
-    with subprocess.Popen(["sleep", "300"], env={**os.environ, "HOSTNAME": "here", "HOME": "/marked"}) as process:
-        try:
-            assert [one.pid for one in marked([record("here", mine, home="/marked")])] == [process.pid]
-            assert marked([record("here", mine, home="/other"), record("other", mine, home="/marked")]) == []
-        finally:
-            process.kill()
-
-
-def test_a_broken_record_is_said_with_its_file(tmp_path: Path) -> None:
-    (tmp_path / "one.json").write_text("{")
-    with pytest.raises(DaemonFailed, match=r"one\.json is not a record"):
-        Registry(tmp_path).all()
-
-
-def test_a_name_is_given_once(tmp_path: Path) -> None:
-    """Also between processes: the file system decides."""
-    registry, mine = Registry(tmp_path), identity(os.getpid())
-    assert registry.add(record("one", mine))
-    assert not registry.add(record("one", mine, labels={"other": "1"}))
-    assert [one.labels for one in registry.all()] == [{"session": "s-1"}]
-    assert [path.name for path in tmp_path.iterdir()] == ["one.json"]
-
-
-def test_output_is_bounded_and_the_newest_is_kept(tmp_path: Path) -> None:
-    log = BoundedLog(tmp_path / "log")
-    for number in range(40_000):
-        log.write(b"%063d\n" % number)
-    log.close()
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= LOG_LIMIT
-    kept = last_lines(tmp_path / "log", 1_000_000)
-    assert [int(line) for line in kept] == list(range(40_000 - len(kept), 40_000))
-    assert len(kept) * 64 >= LOG_LIMIT // 2
-    assert last_lines(tmp_path / "log", 0) == []
-
-
-async def test_the_last_words_of_a_process_are_kept(service: LocalService) -> None:
-    """They say why it ended, and are still in the pipe when its end is seen."""
-    said = await run(service, "/bin/sh", "-c", "seq 1 20000; echo last words >&2")
-    assert said[-1] == "last words"

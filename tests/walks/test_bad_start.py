@@ -41,7 +41,7 @@ async def test_every_wrong_setting_is_told_at_once_with_its_near_name(tmp_path: 
         "DB_PORT": "many",
         "MAX_CONCURRENT_SESSIONS": "0",
         "SESSION_TOKEN_SECRET": "too short",
-        "DOCKER_HOST": "unix:///run/docker.sock",
+        "DOCKER_HOST": "unix:///run/daemon",
         "CONTAINER_PIDS_LIMIT": "none",
     }
     ended = await _start(tmp_path, wrong)
@@ -53,7 +53,7 @@ async def test_every_wrong_setting_is_told_at_once_with_its_near_name(tmp_path: 
         "DB_PORT: 'many' cannot be used: expected int, got str",
         "MAX_CONCURRENT_SESSIONS: '0' cannot be used: expected int >= 1",
         "CONTAINER_PIDS_LIMIT: 'none' cannot be used: expected int, got str",
-        "DOCKER_HOST=unix:///run/docker.sock is not tcp://HOST:PORT; sockets and plain HTTP are refused.",
+        "DOCKER_HOST=unix:///run/daemon is not tcp://HOST:PORT; sockets and plain HTTP are refused.",
         "SESSION_TOKEN_SECRET needs 32 characters or more, or auto",
     )
     assert not (tmp_path / "var").exists()

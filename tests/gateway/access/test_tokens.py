@@ -73,7 +73,7 @@ def test_the_secret_of_a_setting_is_used_as_it_is(tmp_path: Path) -> None:
 
 
 def test_auto_makes_one_secret_for_its_owner_alone(tmp_path: Path) -> None:
-    """0600 whatever the umask says, in a folder of 0700, 32 random bytes in hexadecimal, and the same at the next start."""
+    """0600 whatever the umask says, in a folder of 0700, 32 random bytes in hex, the same at the next start."""
     file = tmp_path / "deep" / "secret"
     before = os.umask(0)
     try:

@@ -1,0 +1,16 @@
+"""The erased: whose keys were destroyed, by key ids that name nobody."""
+
+from events.catalogue import GatewayStarted, SubjectErased
+from projections.erasures import KEY, Erasures
+from projections.projection import fold
+from tests.factories import history, payload
+
+
+def test_erasures_gather_the_keys_of_all_who_were_erased() -> None:
+    both = [payload(SubjectErased, key_ids=("a", "b")), payload(SubjectErased, key_ids=("b", "c"))]
+    assert fold(Erasures(), {}, history("keys", both))[KEY].key_ids == {"a", "b", "c"}
+
+
+def test_nothing_else_erases_anybody() -> None:
+    assert Erasures().key(payload(GatewayStarted)) is None
+    assert fold(Erasures(), {}, history("gateway-g1", [GatewayStarted])) == {}
