@@ -1,6 +1,7 @@
 """``serve``: starts the gateway, and tells a newcomer in five lines what is there and what to do next."""
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -92,7 +93,7 @@ def _welcome(settings: Settings, started: Running, address: Address) -> None:
 
 
 def _shown(path: Path) -> str:
-    """Relative when that is shorter to type; quoted when a shell would split it."""
+    """Relative when that is shorter to type; quoted when a shell would read it otherwise."""
     here = Path.cwd()
     text = str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-    return f"'{text}'" if any(letter in text for letter in " ()&;'\"") else text
+    return shlex.quote(text)
