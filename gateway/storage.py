@@ -58,10 +58,9 @@ async def open_storage(settings: Settings, report: Report | None = None) -> Asyn
         else:
             dsn, admin = await _start_embedded(stack, settings.data_dir, settings.database, report)
             label = "embedded"
-        try:
-            applied = await schema.apply(admin or dsn, settings.database.db_user)
-        except (ValueError, OverflowError):  # what it says quotes a part of the URL, and that may be of the password
-            raise StoreUnavailable("DB_ADMIN_URL is no postgresql:// URL: encode %, / and @ in its password") from None
+        if not _is_url(admin or dsn):
+            raise StoreUnavailable("DB_ADMIN_URL is no postgresql:// URL: encode %, / and @ in its password")
+        applied = await schema.apply(admin or dsn, settings.database.db_user)
         store = await PostgresEventStore.connect(dsn, settings.database)
         stack.push_async_callback(store.close)
         keyring = PostgresKeyring(store.pool, sealing_secret(settings).value)
@@ -73,6 +72,17 @@ async def open_storage(settings: Settings, report: Report | None = None) -> Asyn
             label=label,
             schema=applied,
         )
+
+
+def _is_url(dsn: str) -> bool:
+    """Whether the host ends where it seems to. An error about a URL that is cut in its password would quote that."""
+    try:
+        parts = urlsplit(dsn)
+        for host in parts.netloc.rpartition("@")[2].split(","):
+            _ = urlsplit(f"//{host}").port
+    except ValueError:
+        return False
+    return parts.scheme in ("postgresql", "postgres") and "@" not in parts.path
 
 
 async def _start_embedded(

@@ -123,6 +123,7 @@ async def test_keys_of_another_sealing_secret_refuse_the_start(empty_log: LogDat
         {"DB_ADMIN_URL": f"postgresql://admin:{SECRET}@127.0.0.1:port/log"},
         {"DB_ADMIN_URL": f"postgresql://admin:{SECRET}@127.0.0.1:99999/log"},
         {"DB_ADMIN_URL": f"postgresql://admin:{SECRET}/more@127.0.0.1:1/log"},
+        {"DB_ADMIN_URL": f"postgresql://admin:1/{SECRET}@127.0.0.1:1/log"},
         {"DB_ADMIN_URL": f"postgresql://admin:{SECRET}@[::1/log"},
         {"DB_ADMIN_URL": f"{SECRET}"},
     ],

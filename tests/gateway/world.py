@@ -287,6 +287,10 @@ class World:
     async def containers(self) -> list[str]:
         return [info.name for info in await self.docker.list_containers(all=True)]
 
+    async def empty(self) -> bool:
+        """Whether no container is left."""
+        return await self.containers() == []
+
     def made(self) -> list[str]:
         """Every container that was ever asked for."""
         return [name for call, name in self.docker.calls if call == "create"]

@@ -4,7 +4,6 @@ from typing import Final
 
 from events.catalogue import ApiKeyCreated, ApiKeyRevoked, Payload, SubjectErased
 from events.envelope import RecordedEvent
-from projections.erasures import KEY, Erasures
 from projections.projection import apply, fold
 from tests.factories import history, payload
 
@@ -45,8 +44,3 @@ def test_folding_goes_on_in_the_states_it_is_given() -> None:
     states = {"k1": 5}
     assert fold(Counted(), states, history("keys", [ApiKeyCreated])) is states
     assert states == {"k1": 6}
-
-
-def test_erasures_gather_the_keys_of_all_who_were_erased() -> None:
-    both = [payload(SubjectErased, key_ids=("a", "b")), payload(SubjectErased, key_ids=("b", "c"))]
-    assert fold(Erasures(), {}, history("keys", both))[KEY].key_ids == {"a", "b", "c"}

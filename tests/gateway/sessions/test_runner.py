@@ -53,10 +53,6 @@ def by_a_runner() -> bool:
     return task is not None and task.get_name().startswith("runner-")
 
 
-async def no_containers(earth: World) -> bool:
-    return await earth.containers() == []
-
-
 async def nothing_is_left(earth: World, gateway: Gateway) -> None:
     assert await earth.containers() == []
     assert gateway.views.seats.taken == {}
@@ -106,7 +102,7 @@ async def test_a_daemon_that_is_down_fails_the_boot(earth: World, gateway: Gatew
     earth.docker.fail_next("remove", DaemonDown("The daemon is down."))
     session_id = await gateway.begin()
     assert await failed(gateway, session_id) == "daemon_down"
-    await until(lambda: no_containers(earth))
+    await until(earth.empty)
     await nothing_is_left(earth, gateway)
 
 
