@@ -17,6 +17,7 @@ from docker.service import Address
 
 HEALTH_PATH: Final = "/global/health"
 TRY_SECONDS: Final = 1.0
+MAX_HEALTH_BYTES: Final = 64 * 1024
 PAUSE_SECONDS: Final = 0.1
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 30.0
@@ -49,12 +50,23 @@ class Control:
 
     async def is_ready(self, address: Address, authorization: bytes) -> bool:
         """True when a real request was answered with the right body; an unknown path answers 200 with a page."""
-        url = f"http://{address.host}:{address.port}{HEALTH_PATH}"
+        host = f"[{address.host}]" if ":" in address.host else address.host
         try:
-            answer = await self._client.get(url, headers={"authorization": authorization.decode()})
-            return answer.status_code == 200 and msgspec.json.decode(answer.content, type=_Health).healthy
-        except (httpx.HTTPError, msgspec.DecodeError):  # ValidationError is a DecodeError
+            async with asyncio.timeout(TRY_SECONDS):
+                body = await self._ask(f"http://{host}:{address.port}{HEALTH_PATH}", authorization)
+            return body is not None and msgspec.json.decode(body, type=_Health).healthy
+        except (TimeoutError, httpx.HTTPError, msgspec.DecodeError):  # ValidationError is a DecodeError
             return False
+
+    async def _ask(self, url: str, authorization: bytes) -> bytes | None:
+        """The body of a 200; None for anything else, or for more than a health answer has."""
+        body = bytearray()
+        async with self._client.stream("GET", url, headers={"authorization": authorization.decode()}) as answer:
+            async for piece in answer.aiter_bytes():
+                body += piece
+                if len(body) > MAX_HEALTH_BYTES:
+                    return None
+            return bytes(body) if answer.status_code == 200 else None
 
     async def pause(self) -> None:
         """Between two tries."""
