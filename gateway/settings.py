@@ -5,6 +5,8 @@ any other variable (``DOCKER_BUILDKIT``, a desktop's ``SESSION_MANAGER``) passes
 """
 
 import difflib
+import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
@@ -69,6 +71,11 @@ SECRET_CHARACTERS: Final = 32
 SECRET: Final = frozenset({"db_password", "db_admin_url", "session_token_secret", "sealing_secret", "model_api_key"})
 _OWN: Final = "GATEWAY_"
 _CLIENTS: Final = frozenset({"GATEWAY_KEY"})  # the command line's, which may run in the same environment
+# What Kubernetes sets in every container beside a service named "gateway".
+_KUBERNETES: Final = re.compile(
+    r"GATEWAY_(?:SERVICE_(?:HOST|PORT(?:_\w+)?)=.*|PORT(?:_\d+_\w+)?=(?:tcp|udp|sctp)://.*|PORT_\d+_\w+_(?:PROTO|PORT|ADDR)=.*)"
+)
+_ORIGIN: Final = re.compile(r"https?://[^/?#@\s]+")
 _FOREIGN: Final = "OTEL_"  # OpenTelemetry has many of its own, which its SDK reads by itself
 _SLIPS: Final = 2  # letters; LOG_LVL is two from LOG_LEVEL, CONTAINER_NAME three from CONTAINER_USER
 
@@ -113,6 +120,13 @@ def _contradictions(settings: Settings) -> list[str]:
         networks(settings.gateway.gateway_trusted_proxies)
     except ValueError as error:
         problems.append(f"GATEWAY_TRUSTED_PROXIES: {error}")
+    problems += [
+        f"GATEWAY_ALLOWED_ORIGINS: {origin!r} is not an origin such as https://chat.example"
+        for origin in map(str.strip, settings.gateway.gateway_allowed_origins.split(","))
+        if origin and not _ORIGIN.fullmatch(origin)
+    ]
+    if settings.database.db_min_connections > settings.database.db_max_connections:
+        problems.append("DB_MIN_CONNECTIONS is more than DB_MAX_CONNECTIONS")
     return problems
 
 
@@ -122,7 +136,9 @@ def _room(struct: type[msgspec.Struct], given: dict[str, str]) -> tuple[msgspec.
     problems, usable = [], {}
     for field, text in given.items():
         try:
-            msgspec.convert({field: text}, struct, strict=False)
+            value = getattr(msgspec.convert({field: text}, struct, strict=False), field)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise msgspec.ValidationError("expected a finite number")
             usable[field] = text
         except msgspec.ValidationError as error:
             shown = "its value" if field in SECRET else repr(text)
@@ -137,6 +153,8 @@ def _reason(error: msgspec.ValidationError) -> str:
 def _unknown(environment: Mapping[str, str], known: Mapping[str, str]) -> list[str]:
     problems = []
     for name in sorted(set(environment) - set(known) - _CLIENTS):
+        if _KUBERNETES.fullmatch(f"{name}={environment[name]}"):
+            continue
         own = name.startswith(_OWN)
         near = [] if name.startswith(_FOREIGN) else difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         if near and (own or _edits(name, near[0]) <= _SLIPS):

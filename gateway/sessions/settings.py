@@ -31,7 +31,9 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     session_token_length: Annotated[
         int, Meta(ge=22, le=86, description="characters of a session token after its prefix (6 bits each)")
     ] = 32
-    session_token_expiry_hours: Annotated[float, Meta(gt=0, description="hours a session token is valid")] = 24.0
+    session_token_expiry_hours: Annotated[
+        float, Meta(gt=0, le=87_600, description="hours a session token is valid, ten years at most")
+    ] = 24.0
     session_token_secret: Annotated[
         str,
         Meta(description="secret that tokens and credentials derive from (32 characters or more); auto: a 0600 file"),
