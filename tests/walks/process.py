@@ -70,11 +70,16 @@ class GatewayProcess:
         """Headers of the operator."""
         return {"authorization": f"Bearer {(self.data_dir / OPERATOR_KEY_FILE).read_text().strip()}"}
 
-    async def listening(self) -> None:
-        """Wait for the first line and read the address in it."""
-        await reached(lambda: bool(self.told) or self.code is not None, START_SECONDS)
-        assert self.told, f"the gateway ended with {self.code}: {self.other}"
-        self.url = self.told[0].rpartition(" ")[2]
+    async def listening(self, seconds: float = START_SECONDS) -> None:
+        """Wait for the line with the address and read it. What ``make`` says before is forgotten."""
+        await reached(lambda: bool(self._first()) or self.code is not None, seconds)
+        first = self._first()
+        assert first, f"the gateway ended with {self.code}: {self.told} {self.other}"
+        del self.told[: self.told.index(first)]
+        self.url = first.rpartition(" ")[2]
+
+    def _first(self) -> str:
+        return next((line for line in self.told if " listens on " in line), "")
 
     @contextlib.asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -137,14 +142,32 @@ async def begin(
     data_dir: Path, environment: Mapping[str, str] | None = None, *, command: Sequence[str] = SERVE
 ) -> GatewayProcess:
     """Start one and do not wait; the caller closes it."""
-    given = {**LOCAL, **settings(data_dir), **(environment or {})}
-    process = await _start(command, given)
-    return GatewayProcess(process, data_dir, given)
+    return await launch(command, {**LOCAL, **settings(data_dir), **(environment or {})}, data_dir=data_dir)
 
 
-async def run(environment: Mapping[str, str], *, command: Sequence[str] = SERVE, seconds: float = 60.0) -> Ended:
+async def launch(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    data_dir: Path,
+    cwd: Path = ROOT,
+    user: int | None = None,
+) -> GatewayProcess:
+    """Start one by any command, on these settings alone; the caller closes it. ``data_dir`` is where it will be."""
+    process = await _start(command, environment, cwd=cwd, user=user)
+    return GatewayProcess(process, data_dir, environment)
+
+
+async def run(
+    environment: Mapping[str, str],
+    *,
+    command: Sequence[str] = SERVE,
+    seconds: float = 60.0,
+    cwd: Path = ROOT,
+    user: int | None = None,
+) -> Ended:
     """Run a command that ends by itself. TimeoutError, and it is killed, when it does not within ``seconds``."""
-    process = await _start(command, environment)
+    process = await _start(command, environment, cwd=cwd, user=user)
     try:
         async with asyncio.timeout(seconds):
             out, err = await process.communicate()
@@ -214,8 +237,10 @@ def local_base(data_dir: Path) -> str:
 
 
 def cluster(data_dir: Path) -> str:
-    """Where the embedded Postgres of ``data_dir`` lies; empty when there is none."""
-    place = embedded_place.find(data_dir.resolve()) if data_dir.is_dir() else None
+    """Where the embedded Postgres of ``data_dir`` lies outside of it; empty when it does not, as a plain user's."""
+    if not data_dir.is_dir() or (data_dir / "postgres").is_dir():
+        return ""
+    place = embedded_place.find(data_dir.resolve())
     return str(place.root) if place is not None else ""
 
 
@@ -228,10 +253,15 @@ def _names(process: psutil.Process, places: Sequence[str]) -> bool:
         return False  # ended meanwhile, or another user's
 
 
-async def _start(command: Sequence[str], environment: Mapping[str, str]) -> asyncio.subprocess.Process:
+async def _start(
+    command: Sequence[str], environment: Mapping[str, str], *, cwd: Path = ROOT, user: int | None = None
+) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
         *command,
-        cwd=ROOT,
+        cwd=cwd,
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
         # None of the caller's settings, and a stop of the tests' terminal is not the gateway's.
         env={"PATH": os.environ.get("PATH", SEARCH_PATH), "LANG": "C.UTF-8", **environment},
         stdin=asyncio.subprocess.DEVNULL,
