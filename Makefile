@@ -4,6 +4,8 @@ MAKEFLAGS += --no-print-directory
 PY := .venv/bin/python
 SETUP := @sh tools/python.sh tools/venv.py
 DEV := $(SETUP) requirements.lock requirements-dev.lock
+# Test processes side by side; many tests wait for real processes, so two are worth it on one core too.
+WORKERS ?= 2
 
 .PHONY: help venv run test test-all quick check check-format check-lint check-types check-imports check-house \
 	fix docs image bench lock clean
@@ -15,13 +17,13 @@ run:  ## install what is needed, then serve on 127.0.0.1:8000 (options of serve:
 	$(SETUP) requirements.lock && exec $(PY) -m gateway serve $(ARGS)
 
 test:  ## every test but the slow ones; says what was not run here (ARGS="tests/events -x")
-	$(DEV) && exec $(PY) -m pytest -m "not slow" $(ARGS)
+	$(DEV) && exec $(PY) -m pytest -n $(WORKERS) -m "not slow" $(ARGS)
 
 test-all:  ## every test
-	$(DEV) && exec $(PY) -m pytest $(ARGS)
+	$(DEV) && exec $(PY) -m pytest -n $(WORKERS) $(ARGS)
 
 quick:  ## the tests that need neither Postgres nor Docker, in under 20 s
-	$(DEV) && exec $(PY) -m pytest -m "not (slow or postgres or docker or opencode)" $(ARGS)
+	$(DEV) && exec $(PY) -m pytest -n $(WORKERS) -m "not (slow or postgres or docker or opencode)" $(ARGS)
 
 check:  ## format, lint, types, imports, house rules: all of them, even when one fails
 	$(DEV)

@@ -54,25 +54,30 @@ class SessionHandler:
 
         A refusal, and that there is nothing to do, are believed only at the head of the log: we look there once.
         """
-        looked = False
+        looked, unread = False, 0
         for _ in range(TRIES):
             async with self._granting if isinstance(command, OpenSession | ResumeSession) else contextlib.nullcontext():
-                outcome = await self._attempt(command, origin)
+                outcome = await self._attempt(command, origin, unread)
             if isinstance(outcome, Handled):
                 return outcome
             if looked and not isinstance(outcome, Conflict):
                 return await self._settled(outcome, command, origin)
             await self._views.catch_up_to_head()  # not in our turn: a flood of refusals shares one look
             looked = True
+            if isinstance(outcome, Conflict) and outcome.stream_id == session_stream(command.session_id):
+                # What we hold now and still do not count are events of a later release, which this one may pass over.
+                unread = outcome.head
         raise Refused("store-unavailable", "Too many writers at once; nothing was done.", retry_after=1)
 
-    async def _attempt(self, command: Command, origin: Origin) -> Handled | Refused | Decision | Conflict:
+    async def _attempt(self, command: Command, origin: Origin, unread: int) -> Handled | Refused | Decision | Conflict:
         """What was written, or why nothing was: refused, nothing to do (an empty decision), another was first."""
         state = self._views.sessions.get(command.session_id)
         decision = decide(command, state, self._views.seats, self._limit)
         if isinstance(decision, Refused) or not decision.session:
             return decision
-        outcome = await self._recorder.store.append(*await self._writes(command.session_id, state, decision, origin))
+        outcome = await self._recorder.store.append(
+            *await self._writes(command.session_id, state, decision, origin, unread)
+        )
         if isinstance(outcome, Conflict):
             return outcome
         if not isinstance(outcome, Appended):
@@ -89,12 +94,12 @@ class SessionHandler:
         return Handled(state, state.position, False)
 
     async def _writes(
-        self, session_id: str, state: SessionState | None, decision: Decision, origin: Origin
+        self, session_id: str, state: SessionState | None, decision: Decision, origin: Origin, unread: int
     ) -> list[StreamWrite]:
         stream_id = session_stream(session_id)
         events = await self._events(stream_id, decision, origin)
         count = len(decision.session)
-        writes = [StreamWrite(stream_id, state.version if state else NEW, events[:count])]
+        writes = [StreamWrite(stream_id, max(state.version, unread) if state else NEW, events[:count])]
         if decision.admission:
             expected: ExpectedVersion = (self._views.seats.version or NEW) if decision.grants else ANY
             writes.append(StreamWrite(ADMISSION, expected, events[count:]))

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from docker import names
 from events.catalogue import AccessDenied, TokenIssued
-from events.envelope import SYSTEM, ActorKind, session_stream
+from events.envelope import ANY, SYSTEM, ActorKind, StreamWrite, session_stream
 from events.errors import StoreUnavailable
 from events.ids import named, short
 from events.keyring import MemoryKeyring
@@ -36,7 +36,7 @@ from projections.projection import fold
 from projections.session_state import Sessions
 from projections.views import Views
 from tests.event_fixtures import LogDatabase, open_store
-from tests.factories import CAUSE, MOMENT, payload
+from tests.factories import CAUSE, MOMENT, payload, raw
 from tests.gateway.world import ORIGIN, Through, Wired
 
 SEATS = 3
@@ -287,6 +287,15 @@ async def test_an_outcome_that_cannot_be_is_a_fault() -> None:
     async with desk(MemoryEventStore(), through=fenced) as made:
         with pytest.raises(NotAppended):
             await made.open()
+
+
+async def test_events_of_a_later_release_do_not_block_a_session(one: Desk) -> None:
+    """A release that was rolled back left some in the stream: they are passed over, and the next command goes on."""
+    await one.open("ses_a")
+    future = raw(type="session.teleported", schema_version=1, payload=b"{}")
+    await one.store.append(StreamWrite(session_stream("ses_a"), ANY, (future, raw(type="session.teleported"))))
+    stopped = await one.handler.handle(StopSession(session_id="ses_a"), ORIGIN)
+    assert (stopped.changed, stopped.state.phase) == (True, Phase.STOPPING)
 
 
 async def test_a_command_that_always_conflicts_gives_up() -> None:
