@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from events.catalogue import LogRead
 from events.envelope import SYSTEM, ActorKind, session_stream
 from gateway.access.roles import Role
@@ -141,7 +143,7 @@ async def test_personal_fields_are_open_to_auditors_until_erased(gateway: Gatewa
     ]
 
 
-async def test_a_page_ends_at_the_head_of_its_reading(gateway: Gateway) -> None:
+async def test_a_page_ends_at_the_head_of_its_reading(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written while a page is read comes on the next one; ``next`` never passes over it."""
     who = Who(kind=ActorKind.OPERATOR, id="test")
     store = gateway.services.store
@@ -151,11 +153,9 @@ async def test_a_page_ends_at_the_head_of_its_reading(gateway: Gateway) -> None:
         late.append(await gateway.services.recorder.fact(SYSTEM, LogRead(what="test"), who=who))
         return await inner(**asked)
 
-    store.read_log = read_log  # type: ignore[method-assign]  # somebody writes between the two questions
-    try:
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "read_log", read_log)  # somebody writes between the two questions
         read = await page(gateway, "type=log.read")
-    finally:
-        store.read_log = inner  # type: ignore[method-assign]  # back
     assert read["next"] == late[0] - 1
     again = await page(gateway, f"type=log.read&after={read['next']}")
     assert late[0] in [event["position"] for event in again["events"]]
