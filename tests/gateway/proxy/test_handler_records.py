@@ -26,35 +26,35 @@ async def completed(gateway: Gateway) -> Any:
     return told
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body", "figures"),
-    [
-        ("GET", "bytes?n=70000&chunk=1000", b"", (200, 0, 70_000, "container", None)),
-        ("POST", "echo/raw", b"x" * 5000, (200, 5000, 5000, "container", None)),
-        ("PUT", "echo/raw", b"", (200, 0, 0, "container", None)),
-        ("HEAD", "some/page", b"", (200, 0, 0, "container", None)),
-        ("GET", "session/none", b"", (404, 0, 64, "container", None)),
-        ("PURGE", "echo/raw", b"abc", (200, 3, 3, "container", None)),
-        ("GET", "bytes?n=100&cut=50&chunk=50", b"", (200, 0, 50, "container", "container_broke")),
-    ],
+Figures = tuple[int, int, int, str, str | None]  # status, bytes in, bytes out, ended by, error
+EXCHANGES: tuple[tuple[str, str, bytes, Figures], ...] = (
+    ("GET", "bytes?n=70000&chunk=1000", b"", (200, 0, 70_000, "container", None)),
+    ("POST", "echo/raw", b"x" * 5000, (200, 5000, 5000, "container", None)),
+    ("PUT", "echo/raw", b"", (200, 0, 0, "container", None)),
+    ("HEAD", "some/page", b"", (200, 0, 0, "container", None)),
+    ("GET", "session/none", b"", (404, 0, 64, "container", None)),
+    ("PURGE", "echo/raw", b"abc", (200, 3, 3, "container", None)),
+    ("GET", "bytes?n=100&cut=50&chunk=50", b"", (200, 0, 50, "container", "container_broke")),
 )
-async def test_an_exchange_is_an_event_with_its_figures(
-    gateway: Gateway, method: str, path: str, body: bytes, figures: tuple[int, int, int, str, str | None]
-) -> None:
+
+
+async def test_an_exchange_is_an_event_with_its_figures(gateway: Gateway) -> None:
     """Status, bytes both ways, who ended it; a cut answer is told as cut, also to the client."""
     session = await gateway.open()
     async with nobody(gateway) as client:
-        try:
-            answer = await client.request(method, session.path(path), headers=session.headers, content=body or None)
-        except httpx.RemoteProtocolError:
-            assert figures[4] == "container_broke"
-        else:
-            assert (answer.status_code, len(answer.content)) == (figures[0], figures[2])
-            assert figures[4] is None
-    told = await completed(gateway)
-    assert (told.status, told.bytes_in, told.bytes_out, told.ended_by, told.error) == figures
-    assert (told.method, told.session_id) == (method, session.session_id)
-    assert 0 < told.first_byte_us <= told.duration_us
+        for method, path, body, figures in EXCHANGES:
+            try:
+                answer = await client.request(method, session.path(path), headers=session.headers, content=body or None)
+            except httpx.RemoteProtocolError:
+                assert figures[4] == "container_broke"
+            else:
+                assert (answer.status_code, len(answer.content)) == (figures[0], figures[2]), path
+                assert figures[4] is None
+    told = await gateway.payloads("exchange.*")
+    for record, (method, path, _, figures) in zip(told, EXCHANGES, strict=True):
+        assert (record.status, record.bytes_in, record.bytes_out, record.ended_by, record.error) == figures, path
+        assert (record.method, record.session_id) == (method, session.session_id)
+        assert 0 < record.first_byte_us <= record.duration_us
 
 
 async def test_an_exchange_can_be_followed_from_its_request(gateway: Gateway) -> None:
@@ -106,31 +106,31 @@ async def test_a_stream_is_opened_and_closed(gateway: Gateway) -> None:
     assert await gateway.log("exchange.completed") == []
 
 
-@pytest.mark.parametrize(
-    ("said", "code", "status", "ended_by"),
-    [("close 4002 enough", None, 4002, "container"), ("hello", 4001, 4001, "client"), ("hello", None, 1000, "client")],
-)
-async def test_a_websocket_is_opened_and_closed(
-    gateway: Gateway, said: str, code: int | None, status: int, ended_by: str
-) -> None:
+async def test_a_websocket_is_opened_and_closed(gateway: Gateway) -> None:
     """Status is the close code that ended it, from whichever side; bytes are those of the messages."""
     session = await gateway.open()
-    async with websocket(gateway, session.path("ws"), headers=session.headers) as socket:
-        await socket.send_str(said)
-        if ended_by == "container":
-            assert (await socket.receive(10)).data == 4002
-        else:
-            assert await socket.receive_str() == said
-            await socket.close(code=code or 1000)
+    cases = [
+        ("close 4002 enough", 0, 4002, "container"),
+        ("hello", 4001, 4001, "client"),
+        ("hello", 1000, 1000, "client"),
+    ]
+    for nth, (said, code, status, ended_by) in enumerate(cases, start=1):
+        async with websocket(gateway, session.path("ws"), headers=session.headers) as socket:
+            await socket.send_str(said)
+            if ended_by == "container":
+                assert (await socket.receive(10)).data == 4002
+            else:
+                assert await socket.receive_str() == said
+                await socket.close(code=code)
 
-    async def closed() -> bool:
-        return bool(await gateway.log("exchange.closed"))
+        async def closed(times: int = nth) -> bool:
+            return len(await gateway.log("exchange.closed")) == times
 
-    await until(closed)
-    opened, told = await gateway.payloads("exchange.*")
-    assert (opened.kind, opened.exchange_id) == ("websocket", told.exchange_id)
-    assert (told.status, told.ended_by, told.error) == (status, ended_by, None)
-    assert (told.bytes_in, told.bytes_out) == (len(said), 0 if ended_by == "container" else len(said))
+        await until(closed)
+        opened, told = (await gateway.payloads("exchange.*"))[-2:]
+        assert (opened.kind, opened.exchange_id) == ("websocket", told.exchange_id)
+        assert (told.status, told.ended_by, told.error) == (status, ended_by, None)
+        assert (told.bytes_in, told.bytes_out) == (len(said), 0 if ended_by == "container" else len(said))
 
 
 async def test_a_handshake_that_the_container_refuses_is_an_exchange(gateway: Gateway) -> None:
