@@ -14,6 +14,7 @@ _REQUIRED = ("docker", "opencode")
 # Marks that `make quick` and `make test` leave out by, and the command that runs them.
 _LEFT_OUT = {
     "slow": "make test-all",
+    "patient": "make test",
     "opencode": "make test",
     "docker": "make test",
     "postgres": "make test",

@@ -26,6 +26,7 @@ LOOSE_ENDS = re.compile(r"\b(?:TO" + "DO|FIX" + "ME|XX" + r"X)\b|Not" + "Impleme
 TESTED_ELSEWHERE = {
     "events/keyring.py": "tests/contracts/test_keyring.py",
     "events/keyring_postgres.py": "tests/contracts/test_keyring.py",
+    "gateway/cli/serve.py": "tests/walks/test_bad_start.py",
     "events/memory.py": "tests/contracts/test_event_store.py",
     "events/store.py": "tests/contracts/test_event_store.py",
 }
