@@ -25,12 +25,12 @@ pytestmark = pytest.mark.postgres
 
 
 @pytest_asyncio.fixture
-async def gateway(empty_log: LogDatabase, tmp_path: Path) -> AsyncIterator[GatewayProcess]:
+async def gateway(empty_log: LogDatabase, data_dir: Path) -> AsyncIterator[GatewayProcess]:
     """A gateway process on an empty log, with echo agents as local processes."""
     environment = {**process.on_database(empty_log), "DRAIN_SECONDS": str(DRAIN_SECONDS)}
-    async with process.serving(tmp_path, environment) as started:
+    async with process.serving(data_dir, environment) as started:
         yield started
-    assert process.using(tmp_path) == []
+    assert process.using(data_dir) == []
 
 
 async def test_a_drain_finishes_what_is_open_and_loses_nothing(gateway: GatewayProcess) -> None:

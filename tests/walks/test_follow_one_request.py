@@ -55,9 +55,9 @@ async def followed(log: LogDatabase, data_dir: Path) -> AsyncIterator[tuple[Gate
             await asyncio.gather(following, return_exceptions=True)
 
 
-async def test_a_proxied_request_is_found_by_its_id(empty_log: LogDatabase, tmp_path: Path) -> None:
+async def test_a_proxied_request_is_found_by_its_id(empty_log: LogDatabase, data_dir: Path) -> None:
     """The caller's own id is kept; the span that wrote its record names the record's place in the log."""
-    async with followed(empty_log, tmp_path) as (gateway, spans), gateway.client() as client:
+    async with followed(empty_log, data_dir) as (gateway, spans), gateway.client() as client:
         session = await gateway.open(client)
         headers = {**session.headers, "x-request-id": REQUEST_ID}
         answer = await client.get(session.path("echo/here"), headers=headers)
@@ -85,9 +85,9 @@ async def test_a_proxied_request_is_found_by_its_id(empty_log: LogDatabase, tmp_
         assert [event.position] in recorded
 
 
-async def test_a_command_is_found_by_its_id_in_all_that_it_caused(empty_log: LogDatabase, tmp_path: Path) -> None:
+async def test_a_command_is_found_by_its_id_in_all_that_it_caused(empty_log: LogDatabase, data_dir: Path) -> None:
     """Opening a session goes on behind the answer; its steps still carry the request's id and trace."""
-    async with followed(empty_log, tmp_path) as (gateway, spans), gateway.client() as client:
+    async with followed(empty_log, data_dir) as (gateway, spans), gateway.client() as client:
         opened = await client.post("/sessions", headers={"prefer": "wait=30"})
         assert opened.status_code == 201
         request_id = opened.headers["x-request-id"]
@@ -119,12 +119,12 @@ async def test_a_command_is_found_by_its_id_in_all_that_it_caused(empty_log: Log
 
 @pytest.mark.parametrize("receiver", ["dead", "hung", "refusing"])
 async def test_no_request_waits_for_a_receiver_that_fails(
-    empty_log: LogDatabase, tmp_path: Path, receiver: str
+    empty_log: LogDatabase, data_dir: Path, receiver: str
 ) -> None:
     """Telemetry may cost spans, never an answer, and not the end of the process either."""
     async with (
         _broken(receiver) as endpoint,
-        process.serving(tmp_path, process.on_database(empty_log) | _telemetry(endpoint)) as gateway,
+        process.serving(data_dir, process.on_database(empty_log) | _telemetry(endpoint)) as gateway,
     ):
         async with gateway.client() as client:
             session = await gateway.open(client)

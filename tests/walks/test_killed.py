@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +10,6 @@ import httpx
 import msgspec
 import psutil
 import pytest
-import pytest_asyncio
 
 from docker import names
 from events import embedded_place
@@ -33,16 +32,6 @@ class Left(msgspec.Struct, frozen=True):
     running: Session
     creating: Session
     stopping: Session
-
-
-@pytest_asyncio.fixture
-async def data_dir(tmp_path: Path) -> AsyncIterator[Path]:
-    """A directory for an embedded Postgres and local sessions; nothing of it is left anywhere."""
-    yield tmp_path / "var"
-    for left in process.using(tmp_path / "var"):
-        left.kill()
-        left.wait(5)
-    await process.forget(tmp_path / "var")
 
 
 @pytest.fixture
