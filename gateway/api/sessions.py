@@ -22,7 +22,7 @@ from gateway.sessions import agent
 from gateway.sessions.commands import Mint, OpenSession, ResumeSession, RevealToken, StopSession
 from gateway.sessions.handler import Origin
 from projections import asof
-from projections.lifecycle import STATUS, Phase
+from projections.lifecycle import STATUS, Phase, Status
 from projections.session_state import Sessions, SessionState
 
 MAX_IDEMPOTENCY_KEY: Final = 255
@@ -207,6 +207,8 @@ async def list_all(call: Call) -> Response:
     seen = visible(states.values(), call)
     status = call.request.query_params.get("status")
     if status is not None:
+        if status not in set(Status):
+            raise Refused("bad-request", f"The parameter status is one of {', '.join(Status)}.")
         seen = [state for state in seen if STATUS[state.phase] == status]
     return answer(SessionList(sessions=await shapes.sessions(seen, call.services.keyring), position=position))
 
