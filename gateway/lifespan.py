@@ -55,6 +55,7 @@ FLUSH_SECONDS: Final = 10.0
 RECONCILE_SECONDS: Final = 2.0
 MAINTAIN_SECONDS: Final = 60.0
 ANNOUNCE_SECONDS: Final = 1.0  # a fifth of the lease
+NOT_SEPARATED: Final = "RIGHTS ARE NOT SEPARATED: DB_USER owns the log and could rewrite it. Give DB_ADMIN_URL."
 OPERATOR_KEY_FILE: Final = "operator.key"
 log = logging.getLogger("session_gateway.lifespan")
 
@@ -69,6 +70,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     services: Services
     runtime: Runtime
     jobs: "Jobs"
+    notes: tuple[str, ...]  # lines for the person who started it
 
 
 class Jobs:
@@ -122,7 +124,8 @@ async def running(
         jobs = Jobs(stack, on_death)
         _start(jobs, stack, services, reconciler)
         await _operator_key(services)
-        yield Running(services=services, runtime=runtime, jobs=jobs)
+        notes = runtime.notes if storage.schema.rights_separated else (*runtime.notes, NOT_SEPARATED)
+        yield Running(services=services, runtime=runtime, jobs=jobs, notes=notes)
 
 
 def _make(data_dir: Path) -> None:

@@ -13,6 +13,7 @@ from events.errors import EventError
 from gateway import RELEASE, logs, server
 from gateway.app import application
 from gateway.cli.exits import Exit, Failure
+from gateway.cli.options import family
 from gateway.lifespan import OPERATOR_KEY_FILE, DataDirUnusable, Running, running
 from gateway.runtime import RuntimeRefused
 from gateway.server import Address, Process
@@ -20,7 +21,7 @@ from gateway.server_config import BadServerConfig
 from gateway.settings import BadSettings, Settings, load
 from gateway.telemetry import Telemetry
 
-app = typer.Typer(add_completion=False)
+app = family("Start the gateway.")
 
 
 @app.command()
@@ -89,7 +90,7 @@ def _welcome(settings: Settings, started: Running, address: Address) -> None:
         '-H "Prefer: wait=60"',
         "Stop with Ctrl-C.",
     ]
-    print("\n".join([*lines, *(f"! {note}" for note in started.runtime.notes)]), flush=True)
+    print("\n".join([*lines, *(f"! {note}" for note in started.notes)]), flush=True)
 
 
 def _shown(path: Path) -> str:

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from events.catalogue import SubjectErased
-from events.envelope import KEYS, SYSTEM, ActorKind
+from events.envelope import ANY, KEYS, SYSTEM, ActorKind, StreamWrite, session_stream
 from events.errors import StoreUnavailable
 from events.ids import uuid7
 from events.keyring import MemoryKeyring
@@ -24,7 +24,7 @@ from events.memory import MemoryEventStore
 from events.schema import Applied
 from gateway import lifespan
 from gateway.access.keys import proved, revoked
-from gateway.lifespan import OPERATOR_KEY_FILE, Jobs, running
+from gateway.lifespan import NOT_SEPARATED, OPERATOR_KEY_FILE, Jobs, running
 from gateway.proxy.exchanges import Exchange
 from gateway.proxy.result import EndedBy, ExchangeResult
 from gateway.recorder import Who
@@ -33,9 +33,9 @@ from gateway.settings import Settings, load
 from gateway.storage import Report, Storage
 from gateway.workers.reconcile import INSTANCE_LEASE, LEASE
 from projections.lifecycle import Phase
-from tests.factories import CAUSE, payload
+from tests.factories import CAUSE, payload, raw
 from tests.gateway.world import World, eventually, world
-from tests.gateway_fixtures import WAIT, start_gateway
+from tests.gateway_fixtures import BASE, WAIT, memory_log, start_gateway
 
 TEST = Who(kind=ActorKind.OPERATOR, id="test")
 
@@ -288,3 +288,16 @@ async def test_seats_and_sessions_are_known_before_the_first_request(earth: Worl
     async with earth.gateway() as gateway:
         assert gateway.views.seats.taken == {state.session_id: 1}
         assert gateway.views.sessions[state.session_id].phase is Phase.READY
+
+
+async def test_a_job_that_died_is_told_at_once(tmp_path: Path) -> None:
+    """A view that cannot follow the log would be served for ever: the process ends, and says which job and why."""
+    settings, died = load({**BASE, "SESSION_RUNTIME": "mock", "GATEWAY_DATA_DIR": str(tmp_path)}), asyncio.Event()
+    async with running(settings, lambda _: None, log_of=memory_log, on_death=died.set) as process:
+        assert process.notes == (NOT_SEPARATED,)  # a log in memory has no roles
+        damaged = raw(type="session.ready", payload=b"{}")
+        await process.services.store.append(StreamWrite(session_stream("s1"), ANY, (damaged,)))
+        async with asyncio.timeout(10):
+            await died.wait()
+        (told,) = process.jobs.dead
+        assert told.startswith("The job views ended: position ")
