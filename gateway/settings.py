@@ -71,6 +71,7 @@ SECRET_CHARACTERS: Final = 32
 SECRET: Final = frozenset({"db_password", "db_admin_url", "session_token_secret", "sealing_secret", "model_api_key"})
 _OWN: Final = "GATEWAY_"
 _CLIENTS: Final = frozenset({"GATEWAY_KEY"})  # the command line's, which may run in the same environment
+_COMMON: Final = frozenset({"LOGLEVEL"})  # other programs' words that are only a letter from ours
 # What Kubernetes sets in every container beside a service named "gateway".
 _KUBERNETES: Final = re.compile(
     r"GATEWAY_(?:SERVICE_(?:HOST|PORT(?:_\w+)?)=.*|PORT(?:_\d+_\w+)?=(?:tcp|udp|sctp)://.*|PORT_\d+_\w+_(?:PROTO|PORT|ADDR)=.*)"
@@ -152,7 +153,7 @@ def _reason(error: msgspec.ValidationError) -> str:
 
 def _unknown(environment: Mapping[str, str], known: Mapping[str, str]) -> list[str]:
     problems = []
-    for name in sorted(set(environment) - set(known) - _CLIENTS):
+    for name in sorted(set(environment) - set(known) - _CLIENTS - _COMMON):
         if _KUBERNETES.fullmatch(f"{name}={environment[name]}"):
             continue
         own = name.startswith(_OWN)

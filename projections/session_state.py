@@ -15,6 +15,7 @@ from events.catalogue import (
     ExchangeClosed,
     ExchangeCompleted,
     ExchangeOpened,
+    ExchangeSummarized,
     Payload,
     SessionDataRemoved,
     SessionFailed,
@@ -83,7 +84,7 @@ _CONTAINER = (
     ContainerAdopted,
     ContainerLost,
 )
-_USE = (ExchangeCompleted, ExchangeOpened, ExchangeClosed)
+_USE = (ExchangeCompleted, ExchangeOpened, ExchangeClosed, ExchangeSummarized)
 
 
 class Sessions:
@@ -140,6 +141,8 @@ def _evolve(state: SessionState, event: RecordedEvent, payload: Payload) -> Sess
         case ExchangeCompleted() | ExchangeOpened():
             seen = max(event.occurred_at, state.last_accessed or event.occurred_at)
             return msgspec.structs.replace(state, last_accessed=seen, exchanges=state.exchanges + 1)
+        case ExchangeSummarized():
+            return msgspec.structs.replace(state, exchanges=state.exchanges + payload.exchanges)
         case ExchangeClosed():
             seen = max(event.occurred_at, state.last_accessed or event.occurred_at)
             return msgspec.structs.replace(state, last_accessed=seen)

@@ -145,6 +145,8 @@ class Views:
         before = self.position
         if self._next_look is None:
             self._next_look = asyncio.create_task(self._look(), name="head-look")
+            # All who asked may have left when the log closes: then nobody takes the error, and nobody needs it.
+            self._next_look.add_done_callback(lambda look: look.cancelled() or look.exception())
         await self.catch_up(await asyncio.shield(self._next_look))
         return self.position > before
 

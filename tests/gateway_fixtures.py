@@ -1,5 +1,6 @@
 """A whole gateway in the test's process: a log in memory, echo agents as local processes, real sockets."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -10,6 +11,7 @@ import httpx
 import msgspec
 import pytest_asyncio
 
+from docker import local_places
 from events.codec import decode
 from events.envelope import KEYS, ActorKind, RecordedEvent
 from events.keyring import MemoryKeyring
@@ -96,16 +98,29 @@ async def memory_log(settings: Settings, report: Report) -> AsyncIterator[Storag
 
 
 @contextlib.asynccontextmanager
+async def _forgetting(data_dir: Path) -> AsyncIterator[None]:
+    """As root, local sessions live outside of the test's directory: they go with it."""
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(local_places.forget, data_dir / "local")
+
+
+@contextlib.asynccontextmanager
 async def start_gateway(
     data_dir: Path,
     environment: Mapping[str, str] | None = None,
     *,
     log_of: Callable[[Settings, Report], AbstractAsyncContextManager[Storage]] = memory_log,
     runtime_of: RuntimeOf = open_runtime,
+    keep: bool = False,
 ) -> AsyncIterator[Gateway]:
-    """A gateway on a free port of the loopback interface."""
+    """A gateway on a free port of the loopback interface. ``keep``: another one is started on its data directory."""
     settings = load({**BASE, "GATEWAY_DATA_DIR": str(data_dir), **(environment or {})})
-    async with running(settings, lambda _: None, log_of=log_of, runtime_of=runtime_of) as process:
+    async with (
+        contextlib.nullcontext() if keep else _forgetting(data_dir),
+        running(settings, lambda _: None, log_of=log_of, runtime_of=runtime_of) as process,
+    ):
         made = application(process.services)
         bind = msgspec.structs.replace(settings.server, gateway_bind="127.0.0.1:0", drain_seconds=1.0)
         async with serving(made.asgi, bind, drain=made.drain) as server:

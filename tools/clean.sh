@@ -7,6 +7,8 @@ if [ -x .venv/bin/python ]; then
 elif [ -e var/postgres.json ] || [ -e var/postgres ]; then
   echo "var/ holds a database, and .venv, which knows how to stop it, is gone: run 'make venv', then 'make clean'." >&2
   exit 1
+else
+  rm -rf var
 fi
-rm -rf .venv var .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 find . -type d -name __pycache__ -prune -exec rm -rf {} +

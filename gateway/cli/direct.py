@@ -50,6 +50,8 @@ async def open_log() -> AsyncIterator[Direct]:
             )
         async with open_storage(chosen, printing.note) as storage:
             yield Direct(settings=chosen, storage=storage, recorder=Recorder(storage.store, storage.keyring))
+    except BadSettings as error:  # a secret file that holds no secret
+        raise Failure(Exit.USAGE, *error.problems) from error
     except (EventError, EmbeddedPostgresFailed) as error:
         raise Failure(Exit.LOG_UNAVAILABLE, sentence(error)) from error
     except OSError as error:

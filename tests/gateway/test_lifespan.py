@@ -149,7 +149,7 @@ async def test_local_sessions_are_resumed_after_a_restart(tmp_path: Path) -> Non
     async def kept(settings: Settings, report: Report) -> AsyncIterator[Storage]:
         yield storage
 
-    async with start_gateway(tmp_path, log_of=kept) as gateway:
+    async with start_gateway(tmp_path, log_of=kept, keep=True) as gateway:
         session = await gateway.open()
         made = await gateway.client.post(session.path("session"), json={"title": "t"}, headers=session.headers)
     async with start_gateway(tmp_path, log_of=kept) as gateway:

@@ -1,6 +1,6 @@
 """The sessions' fold: given events, the state they make."""
 
-from events.catalogue import Payload
+from events.catalogue import ExchangeSummarized, Payload
 from events.registry import EVENT_TYPES
 from projections.lifecycle import Phase
 from projections.projection import fold
@@ -72,3 +72,9 @@ def test_every_event_of_the_sessions_stream_moves_its_version() -> None:
     """A command expects the stream's head: an event that the fold passes over would make it conflict for ever."""
     folded_kinds = [tag for tag in EVENT_TYPES if tag.startswith(("session.", "token."))]
     assert all(Sessions().key(payload(EVENT_TYPES[tag].payload)) for tag in folded_kinds)
+
+
+def test_exchanges_that_were_told_as_a_sum_are_counted() -> None:
+    """The queue was full: how many is known, and the session was used that often."""
+    summed = payload(ExchangeSummarized, session_id="a", container="a-c1", exchanges=17)
+    assert folded(REQUESTED, READY, USED, summed).exchanges == 18
