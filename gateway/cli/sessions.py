@@ -147,7 +147,7 @@ def watch(
 
 async def position_now(client: GatewayClient) -> int:
     """How far the gateway has read its log."""
-    answer = await client.call("GET", "/sessions", query=[("status", "none")])
+    answer = await client.call("GET", "/sessions", query=[("status", "creating")])
     return int(msgspec.json.decode(answer)["position"])
 
 
