@@ -23,7 +23,7 @@ test-all:  ## every test
 	$(DEV) && exec $(PY) -m pytest -n $(WORKERS) $(ARGS)
 
 quick:  ## the tests that need neither Postgres nor Docker and do not wait, in under 20 s
-	$(DEV) && HYPOTHESIS_PROFILE=quick exec $(PY) -m pytest -n $(WORKERS) -m "not (slow or patient or postgres or docker or opencode)" $(ARGS)
+	$(DEV) && HYPOTHESIS_PROFILE=quick exec $(PY) -m pytest -m "not (slow or patient or postgres or docker or opencode)" $(ARGS)
 
 check:  ## format, lint, types, imports, house rules: all of them, even when one fails
 	$(DEV)
