@@ -24,7 +24,7 @@ from docker.service import Capability
 from events.catalogue import GatewayStarted, GatewayStopped, Payload, SessionStopRequested, SubjectErased
 from events.envelope import KEYS, ActorKind, RecordedEvent, gateway_stream
 from events.errors import EventError
-from gateway import RELEASE, context
+from gateway import RELEASE, context, telemetry
 from gateway.access.caller import Access
 from gateway.access.keys import new_key, proved, write_key_file
 from gateway.access.roles import Role
@@ -248,7 +248,12 @@ async def _begin(stack: AsyncExitStack, services: Services, reconciler: Reconcil
 
 async def _stop_sessions(services: Services) -> None:
     """Local processes end with us: their sessions are stopped as if asked, and can be resumed."""
-    views, origin = services.views, Origin(who=Who(kind=ActorKind.GATEWAY, id=services.instance))
+    with telemetry.span("gateway.stop_sessions", root=True):
+        await _stop_ours(services, Origin(who=Who(kind=ActorKind.GATEWAY, id=services.instance), cause=context.cause()))
+
+
+async def _stop_ours(services: Services, origin: Origin) -> None:
+    views = services.views
     ours = [state for state in views.sessions.values() if state.instance == services.instance and state.phase in SEATED]
     try:
         for state in ours:

@@ -1,6 +1,7 @@
 """The projection ``erasures``: whose keys were destroyed. What is still kept of them outside the log has to go too."""
 
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
@@ -11,9 +12,9 @@ KEY: Final = "erased"
 
 
 class Erased(msgspec.Struct, frozen=True):
-    """Key ids of erased subjects; they name nobody."""
+    """Key ids of erased subjects, which name nobody, each with the id of its ``subject.erased``."""
 
-    key_ids: frozenset[str] = frozenset()
+    key_ids: dict[str, UUID] = {}
 
 
 class Erasures:
@@ -27,4 +28,6 @@ class Erasures:
 
     def evolve(self, state: Erased | None, event: RecordedEvent, payload: Payload) -> Erased | None:
         before = state or Erased()
-        return Erased(before.key_ids.union(payload.key_ids)) if isinstance(payload, SubjectErased) else state
+        if not isinstance(payload, SubjectErased):
+            return state
+        return Erased(dict.fromkeys(payload.key_ids, UUID(int=event.event_id.int)) | before.key_ids)

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
@@ -40,6 +41,7 @@ class Token(msgspec.Struct, frozen=True):
     secret_id: str
     expires_at: datetime
     revoked: bool = False
+    event_id: UUID | None = None  # of its token.issued: what an exchange that showed it is caused by
 
 
 class SessionState(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +123,8 @@ def _evolve(state: SessionState, event: RecordedEvent, payload: Payload) -> Sess
         ):
             return _lifecycle(state, event, payload)
         case TokenIssued() if state.token is None or payload.serial > state.token.serial:
-            token = Token(payload.serial, payload.sha256, payload.secret_id, payload.expires_at)
+            told = UUID(int=event.event_id.int)
+            token = Token(payload.serial, payload.sha256, payload.secret_id, payload.expires_at, event_id=told)
             return msgspec.structs.replace(state, token=token)
         case SessionDataRemoved():
             return msgspec.structs.replace(state, volumes=())

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
+from uuid import UUID
 
 from events import codec
 from events.catalogue import Payload
@@ -96,8 +97,8 @@ class Views:
         return self._seats.get(KEY) or Seats()
 
     @property
-    def erased(self) -> frozenset[str]:
-        """Key ids of erased subjects."""
+    def erased(self) -> Mapping[str, UUID]:
+        """Key ids of erased subjects, each with the event that told its erasure."""
         return (self._erased.get(ERASED) or Erased()).key_ids
 
     @property

@@ -115,7 +115,7 @@ class ExchangeLog:
         was_stream: bool = False,
     ) -> _Record:
         return _Record(
-            event_id=uuid7(),
+            event_id=uuid7() if opened is None else exchange.exchange_id,
             occurred_at=self._recorder.now(),
             exchange=exchange,
             opened=opened,
@@ -231,7 +231,7 @@ class ExchangeLog:
             container_stream(exchange.container),
             await self._payload(record),
             who=exchange.who,
-            cause=exchange.cause,
+            cause=_cause(record),
             event_id=record.event_id,
             occurred_at=record.occurred_at,
         )
@@ -287,6 +287,14 @@ class ExchangeLog:
         if exchange.owner_key is None:
             return await keyring.key_for(session_subject(exchange.session_id))
         return (await keyring.keys([exchange.owner_key])).get(exchange.owner_key) or SubjectKey.new()
+
+
+def _cause(record: _Record) -> Cause:
+    """An exchange is caused by the token that was shown; a stream's end by its beginning."""
+    exchange = record.exchange
+    if not record.was_stream:
+        return exchange.cause
+    return msgspec.structs.replace(exchange.cause, causation_id=exchange.exchange_id)
 
 
 def _kind(exchange: Exchange) -> str:

@@ -197,7 +197,7 @@ def _exchange(scope: Scope, state: SessionState, found: Target) -> Exchange:
         path=found.raw_target.partition(b"?")[0].decode("ascii", "replace"),
         client=scope["client"][0] if scope.get("client") else None,
         who=Who(kind=ActorKind.SESSION, id=state.session_id),
-        cause=context.cause(),
+        cause=msgspec.structs.replace(context.cause(), causation_id=state.token.event_id if state.token else None),
     )
 
 

@@ -139,12 +139,12 @@ class Runner:
             log.exception("carrying out a session failed", extra={"session_id": session_id, "operation": "run_session"})
 
     async def _open(self, session_id: str) -> None:
-        intent = await until_stored(lambda: self._intent(session_id))
+        intent = await until_stored(lambda: self.intent(session_id))
         state = self._parts.views.sessions[session_id]
         if state.phase is not Phase.CREATING:
             return
         with telemetry.span("session.open", attributes={"session.id": session_id}, parent=intent) as span:
-            cause = _caused_by(intent, span)
+            cause = caused_by(intent, span)
             try:
                 async with self._booting:
                     boot_us = await self._boot(state, cause)
@@ -243,10 +243,10 @@ class Runner:
         if before is not None:
             before.cancel()
             await asyncio.gather(before, return_exceptions=True)
-        intent = await until_stored(lambda: self._intent(session_id))
+        intent = await until_stored(lambda: self.intent(session_id))
         state = self._parts.views.sessions[session_id]
         with telemetry.span("session.stop", attributes={"session.id": session_id}, parent=intent) as span:
-            cause = _caused_by(intent, span)
+            cause = caused_by(intent, span)
             with contextlib.suppress(ContainerGone):
                 await self._parts.docker.stop_container(state.container, self._parts.settings.session_stop_seconds)
             await self._remove(state, cause)
@@ -254,7 +254,7 @@ class Runner:
             log.info("session is stopped", extra={"session_id": session_id, "operation": "stop_session"})
 
     async def _clean(self, state: SessionState) -> None:
-        await self._remove(state, _caused_by(await until_stored(lambda: self._intent(state.session_id)), None))
+        await self._remove(state, caused_by(await until_stored(lambda: self.intent(state.session_id)), None))
 
     async def _remove(self, state: SessionState, cause: Cause) -> None:
         with contextlib.suppress(ContainerGone):
@@ -265,7 +265,7 @@ class Runner:
         origin = Origin(who=Who(kind=ActorKind.GATEWAY, id=self._parts.instance), cause=cause)
         await until_stored(lambda: self._parts.handler.handle(command, origin))
 
-    async def _intent(self, session_id: str) -> RecordedEvent:
+    async def intent(self, session_id: str) -> RecordedEvent:
         """The newest lifecycle event of the session: what is being carried out."""
         store, limit = self._parts.recorder.store, INTENTS_PAGE
         while True:
@@ -278,7 +278,8 @@ class Runner:
             limit *= 10  # a token can be shown again any number of times
 
 
-def _caused_by(intent: RecordedEvent, span: "telemetry.Span | None") -> Cause:
+def caused_by(intent: RecordedEvent, span: "telemetry.Span | None") -> Cause:
+    """What is carried out for ``intent``: caused by it, for the same request, within ``span``."""
     return Cause(
         causation_id=intent.event_id,
         correlation_id=intent.correlation_id,

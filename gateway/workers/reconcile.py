@@ -8,7 +8,8 @@ import asyncio
 import enum
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
@@ -17,13 +18,16 @@ from docker import names
 from docker.errors import DockerError
 from docker.service import ContainerInfo, ContainerState, DockerService
 from events.catalogue import GatewayCrashed
-from events.envelope import ActorKind, gateway_stream
+from events.codec import Cause
+from events.envelope import ActorKind, container_stream, gateway_stream
 from events.errors import StoreUnavailable
 from events.ids import named
+from gateway import context, telemetry
 from gateway.recorder import Who
 from gateway.services import Services
 from gateway.sessions.commands import MarkFailed
 from gateway.sessions.handler import Origin
+from gateway.sessions.runner import caused_by
 from projections.gateways import GatewayState
 from projections.lifecycle import SEATED, Phase
 from projections.session_state import SessionState
@@ -200,13 +204,18 @@ class Reconciler:
             case Do.STOP:
                 self._services.runner.stop(action.session_id, take_over=True)
             case Do.ADOPT if state is not None and action.info is not None:
-                await self._services.observer.adopted(state, action.info)
+                async with self._reconciling(state) as cause:
+                    await self._services.observer.adopted(state, action.info, cause)
             case Do.DIED if state is not None and action.info is not None:
-                await self._services.observer.died(state, action.info)
-                await self._fail(state, "container_died", f"The container ended (exit code {action.info.exit_code}).")
+                async with self._reconciling(state) as cause:
+                    await self._services.observer.died(state, action.info, cause)
+                    detail = f"The container ended (exit code {action.info.exit_code})."
+                    await self._fail(state, "container.died", detail, cause)
             case Do.LOST if state is not None:
-                await self._services.observer.lost(state, action.info)
-                await self._fail(state, "container_lost", "The container was gone when the gateway looked for it.")
+                async with self._reconciling(state) as cause:
+                    await self._services.observer.lost(state, action.info, cause)
+                    detail = "The container was gone when the gateway looked for it."
+                    await self._fail(state, "container.lost", detail, cause)
             case Do.ERASE if state is not None:
                 await self._erase(state)
             case Do.REMOVE:
@@ -222,15 +231,32 @@ class Reconciler:
         info = await self._services.docker.get_container_info(action.container)
         return info is None or info.state in (ContainerState.EXITED, ContainerState.DEAD)
 
-    async def _fail(self, state: SessionState, reason: str, detail: str) -> None:
+    @asynccontextmanager
+    async def _reconciling(self, state: SessionState) -> AsyncIterator[Cause]:
+        """What is found now belongs to the session's newest intent: its request, its trace, and caused by it."""
+        intent = await self._services.runner.intent(state.session_id)
+        with telemetry.span("session.reconcile", attributes={"session.id": state.session_id}, parent=intent) as span:
+            yield caused_by(intent, span)
+
+    async def _fail(self, state: SessionState, fact: str, detail: str, cause: Cause) -> None:
+        """The session failed because of the newest ``fact`` (an event type) about its container."""
+        stream_id = container_stream(state.container)
+        for event in await self._services.store.read_stream(stream_id, limit=100, backwards=True):
+            if event.type == fact:
+                cause = msgspec.structs.replace(cause, causation_id=event.event_id)
+                break
+        reason = fact.replace(".", "_")
         command = MarkFailed(session_id=state.session_id, generation=state.generation, reason=reason, detail=detail)
-        await self._services.handler.handle(command, Origin(who=self._who))
+        await self._services.handler.handle(command, Origin(who=self._who, cause=cause))
         self._services.runner.clean(state)
 
     async def _erase(self, state: SessionState) -> None:
-        for volume in state.volumes:
-            await self._services.docker.remove_volume(volume)
-        await self._services.observer.data_removed(state)
+        with telemetry.span("session.erase", attributes={"session.id": state.session_id}, root=True):
+            for volume in state.volumes:
+                await self._services.docker.remove_volume(volume)
+            erasure = self._services.views.erased.get(_subject_key(state) or "")
+            cause = msgspec.structs.replace(context.cause(), causation_id=erasure)
+            await self._services.observer.data_removed(state, cause)
 
     async def _remove(self, action: Action, state: SessionState | None) -> None:
         await self._services.docker.remove_container(action.container, force=True)
@@ -241,12 +267,14 @@ class Reconciler:
             )
 
     async def _tell_crash(self, instance: str) -> None:
-        await self._services.recorder.fact(
-            gateway_stream(instance),
-            GatewayCrashed(instance=instance, found_by=self._services.instance),
-            who=self._who,
-            event_id=named("gateway.crashed", instance),
-        )
+        with telemetry.span("gateway.crash_found", root=True):
+            await self._services.recorder.fact(
+                gateway_stream(instance),
+                GatewayCrashed(instance=instance, found_by=self._services.instance),
+                who=self._who,
+                cause=context.cause(),
+                event_id=named("gateway.crashed", instance),
+            )
 
 
 def _about(action: Action) -> dict[str, str]:

@@ -8,7 +8,12 @@ from tests.factories import history, payload
 
 def test_erasures_gather_the_keys_of_all_who_were_erased() -> None:
     both = [payload(SubjectErased, key_ids=("a", "b")), payload(SubjectErased, key_ids=("b", "c"))]
-    assert fold(Erasures(), {}, history("keys", both))[KEY].key_ids == {"a", "b", "c"}
+    first, second = events = history("system", both)
+    assert fold(Erasures(), {}, events)[KEY].key_ids == {
+        "a": first.event_id,
+        "b": first.event_id,
+        "c": second.event_id,
+    }
 
 
 def test_nothing_else_erases_anybody() -> None:

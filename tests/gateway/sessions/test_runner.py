@@ -306,12 +306,12 @@ async def test_the_intent_is_found_however_often_the_token_was_shown(earth: Worl
     for _ in range(runner.INTENTS_PAGE + 1):
         await gateway.services.handler.handle(RevealToken(session_id=session_id), ORIGIN)
     (intent,) = await earth.store.read_stream(session_stream(session_id), limit=1)
-    assert await gateway.services.runner._intent(session_id) == intent
+    assert await gateway.services.runner.intent(session_id) == intent
 
 
 async def test_a_session_without_an_intent_is_a_fault(gateway: Gateway) -> None:
     with pytest.raises(LookupError):
-        await gateway.services.runner._intent(short())
+        await gateway.services.runner.intent(short())
 
 
 async def test_closing_gives_up_what_is_under_way(earth: World) -> None:
