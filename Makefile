@@ -8,7 +8,7 @@ DEV := $(SETUP) requirements.lock requirements-dev.lock
 WORKERS ?= 2
 
 .PHONY: help venv run test test-all quick check check-format check-lint check-types check-imports check-house \
-	fix docs image bench lock clean
+	fix docs image lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -56,12 +56,6 @@ docs:  ## write the generated pages anew (docs/settings.md)
 
 image:  ## build the image that sessions run and give it to the Docker daemon of DOCKER_HOST
 	$(SETUP) requirements.lock && exec $(PY) -m docker.image opencode
-
-bench:  ## every benchmark, one after the other (one alone: make bench-NAME)
-	$(DEV) && exec $(PY) -m benchmarks $(ARGS)
-
-bench-%:
-	$(DEV) && exec $(PY) -m benchmarks.$* $(ARGS)
 
 lock:  ## make requirements.lock and requirements-dev.lock anew; needs uv (newest of all: ARGS=--upgrade)
 	@sh tools/lock.sh $(ARGS)

@@ -21,6 +21,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     gives: type[Any] | None = None
     statuses: tuple[int, ...] = (200,)
     stream: bool = False
+    query: tuple[str, ...] = ()  # parameters of the query that it knows
+    headers: tuple[str, ...] = ()  # request headers that change what it does
 
 
 ROUTES: Final = (
@@ -33,6 +35,7 @@ ROUTES: Final = (
         takes=shapes.CreateSession,
         gives=shapes.SessionOpened,
         statuses=(201, 202),
+        headers=("Prefer", "Idempotency-Key", "X-On-Behalf-Of"),
     ),
     Route(
         path="/sessions",
@@ -41,6 +44,7 @@ ROUTES: Final = (
         handler=sessions.list_all,
         summary="The sessions that the caller may see; as_of, status, min_position",
         gives=shapes.SessionList,
+        query=("status", "as_of", "min_position"),
     ),
     Route(
         path="/sessions/stream",
@@ -50,6 +54,8 @@ ROUTES: Final = (
         summary="The steps of all sessions that the caller may see; Last-Event-ID resumes",
         gives=shapes.ProgressView,
         stream=True,
+        query=("after",),
+        headers=("Last-Event-ID",),
     ),
     Route(
         path="/sessions/{session_id}",
@@ -58,6 +64,7 @@ ROUTES: Final = (
         handler=sessions.show,
         summary="One session; as_of, min_position",
         gives=shapes.SessionView,
+        query=("as_of", "min_position"),
     ),
     Route(
         path="/sessions/{session_id}",
@@ -67,6 +74,7 @@ ROUTES: Final = (
         summary="Stop a session; its data is kept. Prefer: wait=N waits until it has ended",
         gives=shapes.SessionView,
         statuses=(200, 202),
+        headers=("Prefer", "X-On-Behalf-Of"),
     ),
     Route(
         path="/sessions/{session_id}/resume",
@@ -76,6 +84,7 @@ ROUTES: Final = (
         summary="Start a stopped or failed session again on its kept data",
         gives=shapes.SessionOpened,
         statuses=(201, 202),
+        headers=("Prefer", "X-On-Behalf-Of"),
     ),
     Route(
         path="/sessions/{session_id}/progress",
@@ -85,6 +94,8 @@ ROUTES: Final = (
         summary="The steps of one session, from its first; Last-Event-ID resumes",
         gives=shapes.ProgressView,
         stream=True,
+        query=("after",),
+        headers=("Last-Event-ID",),
     ),
     Route(
         path="/sessions/{session_id}/token",
@@ -102,6 +113,7 @@ ROUTES: Final = (
         handler=events.read,
         summary="The log in pages: after, limit, type, stream. Reading is an event",
         gives=shapes.EventPage,
+        query=("after", "limit", "type", "stream"),
     ),
     Route(
         path="/events/stream",
@@ -111,6 +123,8 @@ ROUTES: Final = (
         summary="The log as it grows; Last-Event-ID resumes. The start of it is an event",
         gives=shapes.EventView,
         stream=True,
+        query=("after", "type"),
+        headers=("Last-Event-ID",),
     ),
     Route(
         path="/health",

@@ -33,7 +33,7 @@ class ApiKeyRevoked(msgspec.Struct, frozen=True, kw_only=True, tag="api_key.revo
 class LogRead(msgspec.Struct, frozen=True, kw_only=True, tag="log.read"):
     """Somebody read the log; the actor says who. Following records the start of the following."""
 
-    what: str  # a word: events, follow, as_of, replay
+    what: str  # a word: events, follow, as_of, replay, sessions, session, progress
     after: int | None = None
     until: int | None = None
     types: tuple[str, ...] = ()

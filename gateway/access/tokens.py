@@ -12,6 +12,7 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
@@ -104,6 +105,13 @@ class Tokens:
     def authorization(self, container: str) -> bytes:
         """The header value that opens the container."""
         return b"Basic " + base64.b64encode(f"{USERNAME}:{self.credential(container)}".encode())
+
+    def repeat_id(self, key_id: str, idempotency_key: str) -> UUID:
+        """The same for every repeat of a request, on every worker; keyed, since a frontend may put a name into it."""
+        raw = hmac.digest(
+            self._secret.value, f"idempotency|{len(key_id)}:{key_id}|{idempotency_key}".encode(), hashlib.sha256
+        )
+        return UUID(bytes=raw[:16], version=5)
 
     def _derive(self, purpose: str) -> str:
         raw = hmac.digest(self._secret.value, purpose.encode(), hashlib.sha512)

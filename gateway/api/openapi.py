@@ -65,8 +65,16 @@ def _operation(route: "Route", schemas: dict[type[Any], Any]) -> dict[str, Any]:
     if route.roles:
         operation["security"] = [{"apiKey": []}]
         operation["x-roles"] = sorted(route.roles)
-    if "{session_id}" in route.path:
-        operation["parameters"] = [{"name": "session_id", "in": "path", "required": True, "schema": {"type": "string"}}]
+    told = [
+        *(("path", True, name) for name in ("session_id",) if f"{{{name}}}" in route.path),
+        *(("query", False, name) for name in route.query),
+        *(("header", False, name) for name in route.headers),
+    ]
+    if told:
+        operation["parameters"] = [
+            {"name": name, "in": where, "required": required, "schema": {"type": "string"}}
+            for where, required, name in told
+        ]
     if route.takes is not None:
         operation["requestBody"] = {"content": {"application/json": {"schema": schemas[route.takes]}}}
     return operation

@@ -38,7 +38,7 @@ async def create(call: Call) -> Response:
     repeat_key = call.request.headers.get("idempotency-key")
     if repeat_key is not None and not 1 <= len(repeat_key) <= MAX_IDEMPOTENCY_KEY:
         raise Refused("bad-request", f"An Idempotency-Key has 1 to {MAX_IDEMPOTENCY_KEY} characters.")
-    repeat = ids.named("open-session", call.caller.key_id, repeat_key) if repeat_key else None
+    repeat = call.services.tokens.repeat_id(call.caller.key_id, repeat_key) if repeat_key else None
     session_id = f"ses_{ids.short(repeat.bytes if repeat else None)}"
     known = call.services.views.sessions.get(session_id)
     if known is None:
@@ -184,9 +184,11 @@ async def show(call: Call) -> Response:
     await call.catch_up()
     moment = call.request.query_params.get("as_of")
     state = await call.services.access.session(call.session_id, call.caller)
-    if moment is not None:
+    if moment is None:
+        await tell_read(call, "session", session_id=state.session_id)
+    else:
         position = await _position(call, moment)
-        await _tell_read(call, position, state.session_id)
+        await tell_read(call, "as_of", position, state.session_id)
         then = await asof.session_as_of(call.services.store, state.session_id, position)
         if then is None:
             raise Refused("session-unknown", f"The session did not exist at position {position}.")
@@ -200,9 +202,11 @@ async def list_all(call: Call) -> Response:
     await call.catch_up()
     moment = call.request.query_params.get("as_of")
     states, position = call.services.views.sessions, call.services.views.position
-    if moment is not None:
+    if moment is None:
+        await tell_read(call, "sessions", position)
+    else:
         position = await _position(call, moment)
-        await _tell_read(call, position, None)
+        await tell_read(call, "as_of", position)
         states = await asof.as_of(call.services.store, Sessions(), position)
     seen = visible(states.values(), call)
     status = call.request.query_params.get("status")
@@ -232,8 +236,11 @@ async def _position(call: Call, moment: str) -> int:
         raise Refused("bad-request", f"as_of: {error}.") from error
 
 
-async def _tell_read(call: Call, position: int, session_id: str | None) -> None:
-    """Looking back is reading the log: an auditor or operator is recorded; a frontend reads its own sessions."""
-    if call.caller.role is not Role.FRONTEND:
-        read = LogRead(what="as_of", until=position, session_id=session_id)
+async def tell_read(call: Call, what: str, position: int | None = None, session_id: str | None = None) -> None:
+    """Reading sessions is reading the log: an auditor is always recorded, an operator when looking back.
+
+    A frontend reads its own sessions, and an operator's daily look at them is no audit.
+    """
+    if call.caller.role is Role.AUDITOR or (call.caller.role is Role.OPERATOR and what == "as_of"):
+        read = LogRead(what=what, until=position, session_id=session_id)
         await call.services.recorder.fact(SYSTEM, read, who=call.caller.who, cause=call.cause)

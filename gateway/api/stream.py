@@ -18,6 +18,7 @@ from events.errors import StoreClosed, StoreUnavailable
 from events.store import EventStore
 from gateway.api import shapes
 from gateway.api.call import Call
+from gateway.api.sessions import tell_read
 from gateway.errors import Refused
 from projections.session_state import SessionState
 from projections.views import Listener, Told
@@ -72,12 +73,14 @@ async def progress(call: Call) -> Response:
     """The steps of one session, from its first, or from the one after ``Last-Event-ID``."""
     session_id = (await call.services.access.session(call.session_id, call.caller)).session_id
     after = await _resume_position(call) or 0
+    await tell_read(call, "progress", session_id=session_id)
     return _event_stream(call, _steps(call, lambda state: state.session_id == session_id, after))
 
 
 async def own_sessions(call: Call) -> Response:
     """The steps of all sessions that the caller may see: from now on, or from the one after ``Last-Event-ID``."""
     after = await _resume_position(call)
+    await tell_read(call, "progress")
     return _event_stream(
         call, _steps(call, call.caller.may_see, call.services.views.position if after is None else after)
     )
