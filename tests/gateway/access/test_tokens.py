@@ -168,3 +168,12 @@ def test_a_token_opens_its_session_and_nothing_else(
 ) -> None:
     refusal = check(presented, known, NOW)
     assert (refusal.slug if refusal else None) == slug
+
+
+def test_a_repeat_is_named_alike_and_cannot_be_guessed() -> None:
+    """The same on every worker; another key, caller or secret is another name, and the parts cannot run together."""
+    tokens = Tokens(Secret.of(b"a" * 32), 32)
+    assert tokens.repeat_id("k1", "once") == Tokens(Secret.of(b"a" * 32), 22).repeat_id("k1", "once")
+    others = [tokens.repeat_id("k2", "once"), tokens.repeat_id("k1", "twice"), tokens.repeat_id("k1|", "once")]
+    others.append(Tokens(Secret.of(b"b" * 32), 32).repeat_id("k1", "once"))
+    assert len({tokens.repeat_id("k1", "once"), *others}) == 5

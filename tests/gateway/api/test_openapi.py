@@ -81,6 +81,14 @@ def test_names_in_a_path_are_parameters() -> None:
         assert told == set(re.findall(r"{(\w+)}", path)), path
 
 
+def test_what_a_route_knows_is_told() -> None:
+    """A frontend that generates its client must find the header that makes a repeat safe."""
+    told = {(path, method): operation.get("parameters", []) for path, method, operation in operations()}
+    names = {each["name"] for each in told["/sessions", "post"]}
+    assert names == {"Prefer", "Idempotency-Key", "X-On-Behalf-Of"}
+    assert {each["name"] for each in told["/events", "get"]} == {"after", "limit", "type", "stream"}
+
+
 def test_every_operation_may_end_in_a_problem_of_the_table() -> None:
     problem = DOCUMENT["components"]["schemas"]["Problem"]
     assert problem["properties"]["type"]["enum"] == [f"/problems/{slug}" for slug in errors.PROBLEMS]

@@ -169,3 +169,20 @@ async def test_an_endless_body_is_cut(gateway: Gateway) -> None:
 
     answer = await gateway.client.post("/sessions", content=endless())
     assert (answer.status_code, answer.json()["type"]) == (413, "/problems/body-too-large")
+
+
+async def test_every_reading_by_an_auditor_is_an_event(gateway: Gateway) -> None:
+    """Sessions and their progress are the log's content too; the log says who looked at whose session."""
+    session, auditor = await gateway.open(), await gateway.key(Role.AUDITOR, "eve")
+    await gateway.client.get("/sessions", headers=auditor)
+    await gateway.client.get(f"/sessions/{session.session_id}", headers=auditor)
+    for path in (f"/sessions/{session.session_id}/progress", "/sessions/stream"):
+        async with gateway.client.stream("GET", path, headers=auditor) as answer:
+            assert answer.status_code == 200
+    read = await gateway.payloads("log.read")
+    assert [(each.what, each.session_id) for each in read] == [
+        ("sessions", None),
+        ("session", session.session_id),
+        ("progress", session.session_id),
+        ("progress", None),
+    ]

@@ -67,6 +67,8 @@ async def test_an_exchange_can_be_followed_from_its_request(gateway: Gateway) ->
     assert answer.headers["x-request-id"] == request_id
     assert event.correlation_id == UUID(request_id)
     assert event.trace_id is not None and answer.headers["traceparent"].split("-")[1] == event.trace_id.hex()
+    (issued,) = await gateway.log("token.issued")
+    assert event.causation_id == issued.event_id  # which token was shown
     actor = decode_actor(event)
     assert (actor.kind, actor.id, actor.on_behalf_of) == (ActorKind.SESSION, session.session_id, None)
     assert event.stream_id == container_stream(gateway.services.views.sessions[session.session_id].container)
@@ -99,6 +101,8 @@ async def test_a_stream_is_opened_and_closed(gateway: Gateway) -> None:
             return bool(await gateway.log("exchange.closed"))
 
         await until(closed)
+    (beginning,), (end,) = await gateway.log("exchange.opened"), await gateway.log("exchange.closed")
+    assert end.causation_id == beginning.event_id
     (told,) = await gateway.payloads("exchange.closed")
     assert (told.exchange_id, told.kind, told.status) == (opened.exchange_id, "sse", 200)
     assert (told.ended_by, told.error, told.bytes_in) == ("client", "client_left", 0)

@@ -172,6 +172,12 @@ async def test_a_container_that_ends_by_itself_is_told_at_once(earth: World, gat
     assert (failed.reason, failed.host) == ("container_died", None)
     assert failed.token is not None and failed.token.revoked
     assert gateway.views.seats.taken == {}
+    (fact,), (told,) = await earth.log("container.died"), await earth.log("session.failed")
+    (requested,) = await earth.log("session.requested")
+    # Why did this happen: the death ended the session; it is found within what the session's request began.
+    assert (told.causation_id, fact.causation_id is not None) == (fact.event_id, True)
+    assert told.correlation_id == fact.correlation_id == requested.correlation_id
+    assert fact.trace_id is not None and told.trace_id == fact.trace_id
     (died,) = await earth.payloads("container.died")
     assert (died.exit_code, died.oom_killed) == ((137, True) if oom else (7, False))
     await until(earth.empty)
