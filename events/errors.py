@@ -32,9 +32,5 @@ class LogForked(EventError):
     """The log is not the one that a cursor or a view was read from: restored from a backup, or a lossy fail-over."""
 
 
-class SchemaTooNew(EventError):
-    """The database was migrated by a newer release than this one."""
-
-
 class SchemaMissing(EventError):
     """The database has no log yet and this process may not create it."""

@@ -219,10 +219,7 @@ async def list_all(call: Call) -> Response:
 
 def visible(states: Iterable[SessionState], call: Call) -> list[SessionState]:
     """What the caller may see, in the order of creation."""
-    return sorted(
-        (state for state in states if call.caller.may_see(state) and state.created_at is not None),
-        key=lambda state: (state.created_at, state.session_id),
-    )
+    return shapes.in_order(state for state in states if call.caller.may_see(state))
 
 
 def _origin(call: Call) -> Origin:

@@ -119,6 +119,14 @@ def links(session_id: str) -> Links:
     return Links(self=base, progress=f"{base}/progress", proxy=f"/s/{session_id}/")
 
 
+def in_order(states: Iterable[SessionState]) -> list[SessionState]:
+    """Sessions as every list of them shows them: by creation. What was never requested is none."""
+    return sorted(
+        (state for state in states if state.created_at is not None),
+        key=lambda state: (state.created_at, state.session_id),
+    )
+
+
 async def sessions(states: Sequence[SessionState], keyring: Keyring) -> list[SessionView]:
     """Views of ``states``, in their order, personal fields opened where their keys still exist."""
     sealed = [value for state in states for value in (state.owner, state.metadata) if value is not None]

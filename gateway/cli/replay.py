@@ -63,10 +63,7 @@ async def _position(log: Direct, moment: str | None) -> int:
 
 async def _all(log: Direct, position: int) -> SessionList:
     states = await asof.as_of(log.storage.store, Sessions(), position)
-    seen = sorted(
-        (state for state in states.values() if state.created_at is not None),
-        key=lambda state: (state.created_at, state.session_id),
-    )
+    seen = shapes.in_order(states.values())
     return SessionList(sessions=await shapes.sessions(seen, log.storage.keyring), position=position)
 
 

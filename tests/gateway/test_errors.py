@@ -16,7 +16,6 @@ from events.errors import (
     BadEvent,
     EventError,
     SchemaMissing,
-    SchemaTooNew,
     StoreUnavailable,
     UnreadableEvent,
 )
@@ -28,7 +27,7 @@ from projections.errors import ProjectionError
 
 ROOT = Path(__file__).parents[2]
 # Faults of ours, or of no request: they are logged with their traceback and answered as 500.
-OURS = {BadEvent, UnreadableEvent, SchemaTooNew, SchemaMissing, ClientLeft}
+OURS = {BadEvent, UnreadableEvent, SchemaMissing, ClientLeft}
 BASES = {EventError, ProjectionError, ProxyError, Exception}
 
 
