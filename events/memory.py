@@ -17,6 +17,7 @@ from events.store import (
     Head,
     Mismatch,
     Outcome,
+    StoreStatus,
     check_unit,
     expected_number,
     type_matches,
@@ -51,6 +52,10 @@ class MemoryEventStore:
     @property
     def log_id(self) -> UUID:
         return self._log_id
+
+    @property
+    def status(self) -> StoreStatus:
+        return StoreStatus(available=not self._closed)
 
     def set_epoch(self, lease: str, epoch: int) -> None:
         """Move a lease to its next holder: units fenced with an older epoch are refused from here on."""

@@ -6,7 +6,7 @@ with ``terminate()``, since ``close()`` waits for the server that does not answe
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, TypeAlias
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from events.store import (
     Head,
     Mismatch,
     Outcome,
+    StoreStatus,
     check_unit,
     expected_number,
 )
@@ -53,6 +54,7 @@ class PostgresEventStore:
         self._grown = asyncio.Condition()
         self._seen = 0
         self._listener: asyncio.Task[None] | None = None
+        self._away_since: datetime | None = None
         self._closed = False
 
     @classmethod
@@ -90,6 +92,10 @@ class PostgresEventStore:
     @property
     def log_id(self) -> UUID:
         return self._log_id
+
+    @property
+    def status(self) -> StoreStatus:
+        return StoreStatus(available=self._away_since is None, away_since=self._away_since)
 
     @property
     def pool(self) -> "asyncpg.Pool[asyncpg.Record]":
@@ -174,9 +180,15 @@ class PostgresEventStore:
         if self._closed:
             raise StoreClosed("this log was closed")
         try:
-            return await self._pool.fetch(query, *arguments, timeout=COMMAND_SECONDS)
+            rows = await self._pool.fetch(query, *arguments, timeout=COMMAND_SECONDS)
         except UNSURE as error:
+            self._is_away()
             raise StoreUnavailable(f"Postgres did not answer: {_told(error)}") from error
+        self._away_since = None
+        return rows
+
+    def _is_away(self) -> None:
+        self._away_since = self._away_since or datetime.now(UTC)
 
     async def _send(self, units: Sequence[Unit]) -> list[Outcome]:
         columns = _columns(units)
@@ -189,7 +201,9 @@ class PostgresEventStore:
             raise BadEvent(f"Postgres refuses an event: {_told(error)}") from error
         except UNSURE as error:
             self._drop_connection()
+            self._is_away()
             raise StoreUnavailable(f"Postgres did not take the batch: {_told(error)}") from error
+        self._away_since = None
         return _outcomes(units, rows)
 
     async def _make_partitions(self, error: Exception) -> NoReturn:

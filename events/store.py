@@ -57,7 +57,14 @@ class Fenced(msgspec.Struct, frozen=True):
     lease: str
 
 
-Outcome = Appended | Conflict | Mismatch | Fenced
+class Spooled(msgspec.Struct, frozen=True):
+    """The log is away; the unit is durable in this process's spool and enters the log, in order, when it is back.
+
+    Answered only to unfenced units that expect nothing (every ``expected_version`` is ANY). There is no position yet.
+    """
+
+
+Outcome = Appended | Conflict | Mismatch | Fenced | Spooled
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -67,12 +74,26 @@ class Head(msgspec.Struct, frozen=True):
     recorded_at: datetime | None = None
 
 
+class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store knows of itself without asking anyone."""
+
+    available: bool = True  # the log took or answered the last call
+    away_since: datetime | None = None
+    spooled_units: int = 0  # durable in a spool, not in the log yet
+    spooled_bytes: int = 0
+
+
 class EventStore(Protocol):
     """An append-only log with gapless positions, safe for many tasks at once; no read shows a gap or another order."""
 
     @property
     def log_id(self) -> UUID:
         """Which log this is; part of every event, cursor and checkpoint."""
+        ...
+
+    @property
+    def status(self) -> StoreStatus:
+        """For health and metrics; a plain store is as available as its last call."""
         ...
 
     async def append(self, *writes: StreamWrite, fence: Fence | None = None) -> Outcome:
