@@ -34,3 +34,15 @@ class LogForked(EventError):
 
 class SchemaMissing(EventError):
     """The database has no log yet and this process may not create it."""
+
+
+class JournalLocked(EventError):
+    """Another process has the file open; the message says which. Stop that one, or use another directory."""
+
+
+class JournalDamaged(EventError):
+    """A line that is neither whole nor a torn end: the disk, or a hand. Nothing is dropped without a person."""
+
+
+class JournalFull(StoreUnavailable):
+    """The disk took no more (ENOSPC, EDQUOT, EFBIG, EIO): the file ends where it did, nothing was acknowledged."""
