@@ -217,7 +217,8 @@ async def _operator_key(services: Services) -> None:
     who = Who(kind=ActorKind.GATEWAY, id=services.instance)
     position = await services.recorder.fact(KEYS, fresh.created, who=who)
     write_key_file(file, fresh.key)
-    await services.views.catch_up(position)
+    if position is not None:
+        await services.views.catch_up(position)
 
 
 async def _begin(stack: AsyncExitStack, services: Services, reconciler: Reconciler) -> None:

@@ -14,7 +14,7 @@ from events.envelope import ANY, Actor, ActorKind, Assurance, EventData, Sealed,
 from events.keyring import Keyring
 from events.registry import tag_of
 from events.sealing import Place, seal
-from events.store import Appended, EventStore, Outcome
+from events.store import Appended, EventStore, Outcome, Spooled
 from gateway import telemetry
 
 ACTOR_FIELD: Final = "actor.on_behalf_of"
@@ -80,11 +80,15 @@ class Recorder:
 
     async def fact(
         self, stream_id: str, payload: Payload, *, who: Who, cause: Cause = codec.NO_CAUSE, event_id: UUID | None = None
-    ) -> int:
-        """Append one fact, true in any order; its position (the first one, when it was told before)."""
+    ) -> int | None:
+        """Append one fact, true in any order; durable when this returns.
+
+        Its position (the first one, when it was told before); None while the log is away and it waits in the spool.
+        """
         event = await self.event(stream_id, payload, who=who, cause=cause, event_id=event_id)
-        position = accepted(await self.store.append(StreamWrite(stream_id, ANY, (event,)))).position
-        telemetry.event_positions(position)
+        position = accepted(await self.store.append(StreamWrite(stream_id, ANY, (event,))))
+        if position is not None:
+            telemetry.event_positions(position)
         return position
 
 
@@ -92,8 +96,12 @@ class NotAppended(Exception):
     """A unit that could not have been refused was: a fault of ours, with the outcome as its text."""
 
 
-def accepted(outcome: Outcome) -> Appended:
-    """The outcome of a unit that expects nothing. Raises NotAppended."""
-    if not isinstance(outcome, Appended):
-        raise NotAppended(f"a fact was not appended: {outcome}")
-    return outcome
+def accepted(outcome: Outcome) -> int | None:
+    """The last position of a unit that expects nothing; None while it waits in the spool. Raises NotAppended."""
+    match outcome:
+        case Appended():
+            return outcome.position
+        case Spooled():
+            return None
+        case _:
+            raise NotAppended(f"a fact was not appended: {outcome}")

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -48,6 +48,13 @@ class Session(msgspec.Struct, frozen=True):
         return f"/s/{self.session_id}/{rest}"
 
 
+async def placed(fact: Awaitable[int | None]) -> int:
+    """The position of a fact that is in the log, not in the spool."""
+    position = await fact
+    assert position is not None
+    return position
+
+
 class Gateway:
     """A running gateway and a client with its operator's key."""
 
@@ -71,7 +78,7 @@ class Gateway:
         """Headers of a fresh key."""
         fresh = new_key(name, role)
         who = Who(kind=ActorKind.OPERATOR, id="test")
-        await self.services.views.catch_up(await self.services.recorder.fact(KEYS, fresh.created, who=who))
+        await self.services.views.catch_up(await placed(self.services.recorder.fact(KEYS, fresh.created, who=who)))
         return {"authorization": f"Bearer {fresh.key}"}
 
     async def log(self, *types: str) -> list[RecordedEvent]:

@@ -165,8 +165,8 @@ class ExchangeLog:
         else:
             await self._write_folded()
 
-    async def _write(self, batch: Sequence[_Record]) -> list[int | BaseException]:
-        """For each record its position, or what kept it out of the log."""
+    async def _write(self, batch: Sequence[_Record]) -> list[int | BaseException | None]:
+        """For each record its position (None: it waits in the spool), or what kept it out of the log."""
         made: list[EventData | Exception] = []
         for record in batch:
             try:
@@ -181,18 +181,18 @@ class ExchangeLog:
             return_exceptions=True,
         )
 
-    async def _append(self, container: str, event: EventData | Exception) -> int:
+    async def _append(self, container: str, event: EventData | Exception) -> int | None:
         if isinstance(event, Exception):
             raise event
         outcome = await self._recorder.store.append(StreamWrite(container_stream(container), ANY, (event,)))
-        return accepted(outcome).position
+        return accepted(outcome)
 
-    def _put_back(self, batch: Sequence[_Record], written: Sequence[int | BaseException]) -> bool:
+    def _put_back(self, batch: Sequence[_Record], written: Sequence[int | BaseException | None]) -> bool:
         """Keep what the log did not take; True when it is away. Raises StoreClosed."""
         again = []
         for record, outcome in zip(batch, written, strict=True):
             match outcome:
-                case int():
+                case int() | None:
                     continue
                 case StoreUnavailable():
                     again.append(record)  # with its id: if it got through all the same, it is a duplicate

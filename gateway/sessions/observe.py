@@ -1,7 +1,8 @@
 """Observe: facts from outside (created, started, died, removed, adopted, lost) -> append with expected ANY.
 
-Their ids are made from what the runtime says, so that two observers of one fact write one event. A fact is not given
-up because the log is away: it is tried until it is in, or the process ends (then reconciliation sees it again).
+Their ids are made from what the runtime says, so that two observers of one fact write one event. While the log is away
+a fact waits in the spool and has no position yet; without room there it is tried until it is in, or the process ends
+(then reconciliation sees it again).
 """
 
 import asyncio
@@ -49,11 +50,11 @@ class Observer:
         self._instance = instance
         self._gateway = Who(kind=ActorKind.GATEWAY, id=instance)
 
-    async def created(self, state: SessionState, info: ContainerInfo, cause: Cause = codec.NO_CAUSE) -> int:
+    async def created(self, state: SessionState, info: ContainerInfo, cause: Cause = codec.NO_CAUSE) -> int | None:
         payload = ContainerCreated(**_subject(state), container_id=info.id, image=info.image, runtime=state.runtime)
         return await self._tell(payload, (info.id,), cause)
 
-    async def started(self, state: SessionState, info: ContainerInfo, cause: Cause = codec.NO_CAUSE) -> int:
+    async def started(self, state: SessionState, info: ContainerInfo, cause: Cause = codec.NO_CAUSE) -> int | None:
         """``info`` is of a running container with an address."""
         assert info.address is not None
         payload = ContainerStarted(
@@ -61,16 +62,16 @@ class Observer:
         )
         return await self._tell(payload, (info.id, str(info.started_at), str(info.address.port)), cause)
 
-    async def died(self, state: SessionState, info: ContainerInfo, cause: Cause = codec.NO_CAUSE) -> int:
+    async def died(self, state: SessionState, info: ContainerInfo, cause: Cause = codec.NO_CAUSE) -> int | None:
         payload = ContainerDied(
             **_subject(state), container_id=info.id, exit_code=info.exit_code, oom_killed=info.oom_killed
         )
         return await self._tell(payload, (info.id, str(info.finished_at)), cause, ActorKind.CONTAINER)
 
-    async def removed(self, state: SessionState, cause: Cause = codec.NO_CAUSE) -> int:
+    async def removed(self, state: SessionState, cause: Cause = codec.NO_CAUSE) -> int | None:
         return await self._tell(ContainerRemoved(**_subject(state)), (state.container,), cause)
 
-    async def adopted(self, state: SessionState, info: ContainerInfo, cause: Cause = codec.NO_CAUSE) -> int:
+    async def adopted(self, state: SessionState, info: ContainerInfo, cause: Cause = codec.NO_CAUSE) -> int | None:
         """``info`` is of a running container with an address."""
         assert info.address is not None
         payload = ContainerAdopted(
@@ -82,7 +83,7 @@ class Observer:
         )
         return await self._tell(payload, (info.id, self._instance, str(info.address.port)), cause)
 
-    async def lost(self, state: SessionState, info: ContainerInfo | None, cause: Cause = codec.NO_CAUSE) -> int:
+    async def lost(self, state: SessionState, info: ContainerInfo | None, cause: Cause = codec.NO_CAUSE) -> int | None:
         payload = ContainerLost(
             **_subject(state),
             exit_code=info.exit_code if info else None,
@@ -90,7 +91,7 @@ class Observer:
         )
         return await self._tell(payload, (state.container, str(state.generation)), cause)
 
-    async def data_removed(self, state: SessionState, cause: Cause = codec.NO_CAUSE) -> int:
+    async def data_removed(self, state: SessionState, cause: Cause = codec.NO_CAUSE) -> int | None:
         """The session's volumes are gone, because its subject was erased."""
         payload = SessionDataRemoved(session_id=state.session_id, volumes=state.volumes, reason="erased")
         event_id = named(tag_of(payload), state.session_id)
@@ -102,7 +103,7 @@ class Observer:
 
     async def _tell(
         self, payload: ContainerEvent, name: tuple[str, ...], cause: Cause, kind: ActorKind = ActorKind.GATEWAY
-    ) -> int:
+    ) -> int | None:
         who = self._gateway if kind is ActorKind.GATEWAY else Who(kind=kind, id=payload.container)
         event_id = named(tag_of(payload), *name)
         stream_id = container_stream(payload.container)

@@ -35,7 +35,7 @@ from gateway.workers.reconcile import INSTANCE_LEASE, LEASE
 from projections.lifecycle import Phase
 from tests.factories import CAUSE, payload, raw
 from tests.gateway.world import World, eventually, world
-from tests.gateway_fixtures import BASE, WAIT, memory_log, start_gateway
+from tests.gateway_fixtures import BASE, WAIT, memory_log, placed, start_gateway
 
 TEST = Who(kind=ActorKind.OPERATOR, id="test")
 
@@ -246,8 +246,7 @@ async def test_keys_that_another_process_destroyed_are_forgotten(earth: World) -
     async with earth.gateway() as gateway:
         key = await earth.keyring.key_for("ada")
         erased = payload(SubjectErased, key_ids=(key.id,))
-        position = await gateway.services.recorder.fact(SYSTEM, erased, who=TEST)
-        await gateway.views.catch_up(position)
+        await gateway.views.catch_up(await placed(gateway.services.recorder.fact(SYSTEM, erased, who=TEST)))
         assert await earth.keyring.keys([key.id]) == {}
 
 

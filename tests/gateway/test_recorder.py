@@ -13,7 +13,7 @@ from events.ids import named
 from events.keyring import MemoryKeyring
 from events.memory import MemoryEventStore
 from events.sealing import Place, SubjectKey, unseal
-from events.store import Appended, Conflict, Fenced, Mismatch
+from events.store import Appended, Conflict, Fenced, Mismatch, Spooled
 from gateway.recorder import ACTOR_FIELD, NotAppended, Recorder, Who, accepted, session_subject, unattributed
 from tests.factories import CAUSE, MOMENT, payload
 
@@ -82,9 +82,10 @@ async def test_without_the_subjects_key_nothing_is_written() -> None:
     assert await made.store.read_log() == []
 
 
-def test_only_a_unit_that_was_appended_is_accepted() -> None:
-    there = Appended(1, 1, (1,))
-    assert accepted(there) is there
+def test_only_a_unit_that_is_durable_is_accepted() -> None:
+    """In the log, or in the spool, where it has no position yet."""
+    assert accepted(Appended(3, 4, (1, 2))) == 4
+    assert accepted(Spooled()) is None
     for outcome in (Conflict(SYSTEM, 3), Mismatch(named("test", "1")), Fenced("job")):
         with pytest.raises(NotAppended, match=type(outcome).__name__):
             accepted(outcome)

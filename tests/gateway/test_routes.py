@@ -12,7 +12,7 @@ from gateway.access.roles import Role
 from gateway.recorder import Who, utc_now
 from gateway.routes import ROUTES
 from tests.gateway.clients import nobody
-from tests.gateway_fixtures import Gateway
+from tests.gateway_fixtures import Gateway, placed
 
 FRONTEND, AUDITOR, OPERATOR = Role.FRONTEND, Role.AUDITOR, Role.OPERATOR
 # The decision for each operation, written down a second time: who changes one, or adds a route, decides here too.
@@ -38,8 +38,8 @@ BAD: Final = ("no-credential", "bad-credential", "expired-credential", "revoked-
 
 async def written(gateway: Gateway, *payloads: Any) -> None:
     for payload in payloads:
-        position = await gateway.services.recorder.fact(KEYS, payload, who=Who(kind=ActorKind.OPERATOR, id="test"))
-        await gateway.services.views.catch_up(position)
+        who = Who(kind=ActorKind.OPERATOR, id="test")
+        await gateway.services.views.catch_up(await placed(gateway.services.recorder.fact(KEYS, payload, who=who)))
 
 
 async def callers(gateway: Gateway) -> dict[str, dict[str, str]]:

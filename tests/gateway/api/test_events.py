@@ -9,7 +9,7 @@ from events.envelope import SYSTEM, ActorKind, session_stream
 from gateway.access.roles import Role
 from gateway.recorder import Who
 from tests.gateway.clients import nobody
-from tests.gateway_fixtures import Gateway
+from tests.gateway_fixtures import Gateway, placed
 
 
 async def page(gateway: Gateway, query: str = "", **headers: str) -> dict[str, Any]:
@@ -150,7 +150,7 @@ async def test_a_page_ends_at_the_head_of_its_reading(gateway: Gateway, monkeypa
     inner, late = store.read_log, list[int]()
 
     async def read_log(**asked: Any) -> Any:
-        late.append(await gateway.services.recorder.fact(SYSTEM, LogRead(what="test"), who=who))
+        late.append(await placed(gateway.services.recorder.fact(SYSTEM, LogRead(what="test"), who=who)))
         return await inner(**asked)
 
     with monkeypatch.context() as patch:

@@ -19,7 +19,7 @@ from projections.views import LISTENER_QUEUE
 from tests.event_fixtures import until
 from tests.gateway.clients import Frame, stream
 from tests.gateway.faulty import FaultyStore, faulty_log
-from tests.gateway_fixtures import Gateway, start_gateway
+from tests.gateway_fixtures import Gateway, placed, start_gateway
 
 WHO = Who(kind=ActorKind.OPERATOR, id="test")
 STEPS = ("session.*", "container.*", "token.*")
@@ -29,7 +29,7 @@ async def tell(gateway: Gateway, times: int = 1) -> int:
     """Write facts that belong to no session; the position of the last."""
     position = 0
     for _ in range(times):
-        position = await gateway.services.recorder.fact(SYSTEM, LogRead(what="test"), who=WHO)
+        position = await placed(gateway.services.recorder.fact(SYSTEM, LogRead(what="test"), who=WHO))
     return position
 
 
@@ -38,7 +38,7 @@ async def reveal(gateway: Gateway, session_id: str, times: int = 1) -> int:
     position = 0
     for _ in range(times):
         step = TokenRevealed(session_id=session_id, serial=1)
-        position = await gateway.services.recorder.fact(session_stream(session_id), step, who=WHO)
+        position = await placed(gateway.services.recorder.fact(session_stream(session_id), step, who=WHO))
     await gateway.services.views.catch_up(position)
     return position
 

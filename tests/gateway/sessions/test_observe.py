@@ -40,7 +40,7 @@ INFO = ContainerInfo(
 ENDED = msgspec.structs.replace(
     INFO, state=ContainerState.EXITED, address=None, finished_at=MOMENT, exit_code=137, oom_killed=True
 )
-Tell = Callable[[Observer], Awaitable[int]]
+Tell = Callable[[Observer], Awaitable[int | None]]
 
 
 @pytest_asyncio.fixture
