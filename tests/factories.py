@@ -16,6 +16,8 @@ from events.catalogue import (
     AdmissionDenied,
     AdmissionGranted,
     AdmissionReleased,
+    AlertCleared,
+    AlertRaised,
     ApiKeyCreated,
     ApiKeyRevoked,
     ContainerAdopted,
@@ -150,6 +152,8 @@ _SAMPLES: Final[tuple[Payload, ...]] = (
     GatewayStarted(instance="g1", release="0.1.0", runtime="docker", python="3.11.7", server="hypercorn"),
     GatewayStopped(instance="g1", reason="signal"),
     GatewayCrashed(instance="g1", found_by="g2"),
+    AlertRaised(instance="g1", name="log_away", detail="The event log cannot be reached."),
+    AlertCleared(instance="g1", name="log_away", since=MOMENT, lasted_ms=61_500, replayed=17, refused=2),
 )
 SAMPLES: Final[dict[type[Any], Payload]] = {type(sample): sample for sample in _SAMPLES}
 

@@ -7,6 +7,7 @@ A field that can name a person is ``Sealed``. A field is never removed or given 
 
 from events.catalogue.access import AccessDenied, ApiKeyCreated, ApiKeyRevoked, LogRead, SubjectErased
 from events.catalogue.admission import AdmissionDenied, AdmissionGranted, AdmissionReleased
+from events.catalogue.alert import AlertCleared, AlertRaised
 from events.catalogue.container import (
     ContainerAdopted,
     ContainerCreated,
@@ -48,7 +49,8 @@ ContainerEvent = (
 ExchangeEvent = ExchangeCompleted | ExchangeOpened | ExchangeClosed | ExchangeSummarized
 AdmissionEvent = AdmissionGranted | AdmissionDenied | AdmissionReleased
 KeyEvent = ApiKeyCreated | ApiKeyRevoked
-SystemEvent = AccessDenied | LogRead | SubjectErased | GatewayStarted | GatewayStopped | GatewayCrashed
+AlertEvent = AlertRaised | AlertCleared
+SystemEvent = AccessDenied | LogRead | SubjectErased | GatewayStarted | GatewayStopped | GatewayCrashed | AlertEvent
 Payload = SessionEvent | ContainerEvent | ExchangeEvent | AdmissionEvent | KeyEvent | SystemEvent
 
 __all__ = [
@@ -57,6 +59,9 @@ __all__ = [
     "AdmissionEvent",
     "AdmissionGranted",
     "AdmissionReleased",
+    "AlertCleared",
+    "AlertEvent",
+    "AlertRaised",
     "ApiKeyCreated",
     "ApiKeyRevoked",
     "ContainerAdopted",
