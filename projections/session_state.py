@@ -93,7 +93,7 @@ class Sessions:
     """The fold. Total: what the lifecycle does not allow changes nothing but ``anomalies``."""
 
     name: Final = "sessions"
-    version: Final = 1
+    version: Final = 2
 
     def key(self, payload: Payload) -> str | None:
         return payload.session_id if isinstance(payload, (*_STREAM, *_CONTAINER, *_USE)) else None
@@ -145,7 +145,10 @@ def _evolve(state: SessionState, event: RecordedEvent, payload: Payload) -> Sess
             seen = max(event.occurred_at, state.last_accessed or event.occurred_at)
             return msgspec.structs.replace(state, last_accessed=seen, exchanges=state.exchanges + 1)
         case ExchangeSummarized():
-            return msgspec.structs.replace(state, exchanges=state.exchanges + payload.exchanges)
+            known = [moment for moment in (state.last_accessed, payload.last_at) if moment is not None]
+            return msgspec.structs.replace(
+                state, last_accessed=max(known, default=None), exchanges=state.exchanges + payload.exchanges
+            )
         case ExchangeClosed():
             seen = max(event.occurred_at, state.last_accessed or event.occurred_at)
             return msgspec.structs.replace(state, last_accessed=seen)

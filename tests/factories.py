@@ -139,7 +139,16 @@ _SAMPLES: Final[tuple[Payload, ...]] = (
         error="client_left",
     ),
     ExchangeSummarized(
-        session_id="s1", container="c1", exchanges=17, failed=2, bytes_in=1, bytes_out=2, reason="queue_full"
+        session_id="s1",
+        container="c1",
+        exchanges=17,
+        failed=2,
+        bytes_in=1,
+        bytes_out=2,
+        reason="queue_full",
+        closed=3,
+        first_at=MOMENT,
+        last_at=MOMENT + timedelta(seconds=60),
     ),
     AccessDenied(reason="wrong_role", status=403, method="GET", route="/sessions/{id}", session_id="s1", client=SEALED),
     LogRead(what="events", after=1, until=9, types=("session.*", "log.read"), stream="session-s1", session_id="s1"),

@@ -1,4 +1,7 @@
-"""What was proxied. Stream ``container-{name}``; written behind the answer. Never a body, a query value or a token."""
+"""What was proxied. Stream ``container-{name}``; written behind the answer, or its opening before the request is
+forwarded (ACCESS_DURABILITY). Never a body, a query value or a token."""
+
+from datetime import datetime
 
 import msgspec
 
@@ -24,24 +27,27 @@ class ExchangeCompleted(msgspec.Struct, frozen=True, kw_only=True, tag="exchange
 
 
 class ExchangeOpened(msgspec.Struct, frozen=True, kw_only=True, tag="exchange.opened"):
-    """A stream (SSE or websocket) began; its end is ``exchange.closed`` with the same exchange id."""
+    """An exchange began; its end is ``exchange.closed`` with the same exchange id, caused by this.
+
+    Told of streams when the container has answered; with ACCESS_DURABILITY=before of all, before they are forwarded.
+    """
 
     session_id: str
     container: str
     exchange_id: str
-    kind: str  # sse, websocket
+    kind: str  # sse, websocket; http: told before the answer was known
     method: str
     path: Sealed
     client: Sealed | None = None
 
 
 class ExchangeClosed(msgspec.Struct, frozen=True, kw_only=True, tag="exchange.closed"):
-    """A stream ended."""
+    """What ``exchange.opened`` began has ended."""
 
     session_id: str
     container: str
     exchange_id: str
-    kind: str
+    kind: str  # http, sse, websocket: as it was answered
     status: int  # HTTP status, or the websocket's close code
     bytes_in: int
     bytes_out: int
@@ -51,7 +57,11 @@ class ExchangeClosed(msgspec.Struct, frozen=True, kw_only=True, tag="exchange.cl
 
 
 class ExchangeSummarized(msgspec.Struct, frozen=True, kw_only=True, tag="exchange.summarized"):
-    """Records folded into one because they could not be kept singly: how many, never silently none."""
+    """Exchanges told as one: asked for (ACCESS_EVENTS=summary), or since they could not be kept singly.
+
+    How many there were, never silently none. An exchange that has an ``exchange.opened`` of its own is counted there:
+    here only its end is, in ``closed``.
+    """
 
     session_id: str
     container: str
@@ -59,4 +69,7 @@ class ExchangeSummarized(msgspec.Struct, frozen=True, kw_only=True, tag="exchang
     failed: int
     bytes_in: int
     bytes_out: int
-    reason: str  # a word: queue_full, unwritable
+    reason: str  # a word: interval, queue_full, unwritable
+    closed: int = 0
+    first_at: datetime | None = None  # the writer's clock, at the first and the last of them
+    last_at: datetime | None = None

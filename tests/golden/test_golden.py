@@ -128,7 +128,9 @@ def test_command_adds_what_is_missing_and_changes_nothing(
     kept.write_text("as it was")
     assert command.main() == 0
     assert kept.read_text() == "as it was"
-    assert {path.name for path in files.SHAPES.iterdir()} == {f"{tag}.v1.json" for tag in EVENT_TYPES}
+    assert {path.name for path in files.SHAPES.iterdir()} == {
+        files.name_of(known.tag, known.schema_version) for known in EVENT_TYPES.values()
+    }
     assert files.LEAVES.exists() and not files.missing()
     capsys.readouterr()
     assert command.main() == 0

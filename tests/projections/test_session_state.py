@@ -1,5 +1,9 @@
 """The sessions' fold: given events, the state they make."""
 
+from datetime import timedelta
+
+import msgspec
+
 from events.catalogue import ExchangeSummarized, Payload
 from events.registry import EVENT_TYPES
 from projections.lifecycle import Phase
@@ -78,3 +82,16 @@ def test_exchanges_that_were_told_as_a_sum_are_counted() -> None:
     """The queue was full: how many is known, and the session was used that often."""
     summed = payload(ExchangeSummarized, session_id="a", container="a-c1", exchanges=17)
     assert folded(REQUESTED, READY, USED, summed).exchanges == 18
+
+
+def test_a_session_whose_exchanges_are_told_as_sums_was_used() -> None:
+    """With ACCESS_EVENTS=summary there may be nothing else to see it by; sums of an older release had no times."""
+    used = folded(REQUESTED, READY, USED).last_accessed
+    assert used is not None
+    later = used + timedelta(seconds=60)
+    summed = payload(ExchangeSummarized, session_id="a", container="a-c1", last_at=later)
+    assert folded(REQUESTED, READY, USED, summed).last_accessed == later
+    assert folded(REQUESTED, READY, summed, USED).last_accessed == later
+    timeless = msgspec.structs.replace(summed, first_at=None, last_at=None)
+    assert folded(REQUESTED, READY, USED, timeless).last_accessed == used
+    assert folded(REQUESTED, READY, timeless).last_accessed is None
