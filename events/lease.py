@@ -5,6 +5,7 @@ from typing import Final, Protocol
 import asyncpg
 
 from events.errors import StoreUnavailable
+from events.memory import MemoryEventStore
 from events.postgres import COMMAND_SECONDS, UNSURE
 
 TTL_SECONDS: Final = 5.0
@@ -55,9 +56,10 @@ class PostgresLeases:
 
 
 class MemoryLeases:
-    """Leases of one process: whoever asks first holds the job until it is released."""
+    """Leases of one process, beside a log of one process: whoever asks first holds the job until it is released."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: MemoryEventStore) -> None:
+        self._store = store  # told of every epoch, so that it fences
         self._held: dict[str, tuple[str, int]] = {}
         self._epochs: dict[str, int] = {}
 
@@ -66,6 +68,7 @@ class MemoryLeases:
         if current is None:
             self._epochs[name] = self._epochs.get(name, 0) + 1
             current = self._held[name] = (holder, self._epochs[name])
+            self._store.set_epoch(name, self._epochs[name])
         return current[1] if current[0] == holder else None
 
     async def release(self, name: str, holder: str) -> None:

@@ -36,10 +36,14 @@ Send = Callable[[Sequence[Unit]], Awaitable[list[Outcome]]]
 
 
 class Writer:
-    """One task, one batch under way. ``send`` answers one outcome a unit or raises StoreUnavailable when unsure."""
+    """One task, one batch under way. ``send`` answers one outcome a unit or raises StoreUnavailable when unsure.
 
-    def __init__(self, send: Send) -> None:
+    ``retry_for``: seconds in which an unsure batch is sent again; 0 for a ``send`` that is never unsure.
+    """
+
+    def __init__(self, send: Send, *, retry_for: float | None = None) -> None:
         self._send = send
+        self._retry_for = retry_for
         self._queue: deque[tuple[Unit, asyncio.Future[Outcome]]] = deque()
         self._under_way: list[tuple[Unit, asyncio.Future[Outcome]]] = []
         self._filled = asyncio.Event()
@@ -110,12 +114,17 @@ class Writer:
             # One unit broke the batch (nothing of it is written): each alone, so that only the guilty one fails.
             outcomes = [error] if len(batch) == 1 else await self._each_alone([unit for unit, _ in batch])
         for (_, answer), outcome in zip(batch, outcomes, strict=True):
-            if answer.done():
-                continue  # the caller left
-            if isinstance(outcome, Exception):
-                answer.set_exception(outcome)
-            else:
-                answer.set_result(outcome)
+            _tell(answer, outcome)
+        if isinstance(outcomes[-1], StoreUnavailable) and not self._closing:
+            self._refuse_who_waits(outcomes[-1])
+
+    def _refuse_who_waits(self, error: StoreUnavailable) -> None:
+        """Behind a log that is away each batch would wait as long again: the last of 10,000 units for ten minutes.
+
+        Not at the end, where every batch has one try: what is refused then has nobody left to send it again.
+        """
+        while self._queue:
+            _tell(self._queue.popleft()[1], error)
 
     async def _each_alone(self, units: Sequence[Unit]) -> list[Outcome | Exception]:
         outcomes: list[Outcome | Exception] = []
@@ -129,11 +138,21 @@ class Writer:
         return outcomes
 
     async def _send_surely(self, units: Sequence[Unit]) -> list[Outcome]:
-        deadline = asyncio.get_running_loop().time() + RETRY_FOR_SECONDS
+        retry_for = RETRY_FOR_SECONDS if self._retry_for is None else self._retry_for
+        deadline = asyncio.get_running_loop().time() + retry_for
         while True:
             try:
                 return await self._send(units)
             except StoreUnavailable:
-                if self._closing or asyncio.get_running_loop().time() > deadline:
+                if self._closing or asyncio.get_running_loop().time() >= deadline:
                     raise
             await asyncio.sleep(RETRY_PAUSE_SECONDS)
+
+
+def _tell(answer: asyncio.Future[Outcome], outcome: Outcome | Exception) -> None:
+    if answer.done():
+        return  # the caller left
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)

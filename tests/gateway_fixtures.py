@@ -97,7 +97,7 @@ async def memory_log(settings: Settings, report: Report) -> AsyncIterator[Storag
     yield Storage(
         store=store,
         keyring=MemoryKeyring(),
-        leases=MemoryLeases(),
+        leases=MemoryLeases(store),
         label="memory",
         schema=Applied((), False),
     )

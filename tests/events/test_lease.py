@@ -10,6 +10,7 @@ from events.envelope import Fence
 from events.errors import StoreUnavailable
 from events.ids import short
 from events.lease import Leases, MemoryLeases, PostgresLeases
+from events.memory import MemoryEventStore
 from events.postgres import PostgresEventStore
 from events.store import Appended, Fenced
 from tests.event_fixtures import LogDatabase, connection, open_store, until
@@ -19,7 +20,7 @@ from tests.factories import new_stream, write
 @pytest_asyncio.fixture
 async def leases(log_of_backend: LogDatabase | None) -> AsyncIterator[Leases]:
     if log_of_backend is None:
-        yield MemoryLeases()
+        yield MemoryLeases(MemoryEventStore())
         return
     async with open_store(log_of_backend.app_dsn) as store:
         yield PostgresLeases(store.pool)

@@ -59,7 +59,7 @@ async def faulty_log(settings: Settings, report: Report) -> AsyncIterator[Storag
     """For ``start_gateway(log_of=...)``; the store is ``gateway.services.store``."""
     store = FaultyStore()
     yield Storage(
-        store=store, keyring=MemoryKeyring(), leases=MemoryLeases(), label="memory", schema=Applied((), False)
+        store=store, keyring=MemoryKeyring(), leases=MemoryLeases(store), label="memory", schema=Applied((), False)
     )
     store.away = False
     await store.close()

@@ -137,10 +137,11 @@ async def test_nothing_is_left_of_a_process_that_ended(tmp_path: Path) -> None:
 
 async def test_local_sessions_are_resumed_after_a_restart(tmp_path: Path) -> None:
     """Stopped as if asked, because their gateway stopped; on the same data directory the agent finds its talk."""
+    store = MemoryEventStore()
     storage = Storage(
-        store=MemoryEventStore(),
+        store=store,
         keyring=MemoryKeyring(),
-        leases=MemoryLeases(),
+        leases=MemoryLeases(store),
         label="memory",
         schema=Applied((), False),
     )
@@ -212,7 +213,7 @@ async def test_a_runtime_that_is_refused_leaves_nothing_open(tmp_path: Path) -> 
             yield Storage(
                 store=store,
                 keyring=MemoryKeyring(),
-                leases=MemoryLeases(),
+                leases=MemoryLeases(store),
                 label="memory",
                 schema=Applied((), False),
             )

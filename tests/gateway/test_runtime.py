@@ -24,10 +24,11 @@ def nothing_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def storage(label: str) -> Storage:
+    store = MemoryEventStore()
     return Storage(
-        store=MemoryEventStore(),
+        store=store,
         keyring=MemoryKeyring(),
-        leases=MemoryLeases(),
+        leases=MemoryLeases(store),
         label=label,
         schema=Applied((), False),
     )

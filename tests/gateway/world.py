@@ -229,9 +229,10 @@ class World:
     def __init__(self, data_dir: Path, agents: Answering, *, store: EventStore | None = None) -> None:
         self.data_dir = data_dir
         self.agents = agents
-        self.store: EventStore = store or MemoryEventStore()
+        memory = store if isinstance(store, MemoryEventStore) else MemoryEventStore()
+        self.store: EventStore = store or memory
         self.keyring: Keyring = MemoryKeyring()
-        self.leases: Leases = MemoryLeases()
+        self.leases: Leases = MemoryLeases(memory)
         self.docker = MockDockerService(address_of=lambda name: agents.address)
 
     @contextlib.asynccontextmanager

@@ -80,9 +80,9 @@ def test_every_fact_folds_and_only_anomalies_count_what_is_out_of_place(history:
 async def test_as_of_equals_the_fold_of_the_prefix(history: list[RecordedEvent], data: st.DataObject) -> None:
     """As-of at every position is what the live view held then, for one session and for all."""
     store = MemoryEventStore()
-    store._log = list(history)
+    store.ledger.log = list(history)
     for event in history:
-        store._streams.setdefault(event.stream_id, []).append(event)
+        store.ledger.streams.setdefault(event.stream_id, []).append(event)
     position = data.draw(st.integers(0, len(history)))
     live = fold(Sessions(), {}, history[:position])
     assert await asof.as_of(store, Sessions(), position) == live

@@ -198,7 +198,7 @@ async def test_a_log_with_a_gap_is_not_followed() -> None:
     """It is not the log that was read before: restored, or written around the gateway."""
     store = MemoryEventStore()
     await create(store, "a")
-    store._log[0] = msgspec.structs.replace(store._log[0], position=2)
+    store.ledger.log[0] = msgspec.structs.replace(store.ledger.log[0], position=2)
     with pytest.raises(LogForked):
         await asyncio.wait_for(Views(store, poll_seconds=SOON).run(), 5)
 
