@@ -180,12 +180,24 @@ class PostgresEventStore:
         if self._closed:
             raise StoreClosed("this log was closed")
         try:
-            rows = await self._pool.fetch(query, *arguments, timeout=COMMAND_SECONDS)
+            rows = await self._read(query, *arguments)
         except UNSURE as error:
             self._is_away()
             raise StoreUnavailable(f"Postgres did not answer: {_told(error)}") from error
         self._away_since = None
         return rows
+
+    async def _read(self, query: str, *arguments: object) -> "list[asyncpg.Record]":
+        """One deadline for the wait for a connection and the answer.
+
+        A connection that was given up is ended: the pool would first wait for a frozen server to cancel its query.
+        """
+        async with asyncio.timeout(COMMAND_SECONDS), self._pool.acquire() as connection:
+            try:
+                return await connection.fetch(query, *arguments)
+            except (TimeoutError, asyncio.CancelledError):
+                connection.terminate()
+                raise
 
     def _is_away(self) -> None:
         self._away_since = self._away_since or datetime.now(UTC)
@@ -209,7 +221,7 @@ class PostgresEventStore:
     async def _make_partitions(self, error: Exception) -> NoReturn:
         """No partition for the next position: the keeper is late. Nothing was written; the batch is sent again."""
         try:
-            await self._pool.execute("select log.ensure_partitions()", timeout=COMMAND_SECONDS)
+            await self._read("select log.ensure_partitions()")
         except UNSURE as another:
             raise StoreUnavailable(f"the log needs a partition that cannot be made: {_told(another)}") from error
         raise StoreUnavailable("the log had no partition for the next position") from error

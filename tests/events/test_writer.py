@@ -132,6 +132,24 @@ async def test_log_that_stays_away_is_told_to_the_callers(
     assert isinstance(await writer.append(unit()), Appended)
 
 
+async def test_who_waits_behind_a_log_that_is_away_is_told_with_the_others(
+    log: Log, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch after batch each waiting its own time-out, the last of 10,000 units would be answered after ten minutes."""
+    monkeypatch.setattr(module, "RETRY_FOR_SECONDS", -1.0)
+    log.faults = [log.lose_batch]
+    log.open.clear()
+    first = start(writer, unit())
+    await log.entered.wait()
+    waiting = start(writer, *(unit() for _ in range(3 * CAP)))
+    await asyncio.sleep(0)
+    log.open.set()
+    outcomes = await asyncio.gather(*first, *waiting, return_exceptions=True)
+    assert {type(one) for one in outcomes} == {StoreUnavailable}
+    assert len(log.batches) == 1
+    assert isinstance(await writer.append(unit()), Appended)
+
+
 async def test_guilty_unit_fails_alone(log: Log, writer: Writer) -> None:
     """What one caller sent must not cost the others their events."""
     guilty = unit()
