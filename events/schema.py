@@ -1,216 +1,215 @@
-"""Applies ``sql/`` in order, by any number of processes at once.
+"""Applies ``sql/``, by any number of processes at once, and says what it would apply.
 
-``0xx`` and ``1xx`` and everything from ``1000`` on is applied once and never edited after a release; ``2xx`` to
-``9xx`` (functions, triggers, views, rights) is applied again when its text changed. A database that knows files which
-this release does not is of a newer one and is left as it is.
+What is to be run is decided without I/O: by ``schema_plan`` (files and releases), ``schema_roles`` (whose the log is)
+and ``schema_steps`` (the SQL). This module reads the database, runs the steps in one transaction under a lock, and
+turns what goes wrong into one sentence.
 """
 
-import hashlib
-import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import msgspec
 
+from events import schema_plan, schema_roles, schema_steps
 from events.errors import EventError, SchemaMissing, StoreUnavailable
+from events.schema_plan import SQL_DIR, Kept
+from events.schema_roles import Found
+from events.schema_steps import Status, Step
 
-SQL_DIR: Final = Path(__file__).resolve().parent.parent / "sql"
-OWNER_ROLE: Final = "session_gateway_owner"
-APP_ROLE: Final = "session_gateway_app"
-_NAME: Final = re.compile(r"(\d{3,4})_[a-z0-9_]+\.sql\Z")
+LOCK_SECONDS: Final = 30.0  # another process that applies; the whole of a first start takes 0.3 s
+# A change of a table waits for whoever reads it, and every append waits behind that: appends give up after 5 s.
+TABLE_SECONDS: Final = 3.0
 _CONNECT_SECONDS: Final = 5.0
+_STEP_SECONDS: Final = 600.0
 _LOCK: Final = 72010003  # session-independent: a transaction lock around the whole run
+_AWAY: Final = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
-# In "public", since it is there before the schemas are; the gateway reads it, only the migrating role writes it.
-_HISTORY: Final = """
-create table if not exists public.session_gateway_schema (
-  file text primary key, sha256 text not null, applied_at timestamptz not null default clock_timestamp())
-"""
 
-
-class SchemaEdited(EventError):
-    """A file that is applied once differs from what this database was made with; released files are never edited."""
-
-
-class SqlFile(msgspec.Struct, frozen=True):
-    """One file of ``sql/``."""
-
-    name: str
-    text: str
-    sha256: str
-    once: bool
+class SchemaRefused(EventError):
+    """Postgres refuses a statement of the schema; nothing of it was applied."""
 
 
 class Applied(msgspec.Struct, frozen=True):
     """What ``apply`` did."""
 
-    files: tuple[str, ...]  # applied now
+    files: tuple[str, ...]  # run now
     rights_separated: bool  # the log is owned by a role that the gateway is not
-    newer: tuple[str, ...] = ()  # files of a later release that the database has; then nothing was applied
-
-
-class _Roles(msgspec.Struct, frozen=True):
-    """Whom the log belongs to and who works on it."""
-
-    owner: str
-    app: str
-    may_change: bool  # we are the owner, or may act as him
-    separated: bool  # the gateway may not
-
-
-def sql_files(directory: Path = SQL_DIR) -> list[SqlFile]:
-    """The files in the order they are applied."""
-    found = []
-    for path in directory.glob("*.sql"):
-        if match := _NAME.match(path.name):
-            text = path.read_text(encoding="utf-8")
-            number = int(match[1])
-            once = number < 200 or number >= 1000
-            found.append((number, SqlFile(path.name, text, hashlib.sha256(text.encode()).hexdigest(), once)))
-    # Changes (1000+) come before functions, which may use what they add.
-    return [file for _, file in sorted(found, key=lambda item: (not item[1].once, item[0]))]
+    newer: str | None = None  # the later release that the database is of; then nothing was run
 
 
 async def apply(
-    admin_dsn: str, app_user: str, *, directory: Path = SQL_DIR, partition_size: int | None = None
+    admin_dsn: str,
+    app_user: str,
+    *,
+    directory: Path = SQL_DIR,
+    partition_size: int | None = None,
+    lock_seconds: float = LOCK_SECONDS,
 ) -> Applied:
     """Bring the database up to this release; whole or not at all. ``app_user`` is whom the gateway connects as.
 
-    Raises StoreUnavailable when the database cannot be reached, SchemaEdited when a released file was changed,
-    SchemaMissing when files are to be applied and the connecting role may not act as the log's owner.
+    A database of a later release is left as it is. Raises StoreUnavailable when the database cannot be reached or
+    another process holds what is needed, SchemaTooNew, SchemaEdited when a released file was changed, SchemaMissing
+    when a role is missing or may not do what is to be done, SchemaRefused when Postgres refuses the SQL.
     """
-    connection = await _connect(admin_dsn)
-    try:
-        async with connection.transaction():
-            await connection.execute(f"select pg_advisory_xact_lock({_LOCK})")
-            return await _apply(connection, sql_files(directory), app_user, partition_size)
-    finally:
-        await connection.close(timeout=2)
+    async with _connection(admin_dsn) as connection, connection.transaction():
+        await _lock(connection, lock_seconds)
+        found = await _status(connection, directory, app_user, partition_size)
+        if found.verdict == "newer":
+            return Applied((), found.rights_separated, found.database)
+        if found.may_change:
+            for step in found.steps:
+                await _run(connection, step, found)
+        await connection.execute("select log.ensure_partitions()")
+        return Applied(tuple(step.what for step in found.steps if step.file), found.rights_separated)
 
 
-async def _apply(
-    connection: "asyncpg.Connection[asyncpg.Record]", files: list[SqlFile], app_user: str, partition_size: int | None
-) -> Applied:
-    roles = await _roles(connection, app_user)
-    known = await _history(connection, roles)
-    newer = tuple(sorted(set(known) - {file.name for file in files}))
-    if newer:
-        return Applied((), roles.separated, newer)
-    pending = [file for file in files if known.get(file.name) != file.sha256]
-    if pending:  # a new function needs the rights too, though the rights' own text is the same
-        pending = [file for file in files if file in pending or file.name.startswith("9")]
-    edited = [file.name for file in pending if file.once and file.name in known]
-    if edited:
-        raise SchemaEdited(f"{', '.join(edited)} differs from what this database was made with: restore the file")
-    if pending and not roles.may_change:
+async def status(admin_dsn: str, app_user: str, *, directory: Path = SQL_DIR) -> Status:
+    """How the database stands to this release and what ``apply`` would run. Changes and locks nothing.
+
+    Raises StoreUnavailable, and SchemaMissing when ``app_user`` does not exist.
+    """
+    async with _connection(admin_dsn) as connection, connection.transaction(readonly=True):
+        return await _read(connection, directory, app_user, None)
+
+
+async def _status(connection: Connection, directory: Path, app_user: str, partition_size: int | None) -> Status:
+    """The same, fit to be applied: raises where that may not be."""
+    found = await _read(connection, directory, app_user, partition_size)
+    found.check()
+    if any(step.file for step in found.steps) and not found.may_change:
         raise SchemaMissing(
-            f"the log is of a former release and belongs to {roles.owner}: run the gateway once with DB_ADMIN_URL"
+            f"the log is of a former release and belongs to {found.owner}: run the gateway once with DB_ADMIN_URL"
         )
-    await _run(connection, pending, roles, partition_size)
-    return Applied(tuple(file.name for file in pending), roles.separated)
+    return found
 
 
-async def _history(connection: "asyncpg.Connection[asyncpg.Record]", roles: _Roles) -> dict[str, str]:
-    """The files that this database was made with, and their hashes."""
-    if roles.may_change:
-        await connection.execute(_HISTORY)
-        await connection.execute(f"grant select on public.session_gateway_schema to {_quoted(roles.app)}")
-    rows = await connection.fetch("select file, sha256 from public.session_gateway_schema")
-    return {row["file"]: row["sha256"] for row in rows}
-
-
-async def _run(
-    connection: "asyncpg.Connection[asyncpg.Record]",
-    files: list[SqlFile],
-    roles: _Roles,
-    partition_size: int | None,
-) -> None:
-    await connection.execute("select set_config('gateway.app_role', $1, true)", roles.app)
-    await connection.execute("select set_config('gateway.partition_size', $1, true)", str(partition_size or ""))
-    if roles.may_change:
-        await connection.execute(f"set local role {_quoted(roles.owner)}")
-    for file in files:
-        await connection.execute(file.text)
-    await connection.execute("select log.ensure_partitions()")
-    await connection.execute("reset role")
-    for file in files:
-        await connection.execute(
-            "insert into public.session_gateway_schema (file, sha256) values ($1, $2) "
-            "on conflict (file) do update set sha256 = excluded.sha256, applied_at = clock_timestamp()",
-            file.name,
-            file.sha256,
-        )
-
-
-async def _roles(connection: "asyncpg.Connection[asyncpg.Record]", app_user: str) -> _Roles:
-    """Whose the log is: as it was made, else of a role of its own where we may make one, else ours."""
-    me = await connection.fetchrow(
-        "select current_user::text as name, rolsuper or rolcreaterole as may,"
-        " (select pg_get_userbyid(nspowner)::text from pg_namespace where nspname = 'log') as owner"
-        " from pg_roles where rolname = current_user"
+async def _read(connection: Connection, directory: Path, app_user: str, partition_size: int | None) -> Status:
+    row = await connection.fetchrow(schema_roles.QUERY, app_user)
+    assert row is not None
+    roles = schema_roles.roles(msgspec.convert(dict(row), Found), app_user)
+    ours = schema_plan.read(directory)
+    known, complete = await _history(connection)
+    return schema_steps.status(
+        schema_plan.plan(ours, known), ours, roles, has_history=complete, partition_size=partition_size
     )
-    assert me is not None
-    own_role = bool(me["may"]) and me["name"] != app_user and me["owner"] in (None, OWNER_ROLE)
-    if own_role:
-        await _make_roles(connection, app_user)
-    owner = me["owner"] or (OWNER_ROLE if own_role else me["name"])
-    found = await connection.fetchrow(
-        "select pg_has_role(current_user, $1, 'member') as may_change, pg_has_role($2, $1, 'member') as same",
-        owner,
-        app_user,
-    )
-    assert found is not None
-    app = APP_ROLE if owner == OWNER_ROLE else app_user
-    return _Roles(owner, app, may_change=found["may_change"], separated=not found["same"])
 
 
-async def _make_roles(connection: "asyncpg.Connection[asyncpg.Record]", app_user: str) -> None:
-    for role in (OWNER_ROLE, APP_ROLE):
-        await _create_role(connection, role)
-    await connection.execute(f"grant {OWNER_ROLE} to current_user")
-    database = await connection.fetchval("select quote_ident(current_database())")
-    await connection.execute(f"grant create on database {database} to {OWNER_ROLE}")
-    await connection.execute(f"grant {APP_ROLE} to {_quoted(app_user)}")
+async def _history(connection: Connection) -> tuple[dict[str, Kept], bool]:
+    """The files that this database was made with, and whether their table is as this release makes it."""
+    if await connection.fetchval("select to_regclass('public.session_gateway_schema') is null"):
+        return {}, False
+    # As JSON: whatever columns there are. 0.1.0 made the table without release, a later one may have added some.
+    rows = await connection.fetch("select file, to_jsonb(h)::text as kept from public.session_gateway_schema h")
+    kept = {row["file"]: msgspec.json.decode(row["kept"], type=Kept) for row in rows}
+    return kept, schema_plan.MANIFEST in kept
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-async def _create_role(connection: "asyncpg.Connection[asyncpg.Record]", role: str) -> None:
-    if await connection.fetchval("select true from pg_roles where rolname = $1", role):
-        return
+async def _lock(connection: Connection, seconds: float) -> None:
+    await connection.execute(f"set local lock_timeout = '{seconds * 1000:.0f}ms'")
     try:
-        async with connection.transaction():
-            await connection.execute(f"create role {role} nologin")
-    except (asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
-        return  # another database of this cluster made it meanwhile: roles are the cluster's
+        await connection.execute(f"select pg_advisory_xact_lock({_LOCK})", timeout=seconds + 5)
+    except asyncpg.LockNotAvailableError as error:
+        raise StoreUnavailable(
+            f"another process has been applying the schema for {seconds:g} s: start again when it is done"
+        ) from error
+    await connection.execute(f"set local lock_timeout = '{TABLE_SECONDS * 1000:.0f}ms'")
 
 
-async def _connect(admin_dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
+async def _run(connection: Connection, step: Step, found: Status) -> None:
+    try:
+        await connection.execute(step.sql, timeout=_STEP_SECONDS)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise SchemaMissing(
+            f"{found.role} may not apply the schema ({step.what}: {_reason(error)}): "
+            "set DB_ADMIN_URL to a role that may create roles and schemas in this database"
+        ) from error
+    except asyncpg.LockNotAvailableError as error:
+        raise StoreUnavailable(
+            f"{step.what} could not be applied within {TABLE_SECONDS:g} s, since a transaction holds a table of the "
+            "log (a backup, a long query): nothing was changed, start again when it has ended"
+        ) from error
+    except _AWAY:
+        raise
+    except asyncpg.PostgresError as error:
+        raise SchemaRefused(
+            f"Postgres refuses {step.what} ({type(error).__name__}: {_reason(error)}): nothing was changed"
+        ) from error
+
+
+@asynccontextmanager
+async def _connection(dsn: str) -> AsyncIterator[Connection]:
+    """A connection to migrate with; what takes it away is one sentence. Raises StoreUnavailable, SchemaMissing."""
+    connection = await _connect(dsn)
+    try:
+        yield connection
+        await connection.close(timeout=2)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise SchemaMissing(
+            f"the connecting role lacks a right in this database ({_reason(error)}): "
+            "run the gateway once with DB_ADMIN_URL"
+        ) from error
+    except (*_AWAY, asyncpg.PostgresError) as error:
+        raise StoreUnavailable(
+            f"Postgres ({_place(dsn)}) went away while the schema was read or applied "
+            f"({type(error).__name__}: {_reason(error)}): start again"
+        ) from error
+    finally:
+        connection.terminate()
+
+
+async def _connect(dsn: str) -> Connection:
     """Raises StoreUnavailable."""
     try:
-        return await asyncpg.connect(admin_dsn, timeout=_CONNECT_SECONDS, command_timeout=60)
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        what = f"Postgres ({_place(admin_dsn)}) does not take the migrating connection"
-        raise StoreUnavailable(f"{what}: {_reason(error)}") from error
+        # No statement is kept by name: behind a PgBouncer the next one may meet another server.
+        return await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, command_timeout=60, statement_cache_size=0)
+    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        what = f"Postgres ({_place(dsn)}) does not take the migrating connection"
+        raise StoreUnavailable(f"{what}: {_refusal(error)}") from error
 
 
-def _reason(error: Exception) -> str:
+def _refusal(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {_CONNECT_SECONDS:g} s"
-    return "nothing listens there" if isinstance(error, ConnectionRefusedError) else str(error)
+    if isinstance(error, ConnectionRefusedError):
+        return "nothing listens there"
+    # A URL that cannot be read may be quoted by whoever could not read it, with its password.
+    by_the_url = isinstance(error, ValueError | asyncpg.ClientConfigurationError)
+    return "its URL cannot be read" if by_the_url and not isinstance(error, OSError) else _reason(error)
+
+
+def _reason(error: BaseException) -> str:
+    """The error on one line, without the details of Postgres, which quote what is stored."""
+    said = error.args[0] if isinstance(error, asyncpg.PostgresError) and error.args else error
+    return " ".join(str(said).split()) or type(error).__name__
 
 
 def _place(dsn: str) -> str:
-    """Host and port of a DSN; never its password."""
+    """Host and port of a DSN; never a part of its password, which ends the host early when it is not encoded."""
+    unreadable = "a URL that cannot be read"
     try:
         parts = urlsplit(dsn)
+        if "@" in f"{parts.path}{parts.query}{parts.fragment}":
+            return unreadable
+        hosts = parts.netloc.rpartition("@")[2]
+        for host in hosts.split(","):
+            _ = urlsplit(f"//{host}").port
     except ValueError:
-        return "a URL that cannot be read"
-    return parts.netloc.rpartition("@")[2] or parse_qs(parts.query).get("host", ["no host"])[0]
+        return unreadable
+    return hosts or parse_qs(parts.query).get("host", ["no host"])[0]
 
 
 async def provision(admin_dsn: str, user: str, database: str) -> None:
@@ -218,14 +217,11 @@ async def provision(admin_dsn: str, user: str, database: str) -> None:
 
     Raises StoreUnavailable.
     """
-    connection = await _connect(admin_dsn)
-    try:
+    async with _connection(admin_dsn) as connection:
+        await connection.execute(f"set lock_timeout = '{LOCK_SECONDS * 1000:.0f}ms'")
         await connection.execute(f"select pg_advisory_lock({_LOCK})")
-        names = await connection.fetchrow("select quote_ident($1) as role, quote_ident($2) as base", user, database)
-        assert names is not None
+        role, base = schema_roles.quoted(user), schema_roles.quoted(database)
         if not await connection.fetchval("select true from pg_roles where rolname = $1", user):
-            await connection.execute(f"create role {names['role']} login")
+            await connection.execute(f"create role {role} login")
         if not await connection.fetchval("select true from pg_database where datname = $1", database):
-            await connection.execute(f"create database {names['base']}")
-    finally:
-        await connection.close(timeout=2)
+            await connection.execute(f"create database {base}")

@@ -15,7 +15,10 @@ from events import schema
 from events.embedded import EmbeddedPostgres
 from events.errors import SchemaMissing, StoreUnavailable
 from events.ids import short
-from events.schema import OWNER_ROLE, SQL_DIR, Applied, SchemaEdited, sql_files
+from events.schema import Applied, SchemaRefused
+from events.schema_plan import MANIFEST, SQL_DIR, read, sql_files
+from events.schema_roles import OWNER_ROLE
+from events.schema_steps import SchemaEdited, SchemaTooNew
 from events.store import Appended
 from tests.event_fixtures import APP_USER, as_user, connection, ensure_role, open_store
 from tests.factories import events, new_stream, write
@@ -53,6 +56,16 @@ async def database_of(database: str) -> AsyncIterator[str]:
     yield as_user(database, owner)
     async with connection(database) as admin:
         await admin.execute(f"alter database {name} owner to current_user; drop owned by {owner}; drop role {owner}")
+
+
+def say(directory: Path, number: str, *, oldest: str = "0.1.0") -> None:
+    """Make it another release's."""
+    (directory / MANIFEST).write_text(f'release = "{number}"\noldest = "{oldest}"\n')
+
+
+async def history(dsn: str) -> "list[asyncpg.Record]":
+    async with connection(dsn) as admin:
+        return list(await admin.fetch("select * from public.session_gateway_schema order by file"))
 
 
 async def holds_events(admin_dsn: str, app_user: str) -> bool:
@@ -153,17 +166,63 @@ async def test_edited_released_file_is_refused(app_role: None, database: str, re
 
 
 async def test_database_of_a_newer_release_is_left_alone(app_role: None, database: str, release: Path) -> None:
-    """The former release serves beside the newer one, and must not bring back its functions."""
-    (release / "1000_mood.sql").write_text("alter table log.events add column mood text;")
+    """The former release serves beside the newer one, and must not bring back its functions, which have no new name."""
+    say(release, "0.3.0")
     newer = release / "214_find_event.sql"
     newer.write_text(newer.read_text() + "-- newer\n")
     await schema.apply(database, APP_USER, directory=release)
-    async with connection(database) as admin:
-        former = await admin.fetch("select * from public.session_gateway_schema")
-        applied = await schema.apply(database, APP_USER)
-        assert applied == Applied((), rights_separated=True, newer=("1000_mood.sql",))
-        assert await admin.fetch("select * from public.session_gateway_schema") == former
+    former = await history(database)
+    assert await schema.apply(database, APP_USER) == Applied((), rights_separated=True, newer="0.3.0")
+    assert await history(database) == former
     assert await holds_events(database, APP_USER)
+
+
+async def test_files_that_a_later_release_renamed_or_removed_confuse_nobody(
+    app_role: None, database: str, release: Path
+) -> None:
+    """Neither the later release, which has them no more, nor the former, which has them still."""
+    await schema.apply(database, APP_USER)
+    say(release, "0.3.0")
+    (release / "112_streams.sql").rename(release / "119_stream_heads.sql")
+    (release / "214_find_event.sql").rename(release / "218_find_event.sql")
+    (release / "410_event_json.sql").unlink()
+    applied = await schema.apply(database, APP_USER, directory=release)
+    assert applied == Applied(("218_find_event.sql", "910_grant_gateway.sql"), rights_separated=True)
+    assert await schema.apply(database, APP_USER, directory=release) == Applied((), rights_separated=True)
+    assert await schema.apply(database, APP_USER) == Applied((), rights_separated=True, newer="0.3.0")
+    assert await holds_events(database, APP_USER)
+
+
+async def test_contract_refuses_who_would_miss_what_it_removed(app_role: None, database: str, release: Path) -> None:
+    say(release, "0.4.0", oldest="0.3.0")
+    await schema.apply(database, APP_USER, directory=release)
+    former = await history(database)
+    with pytest.raises(SchemaTooNew, match=r"of release 0\.4\.0.*start 0\.3\.0 or a later one"):
+        await schema.apply(database, APP_USER)
+    assert await history(database) == former
+    say(release, "0.3.0")
+    assert (await schema.apply(database, APP_USER, directory=release)).newer == "0.4.0"
+
+
+async def test_release_that_changes_no_file_is_written_down(app_role: None, database: str, release: Path) -> None:
+    """Else a former release could not tell that a later one was here, and what that one asks of it."""
+    await schema.apply(database, APP_USER)
+    say(release, "0.3.0", oldest="0.3.0")
+    assert await schema.apply(database, APP_USER, directory=release) == Applied((), rights_separated=True)
+    with pytest.raises(SchemaTooNew):
+        await schema.apply(database, APP_USER)
+
+
+async def test_history_tells_which_release_ran_a_file_last(app_role: None, database: str, release: Path) -> None:
+    await schema.apply(database, APP_USER)
+    say(release, "0.3.0")
+    changed = release / "214_find_event.sql"
+    changed.write_text(changed.read_text() + "-- faster\n")
+    await schema.apply(database, APP_USER, directory=release)
+    of = {row["file"]: row["release"] for row in await history(database)}
+    later = {"214_find_event.sql", "910_grant_gateway.sql", MANIFEST}
+    assert of == {name: "0.3.0" if name in later else read().manifest.release for name in of}
+    assert of.keys() == {MANIFEST, *(file.name for file in sql_files())}
 
 
 async def test_broken_file_leaves_everything_as_it_was(app_role: None, database: str, release: Path) -> None:
@@ -171,8 +230,26 @@ async def test_broken_file_leaves_everything_as_it_was(app_role: None, database:
     await schema.apply(database, APP_USER, directory=release)
     (release / "1000_first.sql").write_text("alter table log.events add column mood text;")
     (release / "1001_broken.sql").write_text("alter table log.events add column mood text;")
-    with pytest.raises(asyncpg.DuplicateColumnError):
+    with pytest.raises(SchemaRefused, match=r"1001_broken\.sql .*mood.* nothing was changed"):
         await schema.apply(database, APP_USER, directory=release)
+    assert await schema.apply(database, APP_USER) == Applied((), rights_separated=True)
+    assert await holds_events(database, APP_USER)
+
+
+async def test_status_changes_nothing_and_says_what_apply_would_run(
+    app_role: None, database: str, postgres_server: EmbeddedPostgres
+) -> None:
+    """What is printed is what is run: the steps, run by hand, make the same database."""
+    found = await schema.status(database, APP_USER)
+    async with connection(database) as admin:
+        assert not await admin.fetchval("select to_regnamespace('log')")
+        assert not await admin.fetchval("select to_regclass('public.session_gateway_schema')")
+        assert (found.verdict, found.database, found.rights_separated) == ("pending", None, True)
+        async with admin.transaction():
+            for step in found.steps:
+                await admin.execute(step.sql)
+    after = await schema.status(database, APP_USER)
+    assert (after.verdict, after.database, after.steps) == ("up to date", after.release, ())
     assert await schema.apply(database, APP_USER) == Applied((), rights_separated=True)
     assert await holds_events(database, APP_USER)
 

@@ -10,7 +10,7 @@ import pytest_asyncio
 from events.catalogue import SessionFailed
 from events.embedded import EmbeddedPostgres
 from events.lease import PostgresLeases
-from events.schema import OWNER_ROLE
+from events.schema_roles import OWNER_ROLE
 from events.store import Appended
 from tests.event_fixtures import LogDatabase, connection, log_database, open_store
 from tests.factories import event, events, new_stream, write
