@@ -8,7 +8,7 @@ DEV := $(SETUP) requirements.lock requirements-dev.lock
 WORKERS ?= 2
 
 .PHONY: help venv run test test-all quick check check-format check-lint check-types check-imports check-house \
-	fix docs image lock clean
+	fix docs image lock clean bench bench-append bench-scale
 
 help:  ## this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -57,7 +57,15 @@ docs:  ## write the generated pages anew (docs/settings.md)
 image:  ## build the image that sessions run and give it to the Docker daemon of DOCKER_HOST
 	$(SETUP) requirements.lock && exec $(PY) -m docker.image opencode
 
-lock:  ## make requirements.lock and requirements-dev.lock anew; needs uv (newest of all: ARGS=--upgrade)
+bench: bench-append bench-scale  ## every benchmark, one after the other; they want a quiet machine
+
+bench-append:  ## append beside the eventsourcing library, INSERT and COPY (4 minutes; the last line is JSON)
+	$(DEV) requirements-bench.lock && exec $(PY) -m benchmarks append
+
+bench-scale:  ## append, tail and read at 10 thousand, 1 million and 3 million events (the last line is JSON)
+	$(DEV) requirements-bench.lock && exec $(PY) -m benchmarks scale
+
+lock:  ## make the requirements*.lock files anew; needs uv (newest of all: ARGS=--upgrade)
 	@sh tools/lock.sh $(ARGS)
 
 venv:  ## only install what tests and checks need

@@ -6,7 +6,7 @@ an exception means that nothing was acknowledged.
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -81,6 +81,7 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     away_since: datetime | None = None
     spooled_units: int = 0  # durable in a spool, not in the log yet
     spooled_bytes: int = 0
+    rejected_units: int = 0  # spooled, then refused by the log and kept in a file beside
 
 
 class EventStore(Protocol):
@@ -141,22 +142,28 @@ class EventStore(Protocol):
 
 def check_unit(writes: Sequence[StreamWrite]) -> None:
     """Refuse, before anything is sent, what could break a batch that it shares with other writers' units."""
-    total = sum(len(write.events) for write in writes)
-    if not total or any(not write.events for write in writes):
-        raise BadEvent("a unit needs at least one event in each of its streams")
+    total = 0
+    for write in writes:
+        if not write.events:
+            raise BadEvent("a unit needs at least one event in each of its streams")
+        if not STREAM_ID.match(write.stream_id):
+            raise BadEvent(f"{write.stream_id!r} is not the name of a stream")
+        for event in write.events:
+            _check_event(event)
+        total += len(write.events)
+    if not total:
+        raise BadEvent("a unit needs at least one event")
     if total > MAX_UNIT_EVENTS:
         raise EventTooLarge(f"a unit of {total} events; {MAX_UNIT_EVENTS} are allowed")
-    streams = [write.stream_id for write in writes]
-    if len(set(streams)) != len(streams):
+    if total > 1:
+        _check_distinct(writes, total)
+
+
+def _check_distinct(writes: Sequence[StreamWrite], total: int) -> None:
+    if len({write.stream_id for write in writes}) != len(writes):
         raise BadEvent("a stream stands twice in one unit")
-    for stream_id in streams:
-        if not STREAM_ID.match(stream_id):
-            raise BadEvent(f"{stream_id!r} is not the name of a stream")
-    events = [event for write in writes for event in write.events]
-    if len({event.event_id for event in events}) != len(events):
+    if len({event.event_id for write in writes for event in write.events}) != total:
         raise BadEvent("an event id stands twice in one unit")
-    for event in events:
-        _check_event(event)
 
 
 def _check_event(event: EventData) -> None:
@@ -171,6 +178,10 @@ def _check_event(event: EventData) -> None:
         raise BadEvent(f"{event.type} cannot have the schema version {event.schema_version}")
     if event.occurred_at.utcoffset() is None:
         raise BadEvent(f"the time of {event.type} has no zone")
+    try:
+        event.occurred_at.astimezone(UTC)
+    except OverflowError as error:
+        raise BadEvent(f"the time of {event.type} is before the first year or after the last, in UTC") from error
     if event.trace_id is not None and len(event.trace_id) != 16:
         raise BadEvent(f"the trace id of {event.type} has {len(event.trace_id)} bytes, not 16")
     if event.span_id is not None and len(event.span_id) != 8:

@@ -27,9 +27,13 @@ class Unit(msgspec.Struct, frozen=True):
 
     writes: tuple[StreamWrite, ...]
     fence: Fence | None
+    size: int = 0  # events in it, counted once
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "size", sum([len(write.events) for write in self.writes]))
 
     def __len__(self) -> int:
-        return sum(len(write.events) for write in self.writes)
+        return self.size
 
 
 Send = Callable[[Sequence[Unit]], Awaitable[list[Outcome]]]
@@ -100,8 +104,8 @@ class Writer:
     def _next_batch(self) -> list[tuple[Unit, asyncio.Future[Outcome]]]:
         batch: list[tuple[Unit, asyncio.Future[Outcome]]] = []
         room = CAP
-        while self._queue and (not batch or len(self._queue[0][0]) <= room):
-            room -= len(self._queue[0][0])
+        while self._queue and (not batch or self._queue[0][0].size <= room):
+            room -= self._queue[0][0].size
             batch.append(self._queue.popleft())
         return batch
 

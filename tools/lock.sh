@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the two lock files anew: hashes for every file of every package, no index address, one answer for all Pythons
+# Makes the three lock files anew: hashes for every file of every package, no index address, one answer for all Pythons
 # from 3.11 on. Pins that are there already are kept; `make lock ARGS=--upgrade` takes the newest of each.
 set -eu
 
@@ -15,3 +15,5 @@ compile() {
 compile pyproject.toml --output-file requirements.lock "$@"
 # The runtime's pins bind the developer's, so that one environment serves both.
 compile pyproject.toml --group dev --constraints requirements.lock --output-file requirements-dev.lock "$@"
+# The benchmarks' peers go into the same environment too.
+compile pyproject.toml --group bench --constraints requirements-dev.lock --output-file requirements-bench.lock "$@"
