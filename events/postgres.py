@@ -7,11 +7,13 @@ with ``terminate()``, since ``close()`` waits for the server that does not answe
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import Any, Final, NoReturn
 from uuid import UUID
 
 import asyncpg
 
+from events.database_url import parse
+from events.dialling import LOST, Connection, Dialler, Pool, open_pool
 from events.envelope import EventData, Fence, RecordedEvent, StreamWrite
 from events.errors import BadEvent, SchemaMissing, StoreClosed, StoreUnavailable
 from events.settings import DatabaseSettings
@@ -28,7 +30,6 @@ from events.store import (
 )
 from events.writer import Unit, Writer
 
-CONNECT_SECONDS: Final = 2.0
 COMMAND_SECONDS: Final = 5.0
 CHANNEL: Final = "gateway_log"
 
@@ -39,18 +40,18 @@ UNSURE: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.Interface
 _COLUMNS = tuple(name for name in RecordedEvent.__struct_fields__ if name not in ("log_id", "actor"))
 _INT4, _INT8 = 2**31 - 1, 2**63 - 1
 _APPEND = "select * from log.append_batch($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)"
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 class PostgresEventStore:
     """An EventStore. Made by ``connect``; the schema must stand (``events.schema``)."""
 
-    def __init__(self, dsn: str, pool: "asyncpg.Pool[asyncpg.Record]", log_id: UUID) -> None:
-        self._dsn = dsn
+    def __init__(self, dialler: Dialler, pool: Pool, log_id: UUID) -> None:
+        self._dialler = dialler
         self._pool = pool
         self._log_id = log_id
         self._writer = Writer(self._send)
         self._connection: Connection | None = None
+        self._hearing: Connection | None = None
         self._grown = asyncio.Condition()
         self._seen = 0
         self._listener: asyncio.Task[None] | None = None
@@ -61,19 +62,8 @@ class PostgresEventStore:
     async def connect(cls, dsn: str, settings: DatabaseSettings | None = None) -> "PostgresEventStore":
         """Raises StoreUnavailable when Postgres does not answer, SchemaMissing when it holds no log."""
         wanted = settings or DatabaseSettings()
-        try:
-            pool = await asyncpg.create_pool(
-                dsn,
-                min_size=min(wanted.db_min_connections, wanted.db_max_connections),
-                max_size=wanted.db_max_connections,
-                max_queries=wanted.db_max_queries,
-                max_inactive_connection_lifetime=wanted.db_max_inactive_lifetime,
-                timeout=CONNECT_SECONDS,
-                command_timeout=COMMAND_SECONDS,
-                server_settings={"application_name": "session-gateway"},
-            )
-        except UNSURE as error:
-            raise StoreUnavailable(f"Postgres cannot be reached: {_told(error)}") from error
+        dialler = _dialler(dsn, wanted)
+        pool = await open_pool(dialler, wanted, command_timeout=COMMAND_SECONDS)
         try:
             log_id = await pool.fetchval("select log_id from log.identity")
         except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
@@ -84,9 +74,11 @@ class PostgresEventStore:
         except UNSURE as error:
             pool.terminate()
             raise StoreUnavailable(f"the log cannot be read: {_told(error)}") from error
-        store = cls(dsn, pool, UUID(str(log_id)))
+        store = cls(dialler, pool, UUID(str(log_id)))
         store._writer.start()
-        store._listener = asyncio.create_task(store._listen(), name="log-listener")
+        listening = _dialler(direct, wanted) if (direct := wanted.direct_dsn()) else dialler
+        if direct or not dialler.pooled:
+            store._listener = asyncio.create_task(store._listen(listening), name="log-listener")
         return store
 
     @property
@@ -98,7 +90,12 @@ class PostgresEventStore:
         return StoreStatus(available=self._away_since is None, away_since=self._away_since)
 
     @property
-    def pool(self) -> "asyncpg.Pool[asyncpg.Record]":
+    def listens(self) -> bool:
+        """False behind a pooler without a direct URL: who waits for the log to grow learns it by polling alone."""
+        return self._listener is not None
+
+    @property
+    def pool(self) -> Pool:
         """The reading connections; leases and subject keys share them."""
         return self._pool
 
@@ -109,10 +106,7 @@ class PostgresEventStore:
 
     async def append(self, *writes: StreamWrite, fence: Fence | None = None) -> Outcome:
         check_unit(writes)
-        outcome = await self._writer.append(Unit(writes, fence))
-        if isinstance(outcome, Appended):
-            await self._saw(outcome.position)
-        return outcome
+        return await self._writer.append(Unit(writes, fence))
 
     async def head(self) -> Head:
         row = await self._fetch("select position, recorded_at from log.tip order by position desc limit 1")
@@ -181,8 +175,8 @@ class PostgresEventStore:
             raise StoreClosed("this log was closed")
         try:
             rows = await self._read(query, *arguments)
-        except UNSURE as error:
-            self._is_away()
+        except (StoreUnavailable, *UNSURE) as error:
+            await self._is_away(error)
             raise StoreUnavailable(f"Postgres did not answer: {_told(error)}") from error
         self._away_since = None
         return rows
@@ -199,8 +193,13 @@ class PostgresEventStore:
                 connection.terminate()
                 raise
 
-    def _is_away(self) -> None:
+    async def _is_away(self, error: Exception) -> None:
+        """After a fail-over the other connections still lead to the former server: they are dialled anew too."""
         self._away_since = self._away_since or datetime.now(UTC)
+        if isinstance(error, LOST):
+            await self._pool.expire_connections()
+            if self._hearing is not None:
+                self._hearing.terminate()
 
     async def _send(self, units: Sequence[Unit]) -> list[Outcome]:
         columns = _columns(units)
@@ -211,29 +210,26 @@ class PostgresEventStore:
             if isinstance(error, asyncpg.CheckViolationError) and not error.constraint_name:
                 await self._make_partitions(error)
             raise BadEvent(f"Postgres refuses an event: {_told(error)}") from error
-        except UNSURE as error:
+        except (StoreUnavailable, *UNSURE) as error:
             self._drop_connection()
-            self._is_away()
+            await self._is_away(error)
             raise StoreUnavailable(f"Postgres did not take the batch: {_told(error)}") from error
         self._away_since = None
-        return _outcomes(units, rows)
+        outcomes = _outcomes(units, rows)
+        await self._saw(max((each.position for each in outcomes if isinstance(each, Appended)), default=0))
+        return outcomes
 
     async def _make_partitions(self, error: Exception) -> NoReturn:
         """No partition for the next position: the keeper is late. Nothing was written; the batch is sent again."""
         try:
             await self._read("select log.ensure_partitions()")
-        except UNSURE as another:
+        except (StoreUnavailable, *UNSURE) as another:
             raise StoreUnavailable(f"the log needs a partition that cannot be made: {_told(another)}") from error
         raise StoreUnavailable("the log had no partition for the next position") from error
 
     async def _writing_connection(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(
-                self._dsn,
-                timeout=CONNECT_SECONDS,
-                command_timeout=COMMAND_SECONDS,
-                server_settings={"application_name": "session-gateway writer"},
-            )
+            self._connection = await self._dialler.dial("session-gateway writer", command_timeout=COMMAND_SECONDS)
         return self._connection
 
     def _drop_connection(self) -> None:
@@ -241,19 +237,15 @@ class PostgresEventStore:
             self._connection.terminate()
             self._connection = None
 
-    async def _listen(self) -> None:
+    async def _listen(self, dialler: Dialler) -> None:
         """A hint that makes the tail quick; without it the tail still polls."""
         while True:
             try:
-                connection = await asyncpg.connect(
-                    self._dsn,
-                    timeout=CONNECT_SECONDS,
-                    server_settings={"application_name": "session-gateway listener"},
-                )
-            except UNSURE:
+                connection = await dialler.dial("session-gateway listener")
+            except (StoreUnavailable, *UNSURE):
                 await asyncio.sleep(1)
                 continue
-            ended = asyncio.Event()
+            self._hearing, ended = connection, asyncio.Event()
             connection.add_termination_listener(lambda _, ended=ended: ended.set())
             try:
                 await connection.add_listener(CHANNEL, self._notified)
@@ -276,8 +268,15 @@ class PostgresEventStore:
         return RecordedEvent(log_id=self._log_id, actor=row["actor"].encode(), **columns)
 
 
+def _dialler(dsn: str, settings: DatabaseSettings) -> Dialler:
+    cache = settings.db_statement_cache
+    return Dialler(parse(dsn), statement_cache=None if cache < 0 else cache)
+
+
 def _told(error: BaseException) -> str:
     """The error in a line, without the details of Postgres, which quote what was written."""
+    if isinstance(error, StoreUnavailable):
+        return str(error)
     said = error.args[0] if isinstance(error, asyncpg.PostgresError) and error.args else error
     return f"{type(error).__name__}: {said}"
 

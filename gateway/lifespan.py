@@ -124,7 +124,8 @@ async def running(
         jobs = Jobs(stack, on_death)
         _start(jobs, stack, services, reconciler)
         await _operator_key(services)
-        notes = runtime.notes if storage.schema.rights_separated else (*runtime.notes, NOT_SEPARATED)
+        notes = (*runtime.notes, *storage.notes)
+        notes = notes if storage.schema.rights_separated else (*notes, NOT_SEPARATED)
         yield Running(services=services, runtime=runtime, jobs=jobs, notes=notes)
 
 

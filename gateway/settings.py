@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from docker import settings as docker_settings
 from docker.settings import DockerSettings
+from events import settings as database_settings
 from events.settings import DatabaseSettings
 from gateway import logs
 from gateway.logs import LogSettings
@@ -68,7 +69,17 @@ class BadSettings(Exception):
 
 
 SECRET_CHARACTERS: Final = 32
-SECRET: Final = frozenset({"db_password", "db_admin_url", "session_token_secret", "sealing_secret", "model_api_key"})
+SECRET: Final = frozenset(
+    {
+        "database_url",
+        "db_password",
+        "db_admin_url",
+        "db_direct_url",
+        "session_token_secret",
+        "sealing_secret",
+        "model_api_key",
+    }
+)
 _OWN: Final = "GATEWAY_"
 _CLIENTS: Final = frozenset({"GATEWAY_KEY"})  # the command line's, which may run in the same environment
 _COMMON: Final = frozenset({"LOGLEVEL"})  # other programs' words that are only a letter from ours
@@ -105,7 +116,8 @@ def load(environment: Mapping[str, str]) -> Settings:
         problems += found
         composed[room] = value
     settings = Settings(**composed)
-    problems += docker_settings.problems(settings.docker) + logs.problems(settings.logs) + _contradictions(settings)
+    problems += docker_settings.problems(settings.docker) + database_settings.problems(settings.database)
+    problems += logs.problems(settings.logs) + _contradictions(settings)
     if problems:
         raise BadSettings(problems)
     return settings

@@ -1,4 +1,4 @@
-"""Storage: opens the log with what belongs to it, on the Postgres that is given or on the embedded one.
+"""Storage: opens the log with what belongs to it, on the Postgres that is given, on the embedded one, or in a file.
 
 Used by the server and by the commands that work without it (``replay``, ``keys``, ``erase``).
 """
@@ -27,6 +27,12 @@ from gateway.settings import Settings
 SECRETS: Final = "secrets"
 Report = Callable[[str], None]
 """Tells the person who started the gateway what takes long."""
+LOG: Final = "log"  # USE_DATABASE_STORAGE=false
+REWRITABLE: Final = "The log is a file: whoever may write GATEWAY_DATA_DIR could rewrite it. Postgres can prevent that."
+POLLING_ALONE: Final = (
+    "A pooler stands before Postgres, so nobody is woken when the log grows: it is polled. "
+    "DB_DIRECT_URL (past the pooler) mends that."
+)
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +45,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     schema: Applied
 
 
+    notes: tuple[str, ...] = ()  # lines for the person who started the gateway
 def token_secret(settings: Settings) -> Secret:
     """What session tokens and container credentials derive from."""
     return load_secret(settings.sessions.session_token_secret, settings.data_dir / SECRETS / "session-token")
@@ -53,14 +60,15 @@ def sealing_secret(settings: Settings) -> Secret:
 async def open_storage(settings: Settings, report: Report | None = None) -> AsyncIterator[Storage]:
     """The log, its schema brought up to this release. Raises EventError: away, missing, another secret."""
     async with AsyncExitStack() as stack:
-        if settings.database.db_host:
-            dsn, admin, label = settings.database.dsn(), settings.database.db_admin_url, "database"
+        if not settings.database.use_database_storage:
+            yield await _json_file(stack, settings)
+            return
+        if settings.database.given:
+            dsn, admin, label = settings.database.dsn(), settings.database.admin_dsn(), "database"
         else:
             dsn, admin = await _start_embedded(stack, settings.data_dir, settings.database, report)
             label = "embedded"
-        if not _is_url(admin or dsn):
-            raise StoreUnavailable("DB_ADMIN_URL is no postgresql:// URL: encode %, / and @ in its password")
-        applied = await schema.apply(admin or dsn, settings.database.db_user)
+        applied = await schema.apply(admin, settings.database.app_user)
         store = await PostgresEventStore.connect(dsn, settings.database)
         stack.push_async_callback(store.close)
         keyring = PostgresKeyring(store.pool, sealing_secret(settings).value)
@@ -73,16 +81,33 @@ async def open_storage(settings: Settings, report: Report | None = None) -> Asyn
             schema=applied,
         )
 
+            notes=() if store.listens else (POLLING_ALONE,),
 
-def _is_url(dsn: str) -> bool:
-    """Whether the host ends where it seems to. An error about a URL that is cut in its password would quote that."""
-    try:
-        parts = urlsplit(dsn)
-        for host in parts.netloc.rpartition("@")[2].split(","):
-            _ = urlsplit(f"//{host}").port
-    except ValueError:
-        return False
-    return parts.scheme in ("postgresql", "postgres") and "@" not in parts.path
+async def _json_file(stack: AsyncExitStack, settings: Settings) -> Storage:
+    """The log in a file, of this process until it ends."""
+    file = _log_file(settings)
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    store = await JsonFileEventStore.open(file)
+    stack.push_async_callback(store.close)
+    return Storage(
+        store=store,
+        keyring=await FileKeyring.open(file.with_name(keyring_file.FILE), sealing_secret(settings).value),
+        leases=MemoryLeases(store),
+        label="json",
+        schema=Applied((), True),
+        notes=(REWRITABLE,),
+    )
+
+
+def _log_file(settings: Settings) -> Path:
+    return settings.data_dir / LOG / jsonfile.FILE
+
+
+def is_made(settings: Settings) -> bool:
+    """Whether there is a log to open. A database that is given is asked when it is opened."""
+    if not settings.database.use_database_storage:
+        return _log_file(settings).exists()
+    return settings.database.given or embedded_place.find(settings.data_dir.resolve()) is not None
 
 
 async def _start_embedded(

@@ -7,7 +7,6 @@ from typing import Final
 
 import msgspec
 
-from events import embedded_place
 from events.embedded import EmbeddedPostgresFailed
 from events.envelope import ActorKind
 from events.errors import EventError
@@ -15,7 +14,7 @@ from gateway.cli import printing
 from gateway.cli.exits import Exit, Failure
 from gateway.recorder import Recorder, Who
 from gateway.settings import BadSettings, Settings, load
-from gateway.storage import Storage, open_storage
+from gateway.storage import Storage, is_made, open_storage
 
 CLI: Final = Who(kind=ActorKind.OPERATOR, id="cli")
 
@@ -44,7 +43,7 @@ async def open_log() -> AsyncIterator[Direct]:
     """
     chosen = settings()
     try:
-        if not chosen.database.db_host and embedded_place.find(chosen.data_dir.resolve()) is None:
+        if not is_made(chosen):
             raise Failure(
                 Exit.LOG_UNAVAILABLE, f"There is no log in {chosen.data_dir}: a gateway makes it when it first starts."
             )

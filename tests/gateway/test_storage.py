@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from events import embedded
 from events.errors import EventError, StoreUnavailable
-from gateway.settings import Settings, load
+from gateway.settings import BadSettings, Settings, load
 from gateway.storage import Storage, open_storage, sealing_secret, token_secret
 from tests.event_fixtures import APP_USER, LogDatabase, as_user, connection, ensure_role
 from tests.factories import event, new_stream, write
@@ -120,12 +120,6 @@ async def test_keys_of_another_sealing_secret_refuse_the_start(empty_log: LogDat
         {"DB_HOST": "/nowhere"},
         {"DB_HOST": "no such host"},
         {"DB_ADMIN_URL": f"postgresql://admin:{SECRET}@127.0.0.1:1/log"},
-        {"DB_ADMIN_URL": f"postgresql://admin:{SECRET}@127.0.0.1:port/log"},
-        {"DB_ADMIN_URL": f"postgresql://admin:{SECRET}@127.0.0.1:99999/log"},
-        {"DB_ADMIN_URL": f"postgresql://admin:{SECRET}/more@127.0.0.1:1/log"},
-        {"DB_ADMIN_URL": f"postgresql://admin:1/{SECRET}@127.0.0.1:1/log"},
-        {"DB_ADMIN_URL": f"postgresql://admin:{SECRET}@[::1/log"},
-        {"DB_ADMIN_URL": f"{SECRET}"},
     ],
     ids=lambda environment: environment.get("DB_ADMIN_URL", environment.get("DB_HOST", "refused")).replace(SECRET, "x"),
 )
@@ -142,6 +136,30 @@ async def test_a_database_that_cannot_be_reached_is_told_without_its_password(
         assert SECRET not in str(error)
         error = error.__cause__
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", ["DATABASE_URL", "DB_ADMIN_URL", "DB_DIRECT_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://admin:{SECRET}@127.0.0.1:port/log",
+        f"postgresql://admin:{SECRET}@127.0.0.1:99999/log",
+        f"postgresql://admin:{SECRET}/more@127.0.0.1:1/log",
+        f"postgresql://admin:1/{SECRET}@127.0.0.1:1/log",
+        f"postgresql://admin:1?{SECRET}@127.0.0.1:1/log",
+        f"postgresql://admin:{SECRET}@[::1/log",
+        SECRET,
+    ],
+    ids=lambda url: url.replace(SECRET, "x"),
+)
+def test_a_malformed_url_refuses_the_start_without_its_password(tmp_path: Path, setting: str, url: str) -> None:
+    """Where a URL is cut wrongly any part of it may be the password's."""
+    database = {} if setting == "DATABASE_URL" else {"DB_HOST": "127.0.0.1"}
+    with pytest.raises(BadSettings) as caught:
+        settings(tmp_path, **database, **{setting: url})
+    [problem] = caught.value.problems
+    assert problem.startswith(f"{setting} ")
+    assert SECRET not in problem and "\n" not in problem
 
 
 async def test_a_port_that_nobody_serves_postgres_on_is_given_up(tmp_path: Path) -> None:
