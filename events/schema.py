@@ -80,7 +80,7 @@ async def apply(
 async def status(admin_dsn: str, app_user: str, *, directory: Path = SQL_DIR) -> Status:
     """How the database stands to this release and what ``apply`` would run. Changes and locks nothing.
 
-    Raises StoreUnavailable, and SchemaMissing when ``app_user`` does not exist.
+    Raises StoreUnavailable, SchemaRefused, and SchemaMissing when ``app_user`` does not exist.
     """
     async with _connection(admin_dsn) as connection, connection.transaction(readonly=True):
         return await _read(connection, directory, app_user, None)
@@ -162,10 +162,15 @@ async def _connection(dsn: str) -> AsyncIterator[Connection]:
             f"the connecting role lacks a right in this database ({_reason(error)}): "
             "run the gateway once with DB_ADMIN_URL"
         ) from error
-    except (*_AWAY, asyncpg.PostgresError) as error:
+    except _AWAY as error:
         raise StoreUnavailable(
             f"Postgres ({_place(dsn)}) went away while the schema was read or applied "
             f"({type(error).__name__}: {_reason(error)}): start again"
+        ) from error
+    except asyncpg.PostgresError as error:
+        raise SchemaRefused(
+            f"Postgres ({_place(dsn)}) holds no history that can be read ({type(error).__name__}: {_reason(error)}): "
+            "look at public.session_gateway_schema"
         ) from error
     finally:
         connection.terminate()
