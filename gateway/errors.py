@@ -109,6 +109,7 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], str], ...]] = (
     (proxy.GatewayBusy, "gateway-busy"),
     (proxy.BodyTooLarge, "body-too-large"),
     (proxy.ExchangeCut, "draining"),
+    (proxy.Unrecorded, "store-unavailable"),
     (DaemonDown, "runtime-unavailable"),
     (DockerError, "runtime-unavailable"),
 )

@@ -21,7 +21,15 @@ from typing import Any, Final
 import msgspec
 
 from docker.service import Capability
-from events.catalogue import GatewayStarted, GatewayStopped, Payload, SessionStopRequested, SubjectErased
+from events.catalogue import (
+    GatewayStarted,
+    GatewayStopped,
+    Payload,
+    SessionFailed,
+    SessionStopped,
+    SessionStopRequested,
+    SubjectErased,
+)
 from events.envelope import KEYS, ActorKind, RecordedEvent, gateway_stream
 from events.errors import EventError
 from gateway import RELEASE, context, telemetry
@@ -178,7 +186,7 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         observer=parts.observer,
         pool=pool,
         sockets=sockets,
-        exchanges=ExchangeLog(recorder),
+        exchanges=ExchangeLog(recorder, settings.access),
         storage=storage.label,
         openapi=openapi.document(ROUTES, RELEASE),
     )
@@ -189,6 +197,7 @@ def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Re
     worker = Worker("reconcile", reconciler.run_once, RECONCILE_SECONDS)
     services.views.on_event(_follow_erasures(services))
     services.views.on_event(_follow_stops(services, worker))
+    services.views.on_event(_follow_ends(services))
     jobs.start("views", services.views.run())
     jobs.start("exchanges", services.exchanges.run())
     jobs.start("partitions", Worker("partitions", services.store.maintain, MAINTAIN_SECONDS).run())
@@ -281,6 +290,16 @@ def _follow_stops(services: Services, worker: Worker) -> Callable[[RecordedEvent
             owner = services.views.gateways.get(services.views.sessions[payload.session_id].instance)
             if owner is None or owner.ended_at is not None:
                 worker.poke()
+
+    return follow
+
+
+def _follow_ends(services: Services) -> Callable[[RecordedEvent, Payload], None]:
+    """What a session did is told in full at its end, and not at the end of an interval."""
+
+    def follow(event: RecordedEvent, payload: Payload) -> None:
+        if isinstance(payload, SessionStopped | SessionFailed):
+            services.exchanges.session_ended(payload.session_id)
 
     return follow
 

@@ -21,7 +21,7 @@ from events.settings import DatabaseSettings
 from gateway import logs
 from gateway.logs import LogSettings
 from gateway.proxy.headers import networks
-from gateway.proxy.settings import ProxySettings
+from gateway.proxy.settings import AccessSettings, ProxySettings
 from gateway.server import ServerSettings
 from gateway.sessions.settings import ModelSettings, SessionSettings
 from gateway.telemetry import TelemetrySettings
@@ -52,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model: ModelSettings = ModelSettings()
     docker: DockerSettings = DockerSettings()
     proxy: ProxySettings = ProxySettings()
+    access: AccessSettings = AccessSettings()
     logs: LogSettings = LogSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
@@ -140,6 +141,8 @@ def _contradictions(settings: Settings) -> list[str]:
     ]
     if settings.database.db_min_connections > settings.database.db_max_connections:
         problems.append("DB_MIN_CONNECTIONS is more than DB_MAX_CONNECTIONS")
+    if settings.access.access_durability == "before" and settings.access.access_events == "summary":
+        problems.append("ACCESS_DURABILITY=before needs ACCESS_EVENTS=each: a summary is written when all is over")
     return problems
 
 

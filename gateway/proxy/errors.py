@@ -39,3 +39,7 @@ class BodyTooLarge(ProxyError):
 
 class ClientLeft(ProxyError):
     """The client ended the exchange before its answer did; there is nobody to answer."""
+
+
+class Unrecorded(ProxyError):
+    """Its opening could not be made durable (``access_durability``), so it was not forwarded. Retry later."""

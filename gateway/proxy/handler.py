@@ -1,7 +1,7 @@
 """The order of steps for one proxied request, and nothing else.
 
 Target, session, token, headers, relay, record. In memory all the way: no database round trip before the last byte,
-except for what is refused.
+except for what is refused, and for the opening of an exchange where ACCESS_DURABILITY=before.
 """
 
 from collections.abc import Callable
@@ -22,8 +22,9 @@ from gateway.access.tokens import Tokens
 from gateway.errors import Refused
 from gateway.proxy import guard, headers, http, target
 from gateway.proxy.client import answer, has_body
-from gateway.proxy.errors import ClientLeft
-from gateway.proxy.exchanges import Exchange, ExchangeLog
+from gateway.proxy.errors import ClientLeft, ProxyError, Unrecorded
+from gateway.proxy.exchange_records import Exchange
+from gateway.proxy.exchanges import UNRECORDED, ExchangeLog
 from gateway.proxy.headers import Hop, Network
 from gateway.proxy.http import Forward
 from gateway.proxy.pool import UpstreamPool
@@ -134,13 +135,17 @@ class Proxy:
         more: dict[str, Any] = {}
         if scope["type"] == "http":
             relay, more = http.relay, {"pool": self._parts.pool}
+        try:
+            await record.begin()
+        except Unrecorded as error:
+            await answer_problem(scope, receive, send, _refusal(error))
+            return
         result: ExchangeResult = await relay(
             scope, receive, send, forward=forward, on_open=record.opened, on_end=record.ended, **more
         )
         if result.started or isinstance(result.error, ClientLeft) or result.error is None:
             return
-        refusal = errors.refused(result.error) or Refused("internal", "The gateway failed.")
-        await _answer(scope, receive, send, refusal, unread=result.unread)
+        await _answer(scope, receive, send, _refusal(result.error), unread=result.unread)
 
     async def _refuse(
         self, scope: Scope, receive: Receive, send: Send, refusal: Refused, session_id: str | None
@@ -164,16 +169,22 @@ class _Recording:
     def __init__(self, log: ExchangeLog, exchange: Exchange) -> None:
         self._log = log
         self._exchange = exchange
-        self._was_stream = False
-        self.status = 0
+        self._was_opened = False
+        self.status = UNRECORDED
+
+    async def begin(self) -> None:
+        """Before anything is forwarded. Raises Unrecorded: then nothing may be."""
+        if self._log.opens_before:
+            await self._log.begin(self._exchange)
+            self._was_opened = True
 
     def opened(self, opened: Opened) -> None:
-        if opened.is_stream:
-            self._was_stream = self._log.opened(self._exchange, opened)
+        if opened.is_stream and not self._was_opened:
+            self._was_opened = self._log.opened(self._exchange, opened)
 
     def ended(self, result: ExchangeResult) -> None:
         self.status = _status(result)
-        self._log.ended(self._exchange, result, self.status, was_stream=self._was_stream)
+        self._log.ended(self._exchange, result, self.status, was_opened=self._was_opened)
 
 
 def _status(result: ExchangeResult) -> int:
@@ -182,8 +193,11 @@ def _status(result: ExchangeResult) -> int:
         return result.status or 0
     if isinstance(result.error, ClientLeft):
         return CLIENT_LEFT
-    refusal = errors.refused(result.error)
-    return refusal.status if refusal else 500
+    return _refusal(result.error).status
+
+
+def _refusal(error: ProxyError) -> Refused:
+    return errors.refused(error) or Refused("internal", "The gateway failed.")
 
 
 def _exchange(scope: Scope, state: SessionState, found: Target) -> Exchange:

@@ -4,7 +4,15 @@ import enum
 
 import msgspec
 
-from gateway.proxy.errors import BodyTooLarge, ClientLeft, ContainerRefusedUs, ExchangeCut, GatewayBusy, ProxyError
+from gateway.proxy.errors import (
+    BodyTooLarge,
+    ClientLeft,
+    ContainerRefusedUs,
+    ExchangeCut,
+    GatewayBusy,
+    ProxyError,
+    Unrecorded,
+)
 
 
 class EndedBy(enum.StrEnum):
@@ -19,7 +27,7 @@ def blame(error: ProxyError | None) -> EndedBy:
     """Who ended an exchange that ended with ``error``; None is a whole answer."""
     if isinstance(error, ClientLeft | BodyTooLarge):
         return EndedBy.CLIENT
-    if isinstance(error, ExchangeCut | GatewayBusy | ContainerRefusedUs):
+    if isinstance(error, ExchangeCut | GatewayBusy | ContainerRefusedUs | Unrecorded):
         return EndedBy.GATEWAY
     return EndedBy.CONTAINER
 

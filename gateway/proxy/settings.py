@@ -1,6 +1,7 @@
-"""PROXY_* values, each with the default of the specification; read from the environment in ``gateway/settings.py``."""
+"""PROXY_* and ACCESS_* values; read from the environment in ``gateway/settings.py``. PROXY_* have the specification's
+defaults."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -54,3 +55,25 @@ class ProxySettings(msgspec.Struct, frozen=True, kw_only=True):
         Seconds,
         msgspec.Meta(description="Seconds between pings to a container; half of it unanswered ends the socket."),
     ] = 30.0
+
+
+class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How proxied exchanges are recorded. What each choice can lose: [what the log cannot show]."""
+
+    access_durability: Annotated[
+        Literal["behind", "before"],
+        msgspec.Meta(
+            description="behind: an exchange is recorded behind its answer; before: its opening is durable before it "
+            "is forwarded, else it is refused"
+        ),
+    ] = "behind"
+    access_events: Annotated[
+        Literal["each", "summary"],
+        msgspec.Meta(
+            description="each: every exchange is an event; summary: one event a container and interval, denials and "
+            "streams aside"
+        ),
+    ] = "each"
+    access_summary_seconds: Annotated[
+        Seconds, msgspec.Meta(description="the interval of ACCESS_EVENTS=summary: what a killed process may lose")
+    ] = 60.0

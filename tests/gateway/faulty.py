@@ -10,24 +10,30 @@ from events.keyring import MemoryKeyring
 from events.lease import MemoryLeases
 from events.memory import MemoryEventStore
 from events.schema import Applied
-from events.store import Head, Outcome
+from events.store import Head, Outcome, Spooled
 from gateway.settings import Settings
 from gateway.storage import Report, Storage
 
 
 class FaultyStore(MemoryEventStore):
-    """``away``: nothing is answered. ``held``: appends of this type wait until ``release`` is set."""
+    """``away``: nothing is answered, but what ``spool_room`` has room for. ``held``: appends of this type wait until
+    ``release`` is set."""
 
     def __init__(self) -> None:
         super().__init__()
         self.away = False
         self.lost_answers = 0  # so many appends are written, and then told as failed
         self.refused = 0
+        self.spool_room = 0  # units
+        self.spooled: list[tuple[StreamWrite, ...]] = []
         self.held: str | None = None
         self.holding = asyncio.Event()
         self.release = asyncio.Event()
 
     async def append(self, *writes: StreamWrite, fence: Fence | None = None) -> Outcome:
+        if self.away and len(self.spooled) < self.spool_room:
+            self.spooled.append(writes)
+            return Spooled()
         self._reach()
         if self.held in {event.type for write in writes for event in write.events}:
             self.holding.set()
@@ -37,6 +43,13 @@ class FaultyStore(MemoryEventStore):
             self.lost_answers -= 1
             raise StoreUnavailable("the answer was lost")
         return outcome
+
+    async def come_back(self) -> None:
+        """The log is there again, and takes what was spooled, in its order."""
+        self.away = False
+        for writes in self.spooled:
+            await super().append(*writes)
+        self.spooled.clear()
 
     async def head(self) -> Head:
         self._reach()

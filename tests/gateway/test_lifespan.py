@@ -25,7 +25,7 @@ from events.schema import Applied
 from gateway import lifespan
 from gateway.access.keys import proved, revoked
 from gateway.lifespan import NOT_SEPARATED, OPERATOR_KEY_FILE, Jobs, running
-from gateway.proxy.exchanges import Exchange
+from gateway.proxy.exchange_records import Exchange
 from gateway.proxy.result import EndedBy, ExchangeResult
 from gateway.recorder import Who
 from gateway.runtime import Runtime, RuntimeRefused
@@ -68,7 +68,7 @@ async def test_the_start_is_its_first_event_and_the_end_its_last(earth: World) -
     async with earth.gateway() as gateway:
         state = await gateway.open()
         for _ in range(300):
-            gateway.services.exchanges.ended(*proxied(state.session_id, state.container), 200, was_stream=False)
+            gateway.services.exchanges.ended(*proxied(state.session_id, state.container), 200, was_opened=False)
     types = [event.type for event in await earth.log()]
     assert (types[0], types[-1]) == ("gateway.started", "gateway.stopped")
     assert types.count("exchange.completed") == 300
@@ -113,7 +113,7 @@ async def test_an_end_while_the_log_is_away_is_bounded(
         async with earth.gateway(through=outage) as gateway:
             state = await gateway.open()
             away = True
-            gateway.services.exchanges.ended(*proxied(state.session_id, state.container), 200, was_stream=False)
+            gateway.services.exchanges.ended(*proxied(state.session_id, state.container), 200, was_opened=False)
     told = [record.getMessage() for record in caplog.records]
     assert told == [
         "1 exchange records could not be written and are lost",
