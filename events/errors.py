@@ -29,7 +29,15 @@ class UnreadableEvent(EventError):
 
 
 class LogForked(EventError):
-    """The log is not the one that a cursor or a view was read from: restored from a backup, or a lossy fail-over."""
+    """The log is not the one that a cursor or a view was read from: restored from a backup, or a lossy fail-over.
+
+    What was read up to position ``same_until`` is still there; what was read at ``differs_from`` is not. The first
+    position that differs is the one when they are neighbours, else it lies between. ``known_until``: how far was read.
+    """
+
+    def __init__(self, sentence: str, *, same_until: int, differs_from: int, known_until: int) -> None:
+        super().__init__(sentence)
+        self.same_until, self.differs_from, self.known_until = same_until, differs_from, known_until
 
 
 class SchemaMissing(EventError):

@@ -20,8 +20,8 @@ from gateway.api import shapes
 from gateway.api.call import Call
 from gateway.api.sessions import tell_read
 from gateway.errors import Refused
+from projections.listener import Listener, Told
 from projections.session_state import SessionState
-from projections.views import Listener, Told
 
 HEARTBEAT_SECONDS: Final = 15.0
 PAGE: Final = 500
@@ -160,6 +160,8 @@ async def _followed(call: Call, after: int, types: tuple[str, ...]) -> AsyncGene
     yield _opening(after)
     while True:
         head = (await store.head()).position
+        if head < after:
+            return  # the log lost its end; whoever resumes is told that its position is of another log
         page = await store.read_log(after=after, limit=PAGE, types=types)
         for view in await shapes.events(page, call.services.keyring):
             yield frame(view.position, view.type, view)

@@ -8,9 +8,11 @@ import pytest
 
 from events.envelope import RecordedEvent
 from events.errors import LogForked, StoreClosed, StoreUnavailable
+from events.mark import Marks
 from events.memory import MemoryEventStore
 from events.tail import follow
 from tests.factories import events, new_stream, recorded, write
+from tests.forks import Swapped, restored
 
 
 class Gappy(MemoryEventStore):
@@ -62,6 +64,44 @@ async def test_gap_is_a_fork(positions: tuple[int, ...], missing: int) -> None:
     with pytest.raises(LogForked, match=f"position {missing} "):
         async for _ in follow(store, 0, poll_seconds=0):
             pass
+
+
+async def test_reader_comes_back_to_its_place() -> None:
+    """Its marks move with each page, and what it met before is not told again."""
+    store = MemoryEventStore()
+    await store.append(write(new_stream(), *events(3)))
+    marks = Marks(store.log_id)
+    assert len(await anext(follow(store, marks, page=2))) == 2
+    assert [one.position for one in await anext(follow(store, marks, page=2))] == [3]
+    assert await anext(follow(store, marks)) == []
+
+
+@pytest.mark.parametrize("grown", [0, 1, 2, 5])
+async def test_fork_is_not_passed_over(grown: int) -> None:
+    """A backup was restored, or a fail-over lost the end; the reader met no error, and others have written since."""
+    store = MemoryEventStore()
+    await store.append(write(new_stream(), *events(4)))
+    swapped = Swapped(store)
+    pages = follow(swapped.store, 0, poll_seconds=0)
+    assert len(await anext(pages)) == 4
+    swapped.behind = now = restored(store, 2)
+    for _ in range(grown):
+        await now.append(write(new_stream()))
+    with pytest.raises(LogForked, match="forked at position 3:") as caught:
+        await anext(pages)
+    assert (caught.value.same_until, caught.value.differs_from, caught.value.known_until) == (2, 3, 4)
+
+
+async def test_log_that_is_the_same_again_is_followed() -> None:
+    """A fail-over that lost nothing."""
+    store = MemoryEventStore()
+    await store.append(write(new_stream(), *events(4)))
+    swapped = Swapped(store)
+    pages = follow(swapped.store, 0, poll_seconds=0)
+    await anext(pages)
+    swapped.behind = now = restored(store, 4)
+    await now.append(write(new_stream()))
+    assert [one.position for one in await anext(pages)] == [5]
 
 
 async def test_closed_log_ends_the_tail() -> None:

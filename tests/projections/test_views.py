@@ -17,10 +17,14 @@ from events.memory import MemoryEventStore
 from events.store import Appended, EventStore, Head
 from projections.errors import ProjectionBehind
 from projections.lifecycle import Phase
+from projections.listener import LISTENER_QUEUE
 from projections.projection import fold
-from projections.views import HEAD_LOOKS_PER_SECOND, LISTENER_QUEUE, Views
+from projections.views import HEAD_LOOKS_PER_SECOND, Views
 from tests.event_fixtures import LogDatabase, open_store, until
 from tests.factories import event, payload, recorded, write
+from tests.forks import Swapped, restored
+from tests.projections.histories import one_of_each
+from tests.projections.spooled import Spooled
 
 SOON = 0.01  # seconds between polls, where a test waits for one
 
@@ -199,8 +203,140 @@ async def test_a_log_with_a_gap_is_not_followed() -> None:
     store = MemoryEventStore()
     await create(store, "a")
     store.ledger.log[0] = msgspec.structs.replace(store.ledger.log[0], position=2)
-    with pytest.raises(LogForked):
-        await asyncio.wait_for(Views(store, poll_seconds=SOON).run(), 5)
+    views = Views(store, poll_seconds=SOON)
+    await asyncio.wait_for(views.run(), 5)
+    assert views.forked is not None and views.forked.differs_from == 1
+
+
+async def test_a_fork_ends_the_folding_and_refuses_who_waits() -> None:
+    """Never a view that the log no longer supports: not later either, when the log has grown past it."""
+    store = MemoryEventStore()
+    for name in "abc":
+        await create(store, name)
+    swapped, told = Swapped(store), list[str]()
+    async with following(swapped.store) as views:
+        views.on_fork(lambda: told.append(str(views.forked)))
+        with views.listen() as listener:
+            waiting = asyncio.create_task(views.catch_up(9))
+            watching = asyncio.create_task(views.until_forked())
+            await asyncio.sleep(0)
+            swapped.behind = now = restored(store, 1)
+            for _ in range(4):
+                await create(now, short())
+            with pytest.raises(LogForked, match="at position 2:"):
+                await asyncio.wait_for(waiting, 5)
+            assert await watching is views.forked and listener.overrun
+        assert told == [str(views.forked)] and (views.position, set(views.sessions)) == (3, {"a", "b", "c"})
+        for refused in (views.catch_up(1), views.wait_for(lambda: True, 1), views.catch_up_to_head()):
+            with pytest.raises(LogForked):
+                await refused
+        assert views.position == 3 and views.marks.position == 3
+
+
+async def test_a_new_process_loads_the_log_as_it_is() -> None:
+    store = MemoryEventStore()
+    for name in "abc":
+        await create(store, name)
+    views = Views(restored(store, 2))
+    await views.load()
+    assert set(views.sessions) == {"a", "b"} and views.forked is None
+
+
+async def test_a_log_that_shrinks_while_it_is_loaded_is_a_fork() -> None:
+    """Loading towards a head that is gone would never end."""
+
+    class Shrinks(MemoryEventStore):
+        async def head(self) -> Head:
+            head = await super().head()
+            del self.ledger.log[1:]
+            return head
+
+    store = Shrinks()
+    for name in "abc":
+        await create(store, name)
+    with pytest.raises(LogForked, match="ended at position 3 and now ends at 1"):
+        await asyncio.wait_for(Views(store).load(), 5)
+
+
+async def test_what_is_known_of_the_present_has_an_age() -> None:
+    """``seen_at``: nothing that was in the log by then is missing. It stands still while the log is away."""
+    now = 100.0
+    memory = MemoryEventStore()
+    store = Flaky(memory)
+    views = Views(cast(EventStore, store), poll_seconds=SOON, clock=lambda: now)
+    assert views.seen_at == float("-inf")
+    await views.load()
+    assert views.seen_at == 100.0
+    task = asyncio.create_task(views.run())
+    try:
+        now = 200.0
+
+        async def reaches_200() -> bool:
+            return views.seen_at == 200.0
+
+        await until(reaches_200)
+        store.away = True
+
+        async def refused_again() -> bool:
+            return store.refused >= 2
+
+        await until(refused_again)
+        now, refused = 300.0, store.refused
+        await until(lambda: _more(store, refused))
+        assert views.seen_at == 200.0
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _more(store: Flaky, refused: int) -> bool:
+    return store.refused > refused + 1
+
+
+async def test_what_is_spooled_shows_in_this_process_until_the_log_has_it() -> None:
+    """A container died while the log was away. Who waits is woken; hooks are told once, when there is a position."""
+    requested, ready, failed, *_ = one_of_each("a", 1)
+    store, spool, hooked = MemoryEventStore(), Spooled(), list[str]()
+    await store.append(write(session_stream("a"), requested, ready))
+    views = Views(store, spool=spool, poll_seconds=SOON)
+    await views.load()
+    views.on_event(lambda event, payload: hooked.append(event.type))
+    waiting = asyncio.create_task(views.wait_for(lambda: views.sessions["a"].phase is Phase.FAILED, 5))
+    await asyncio.sleep(0)
+    spool.put(failed)
+    assert await waiting
+    assert (views.spooled, views.position, views.sessions["a"].version) == (1, 2, 2) and hooked == []
+    assert dict(views.folds)[views.folds[0][0]]["a"].phase is Phase.READY
+    task = asyncio.create_task(views.run())
+    try:
+        outcome = await store.append(spool.leave())
+        assert isinstance(outcome, Appended)
+        await views.catch_up(outcome.position)
+        assert (views.spooled, views.sessions["a"].version) == (0, 3)
+        assert views.sessions is views._sessions and views.sessions["a"].phase is Phase.FAILED
+        assert hooked == ["session.failed"]
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_spooled_event_that_the_tail_had_brought_before_does_not_stay() -> None:
+    """Its answer was lost: the log had it, the tail showed it, then it was spooled."""
+    requested, ready, failed, *_ = one_of_each("a", 1)
+    store, spool = MemoryEventStore(), Spooled()
+    await store.append(write(session_stream("a"), requested, ready))
+    views = Views(store, spool=spool, poll_seconds=SOON)
+    await views.load()
+    task = asyncio.create_task(views.run())
+    try:
+        spool.put(failed)
+        assert views.spooled == 1
+        spool.leave()  # a duplicate: nothing new comes
+        assert await views.wait_for(lambda: views.spooled == 0, 5)
+        assert views.sessions["a"].phase is Phase.READY
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_listener_hears_every_event_after_it_is_folded() -> None:

@@ -15,7 +15,7 @@ from gateway.access.roles import Role
 from gateway.api import stream as streams
 from gateway.api.call import Call
 from gateway.recorder import Who
-from projections.views import LISTENER_QUEUE
+from projections.listener import LISTENER_QUEUE
 from tests.event_fixtures import until
 from tests.gateway.clients import Frame, stream
 from tests.gateway.faulty import FaultyStore, faulty_log

@@ -1,0 +1,35 @@
+"""Listener: events as the views fold them, for one reader that waits for the next."""
+
+import asyncio
+from typing import Final
+
+from events import codec
+from events.catalogue import Payload
+from events.envelope import RecordedEvent
+
+LISTENER_QUEUE: Final = 1000
+
+Told = tuple[RecordedEvent, Payload | codec.Unknown]
+
+
+class Listener:
+    """``overrun`` when the reader was too slow, or the log has forked: it must start again."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Told] = asyncio.Queue(LISTENER_QUEUE)
+        self.overrun = False
+
+    def tell(self, told: Told) -> None:
+        try:
+            self._queue.put_nowait(told)
+        except asyncio.QueueFull:
+            self.overrun = True
+
+    async def next(self, timeout: float) -> Told | None:
+        """The next event, or None after ``timeout`` seconds without one."""
+        try:
+            # Not wait_for: before Python 3.12 it loses the cancellation that comes together with an event.
+            async with asyncio.timeout(timeout):
+                return await self._queue.get()
+        except TimeoutError:
+            return None
