@@ -1,10 +1,11 @@
 """Canonical bytes out, typed events in.
 
 Canonical JSON here is RFC 8785 restricted to what events contain (objects with ASCII keys, strings, integers within
-±2^53, booleans, null, arrays): ``msgspec`` with sorted keys gives the same bytes, which a test compares with an
+±(2^53 - 1), booleans, null, arrays): ``msgspec`` with sorted keys gives the same bytes, which a test compares with an
 independent implementation. ``leaf_bytes`` is what a hash of the log covers; it can never change.
 """
 
+import re
 from datetime import UTC, datetime
 from typing import Final, cast, get_args
 from uuid import UUID
@@ -21,6 +22,8 @@ from events.registry import EVENT_TYPES, event_type, tag_of
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _DECODERS: Final = {tag: msgspec.json.Decoder(known.payload) for tag, known in EVENT_TYPES.items()}
 _ACTOR: Final = msgspec.json.Decoder(Actor)
+_MAX_INTEGER: Final = 2**53 - 1
+_LONG_NUMBER: Final = re.compile(rb"[:,\[]-?\d{16}")  # may stand in a string: worth a look, which takes longer
 _TIMES: Final = {
     tag: [
         field.name for field in msgspec.structs.fields(known.payload) if datetime in (field.type, *get_args(field.type))
@@ -58,7 +61,8 @@ def event(
 ) -> EventData:
     """The event to write for ``payload``, its times turned into UTC.
 
-    Raises EventTooLarge over 64 KiB, BadEvent for an unknown type, a time without a zone, text that is not Unicode.
+    Raises EventTooLarge over 64 KiB, BadEvent for an unknown type, a time without a zone, text that is not Unicode, a
+    number beyond ±(2^53 - 1) (RFC 8785 writes numbers as doubles).
     """
     tag = tag_of(payload)
     version = event_type(tag).schema_version
@@ -68,6 +72,8 @@ def event(
         raise BadEvent(f"{tag} holds text that is not Unicode: {error.reason}") from error
     if occurred_at.utcoffset() is None:
         raise BadEvent(f"the time of {tag} has no zone")
+    if _LONG_NUMBER.search(body) and not _is_exact(msgspec.json.decode(body)):
+        raise BadEvent(f"{tag} holds a number beyond ±(2^53 - 1), which not every reader reads as it was written")
     if len(body) > MAX_PAYLOAD_BYTES:
         raise EventTooLarge(f"the payload of {tag} has {len(body)} bytes; {MAX_PAYLOAD_BYTES} are allowed")
     return EventData(
@@ -82,6 +88,18 @@ def event(
         span_id=cause.span_id,
         occurred_at=occurred_at,
     )
+
+
+def _is_exact(value: object) -> bool:
+    """Whether every number in decoded JSON is one that a double holds, and no neighbour's (I-JSON, RFC 7493 2.2)."""
+    match value:
+        case int() | float():
+            return abs(value) <= _MAX_INTEGER
+        case dict():
+            return all(map(_is_exact, value.values()))
+        case list():
+            return all(map(_is_exact, value))
+    return True
 
 
 def decode(recorded: RecordedEvent) -> Payload | Unknown:

@@ -5,7 +5,7 @@ The shared log is not empty: tests that use it write to streams of their own and
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,8 +14,9 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from events import schema
+from events import jsonfile, schema
 from events.embedded import EmbeddedPostgres
+from events.jsonfile import JsonFileEventStore
 from events.lease import PostgresLeases
 from events.memory import MemoryEventStore
 from events.postgres import PostgresEventStore
@@ -26,7 +27,9 @@ from tests.postgres_fixtures import fresh_database
 APP_USER: Final = "session_gateway"
 # Few connections: a test opens several stores, and all tests share one server.
 SMALL: Final = DatabaseSettings(db_min_connections=1, db_max_connections=4)
-BACKENDS: Final = ["memory", pytest.param("postgres", marks=pytest.mark.postgres)]
+_POSTGRES: Final = pytest.param("postgres", marks=pytest.mark.postgres)
+PAIR: Final = ["memory", _POSTGRES]
+BACKENDS: Final = ["memory", "jsonfile", _POSTGRES]  # every EventStore; the contract suite runs over each
 
 
 class LogDatabase(msgspec.Struct, frozen=True):
@@ -113,38 +116,74 @@ async def pg_leases(pg_store: PostgresEventStore) -> PostgresLeases:
     return PostgresLeases(pg_store.pool)
 
 
+class Backend(msgspec.Struct, frozen=True):
+    """A log of one kind. ``opened``: a store on it, closed afterwards."""
+
+    name: str
+    opened: Callable[[], AbstractAsyncContextManager[EventStore]]
+    several: bool  # processes may share it: more than one store can be open
+
+
 @pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """A log of each kind; the Postgres one is shared and not empty."""
+    return _backend(request, "shared_log")
+
+
+@pytest.fixture(params=BACKENDS)
+def empty_backend(request: pytest.FixtureRequest) -> Backend:
+    """A log of each kind with nothing in it."""
+    return _backend(request, "empty_log")
+
+
+def _backend(request: pytest.FixtureRequest, database: str) -> Backend:
+    name: str = request.param
+    match name:
+        case "memory":
+            return Backend(name, lambda: _closing(_memory()), several=False)
+        case "jsonfile":
+            file = request.getfixturevalue("tmp_path") / jsonfile.FILE
+            return Backend(name, lambda: _closing(JsonFileEventStore.open(file)), several=False)
+        case "postgres":
+            log: LogDatabase = request.getfixturevalue(database)
+            return Backend(name, lambda: open_store(log.app_dsn), several=True)
+    raise AssertionError(name)
+
+
+async def _memory() -> EventStore:
+    return MemoryEventStore()
+
+
+@asynccontextmanager
+async def _closing(opening: Awaitable[EventStore]) -> AsyncIterator[EventStore]:
+    store = await opening
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@pytest.fixture(params=PAIR)
 def log_of_backend(request: pytest.FixtureRequest) -> LogDatabase | None:
     """The shared log, or None for the log in memory."""
     return None if request.param == "memory" else request.getfixturevalue("shared_log")
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=PAIR)
 def empty_log_of_backend(request: pytest.FixtureRequest) -> LogDatabase | None:
     """An empty log, or None for the log in memory."""
     return None if request.param == "memory" else request.getfixturevalue("empty_log")
 
 
 @pytest_asyncio.fixture
-async def event_store(log_of_backend: LogDatabase | None) -> AsyncIterator[EventStore]:
-    """A store of each backend; the Postgres one is on the shared log."""
-    async with _store(log_of_backend) as store:
+async def event_store(backend: Backend) -> AsyncIterator[EventStore]:
+    """A store of each kind; the Postgres one is on the shared log."""
+    async with backend.opened() as store:
         yield store
 
 
 @pytest_asyncio.fixture
-async def empty_event_store(empty_log_of_backend: LogDatabase | None) -> AsyncIterator[EventStore]:
-    """A store of each backend with nothing in it."""
-    async with _store(empty_log_of_backend) as store:
+async def empty_event_store(empty_backend: Backend) -> AsyncIterator[EventStore]:
+    """A store of each kind with nothing in it."""
+    async with empty_backend.opened() as store:
         yield store
-
-
-@asynccontextmanager
-async def _store(database: LogDatabase | None) -> AsyncIterator[EventStore]:
-    if database is not None:
-        async with open_store(database.app_dsn) as store:
-            yield store
-        return
-    memory = MemoryEventStore()
-    yield memory
-    await memory.close()

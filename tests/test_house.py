@@ -27,6 +27,7 @@ TESTED_ELSEWHERE = {
     "events/keyring.py": "tests/contracts/test_keyring.py",
     "events/keyring_postgres.py": "tests/contracts/test_keyring.py",
     "gateway/cli/serve.py": "tests/walks/test_bad_start.py",
+    "events/ledger.py": "tests/contracts/test_event_store.py",
     "events/memory.py": "tests/contracts/test_event_store.py",
     "events/store.py": "tests/contracts/test_event_store.py",
 }

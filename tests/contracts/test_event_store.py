@@ -7,7 +7,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import msgspec
@@ -213,6 +213,42 @@ async def test_one_conflict_among_255_good_units_stands_alone(event_store: Event
     assert positions == list(range(positions[0], positions[0] + 255))
 
 
+BAD_UNITS: dict[str, Callable[[str, EventData], StreamWrite]] = {
+    "malformed": lambda stream, known: write(stream, raw(schema_version=0)),
+    "too large": lambda stream, known: write(stream, raw(payload=b"x" * (MAX_PAYLOAD_BYTES + 1))),
+    "conflict": lambda stream, known: write(stream, expected=99),
+    "mismatch": lambda stream, known: write(stream, known, event()),
+    "fenced": lambda stream, known: write(stream),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_UNITS)
+async def test_one_bad_unit_among_255_good_ones_fails_alone(event_store: EventStore, fault: str) -> None:
+    """They are sent together; the writers of the others know nothing of the guilty one, and their order is kept."""
+    known, streams = event(), [new_stream() for _ in range(5)]
+    await appended(event_store, write(new_stream(), known))
+    base = await head_of(event_store)
+    calls = [event_store.append(write(streams[nth % 5], *events(1 + nth % 3))) for nth in range(255)]
+    fence = Fence(f"job-{uuid7()}", 1) if fault == "fenced" else None
+    calls.insert(100, event_store.append(BAD_UNITS[fault](new_stream(), known), fence=fence))
+    outcomes: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+    bad = outcomes.pop(100)
+    assert isinstance(bad, BadEvent | EventTooLarge | Conflict | Mismatch | Fenced), bad
+    position = base
+    for nth, outcome in enumerate(outcomes):
+        assert isinstance(outcome, Appended) and outcome.first_position == position + 1, (nth, outcome)
+        position = outcome.position
+    assert await head_of(event_store) == position == base + 510
+
+
+async def test_units_stand_in_the_order_of_their_calls(event_store: EventStore) -> None:
+    """What one task tells first is first, though it does not wait for the answer."""
+    stream, told = new_stream(), events(300)
+    outcomes = await asyncio.gather(*(event_store.append(write(stream, one)) for one in told))
+    assert [one.versions for one in outcomes if isinstance(one, Appended)] == [(nth,) for nth in range(1, 301)]
+    assert [one.event_id for one in await event_store.read_stream(stream)] == [one.event_id for one in told]
+
+
 async def test_racing_writers_with_one_expectation_have_one_winner(event_store: EventStore) -> None:
     """The optimistic version makes a limit exact (the seats): of many who saw the same head, one may act on it."""
     stream = new_stream()
@@ -288,6 +324,7 @@ BAD_FIELDS: dict[str, dict[str, Any]] = {
     "actor that is no text": {"actor": b"\xff"},
     "actor with a NUL": {"actor": b"\0"},
     "time without a zone": {"occurred_at": datetime(2026, 1, 1)},
+    "time before the first year in UTC": {"occurred_at": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))},
 }
 
 

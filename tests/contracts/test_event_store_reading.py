@@ -1,6 +1,7 @@
 """The contract of ``events.store.EventStore``, over each backend: reading, waiting, tailing, and the end of it."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -30,7 +31,7 @@ from events.memory import MemoryEventStore
 from events.store import Appended, EventStore
 from events.tail import follow
 from tests.contracts.stores import appended, head_of
-from tests.event_fixtures import LogDatabase, open_store
+from tests.event_fixtures import Backend, LogDatabase, open_store
 from tests.factories import CAUSE, FRONTEND, MOMENT, event, events, new_stream, raw, write
 
 
@@ -206,31 +207,48 @@ async def test_log_id_is_the_same_for_every_store_of_a_log(shared_log: LogDataba
         assert one.log_id == two.log_id
 
 
+async def test_tail_begins_at_any_position(empty_event_store: EventStore) -> None:
+    for size in (1, 5, 2, 4):
+        await appended(empty_event_store, write(new_stream(), *events(size)))
+    whole = await empty_event_store.read_log()
+    for after in range(len(whole)):
+        assert await _read(empty_event_store, after, len(whole) - after, page=3) == whole[after:]
+
+
 WRITERS = 8
 PRODUCERS = 20  # of each writer
-UNITS = (1, 2, 3, 4, 5, 4, 3, 2, 1)  # of each producer
+UNITS = (1, 2, 3, 4, 5, 8, 16, 32, 24, 16, 8, 4, 2)  # of each producer
+STARTS = (0, 1, 9_999, 19_000)  # positions beyond the head, which only the writers will reach
 
 
 async def test_tail_beside_eight_writers_sees_each_event_once_in_order(
-    log_of_backend: LogDatabase | None, event_store: EventStore
+    backend: Backend, event_store: EventStore
 ) -> None:
     """The reason for gapless, commit-ordered positions: a naive identity column lost 2.2 % of events to such a reader.
 
     Each writer has a store of its own where the backend has processes to share it with.
     """
     base, count = await head_of(event_store), WRITERS * PRODUCERS * sum(UNITS)
+    assert count == 20_000
     async with AsyncExitStack() as stack:
         stores = [event_store] * WRITERS
-        if log_of_backend is not None:
-            stores = [await stack.enter_async_context(open_store(log_of_backend.app_dsn)) for _ in range(WRITERS)]
-        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
-            reading = [group.create_task(_read(store, base, count)) for store in (event_store, stores[0])]
+        if backend.several:
+            stores = [await stack.enter_async_context(backend.opened()) for _ in range(WRITERS)]
+        began = time.perf_counter()
+        async with asyncio.timeout(100), asyncio.TaskGroup() as group:
+            reading = {
+                start: group.create_task(_read(store, base + start, count - start))
+                for start, store in zip(STARTS, (event_store, *stores), strict=False)
+            }
             writing = [group.create_task(_produce(store)) for store in stores for _ in range(PRODUCERS)]
+        seconds = time.perf_counter() - began
     written = [event_id for task in writing for event_id in task.result()]
-    for task in reading:
-        seen = task.result()
-        assert [one.position for one in seen] == list(range(base + 1, base + 1 + count))
-        assert len(written) == count and {one.event_id for one in seen} == set(written)
+    print(f"{backend.name}: {len(written)} events of {WRITERS} writers, {len(STARTS)} tails, {count / seconds:.0f}/s")
+    seen = reading[0].result()
+    assert [one.position for one in seen] == list(range(base + 1, base + 1 + count))
+    assert len(written) == count and {one.event_id for one in seen} == set(written)
+    for start, task in reading.items():
+        assert [one.event_id for one in task.result()] == [one.event_id for one in seen[start:]]
 
 
 async def _produce(store: EventStore) -> list[UUID]:
@@ -242,10 +260,10 @@ async def _produce(store: EventStore) -> list[UUID]:
     return done
 
 
-async def _read(store: EventStore, after: int, count: int) -> list[RecordedEvent]:
+async def _read(store: EventStore, after: int, count: int, page: int = 97) -> list[RecordedEvent]:
     seen: list[RecordedEvent] = []
-    async for page in follow(store, after, page=97):
-        seen += page
+    async for events_of_page in follow(store, after, page=page):
+        seen += events_of_page
         if len(seen) >= count:
             break
     return seen

@@ -1,20 +1,23 @@
-"""The contract of ``events.keyring.Keyring``, over memory and Postgres: one key a subject, gone when erased."""
+"""The contract of ``events.keyring.Keyring``, over memory, file and Postgres: one key a subject, gone when erased."""
 
 import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from events.errors import StoreUnavailable, UnreadableEvent
 from events.ids import short
+from events.jsonfile import JsonFileEventStore
 from events.keyring import Keyring, MemoryKeyring
+from events.keyring_file import FILE, FileKeyring
 from events.keyring_postgres import PostgresKeyring
 from events.postgres import PostgresEventStore
 from events.sealing import Place, seal, unseal
-from tests.event_fixtures import LogDatabase, connection, open_store
+from tests.event_fixtures import Backend, LogDatabase, connection, open_store
 
 SECRET = b"s" * 32
 PLACE = Place("session-s1", "session.requested", "owner")
@@ -34,12 +37,15 @@ asyncio.run(main())
 
 
 @pytest_asyncio.fixture
-async def keyring(log_of_backend: LogDatabase | None) -> AsyncIterator[Keyring]:
-    if log_of_backend is None:
-        yield MemoryKeyring()
-        return
-    async with open_store(log_of_backend.app_dsn) as store:
-        yield PostgresKeyring(store.pool, SECRET)
+async def keyring(backend: Backend, tmp_path: Path) -> AsyncIterator[Keyring]:
+    async with backend.opened() as store:
+        match store:
+            case PostgresEventStore():
+                yield PostgresKeyring(store.pool, SECRET)
+            case JsonFileEventStore():
+                yield await FileKeyring.open(tmp_path / FILE, SECRET)
+            case _:
+                yield MemoryKeyring()
 
 
 @pytest.fixture

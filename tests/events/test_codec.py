@@ -73,6 +73,20 @@ def test_event_carries_its_envelope() -> None:
     assert codec.decode_actor(recorded(data)) == FRONTEND
 
 
+@pytest.mark.parametrize("number", [2**53, -(2**53), 10**15 * 10, 2**63])
+def test_numbers_that_a_double_cannot_tell_apart_are_refused(number: int) -> None:
+    """RFC 8785 writes numbers as doubles: another implementation would hash another leaf."""
+    with pytest.raises(BadEvent, match="2\\^53"):
+        event(SessionReady, boot_us=number)
+
+
+def test_digits_in_a_text_are_no_number() -> None:
+    text = ":12345678901234567890,[98765432109876543210"
+    body = event(SessionFailed, detail=text).payload
+    assert msgspec.json.decode(body)["detail"] == text
+    assert event(SessionReady, boot_us=2**53 - 1).payload
+
+
 def test_ids_are_new_for_each_event() -> None:
     assert len({event().event_id for _ in range(1000)}) == 1000
 
