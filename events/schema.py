@@ -8,13 +8,14 @@ turns what goes wrong into one sentence.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeAlias
-from urllib.parse import parse_qs, urlsplit
+from typing import Final
 
 import asyncpg
 import msgspec
 
 from events import schema_plan, schema_roles, schema_steps
+from events.database_url import BadDatabaseUrl, parse
+from events.dialling import LOST, Connection, Dialler
 from events.errors import EventError, SchemaMissing, StoreUnavailable
 from events.schema_plan import SQL_DIR, Kept
 from events.schema_roles import Found
@@ -23,20 +24,14 @@ from events.schema_steps import Status, Step
 LOCK_SECONDS: Final = 30.0  # another process that applies; the whole of a first start takes 0.3 s
 # A change of a table waits for whoever reads it, and every append waits behind that: appends give up after 5 s.
 TABLE_SECONDS: Final = 3.0
-_CONNECT_SECONDS: Final = 5.0
 _STEP_SECONDS: Final = 600.0
 _LOCK: Final = 72010003  # session-independent: a transaction lock around the whole run
 _AWAY: Final = (
-    OSError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
+    *LOST,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionRollbackError,
-    asyncpg.ReadOnlySQLTransactionError,
 )
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 class SchemaRefused(EventError):
@@ -164,12 +159,12 @@ async def _connection(dsn: str) -> AsyncIterator[Connection]:
         ) from error
     except _AWAY as error:
         raise StoreUnavailable(
-            f"Postgres ({_place(dsn)}) went away while the schema was read or applied "
+            "Postgres went away while the schema was read or applied "
             f"({type(error).__name__}: {_reason(error)}): start again"
         ) from error
     except asyncpg.PostgresError as error:
         raise SchemaRefused(
-            f"Postgres ({_place(dsn)}) holds no history that can be read ({type(error).__name__}: {_reason(error)}): "
+            f"Postgres holds no history that can be read ({type(error).__name__}: {_reason(error)}): "
             "look at public.session_gateway_schema"
         ) from error
     finally:
@@ -179,42 +174,17 @@ async def _connection(dsn: str) -> AsyncIterator[Connection]:
 async def _connect(dsn: str) -> Connection:
     """Raises StoreUnavailable."""
     try:
-        # No statement is kept by name: behind a PgBouncer the next one may meet another server.
-        return await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, command_timeout=60, statement_cache_size=0)
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        what = f"Postgres ({_place(dsn)}) does not take the migrating connection"
-        raise StoreUnavailable(f"{what}: {_refusal(error)}") from error
-
-
-def _refusal(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {_CONNECT_SECONDS:g} s"
-    if isinstance(error, ConnectionRefusedError):
-        return "nothing listens there"
-    # A URL that cannot be read may be quoted by whoever could not read it, with its password.
-    by_the_url = isinstance(error, ValueError | asyncpg.ClientConfigurationError)
-    return "its URL cannot be read" if by_the_url and not isinstance(error, OSError) else _reason(error)
+        url = parse(dsn)
+    except BadDatabaseUrl as error:
+        raise StoreUnavailable(f"the URL to migrate with (DB_ADMIN_URL, else the gateway's own) {error}") from error
+    # No statement is kept by name: behind a pooler the next one may meet another server.
+    return await Dialler(url, statement_cache=0).dial("session-gateway schema", command_timeout=60)
 
 
 def _reason(error: BaseException) -> str:
     """The error on one line, without the details of Postgres, which quote what is stored."""
     said = error.args[0] if isinstance(error, asyncpg.PostgresError) and error.args else error
     return " ".join(str(said).split()) or type(error).__name__
-
-
-def _place(dsn: str) -> str:
-    """Host and port of a DSN; never a part of its password, which ends the host early when it is not encoded."""
-    unreadable = "a URL that cannot be read"
-    try:
-        parts = urlsplit(dsn)
-        if "@" in f"{parts.path}{parts.query}{parts.fragment}":
-            return unreadable
-        hosts = parts.netloc.rpartition("@")[2]
-        for host in hosts.split(","):
-            _ = urlsplit(f"//{host}").port
-    except ValueError:
-        return unreadable
-    return hosts or parse_qs(parts.query).get("host", ["no host"])[0]
 
 
 async def provision(admin_dsn: str, user: str, database: str) -> None:
