@@ -1,24 +1,52 @@
 """FallbackEventStore: wraps another EventStore and spools the facts of this process while that one is away.
 
 Order: a unit that is appended after another one of this process was answered stands behind it in the log, spooled or
-not. What other processes append meanwhile stands between; ``occurred_at`` tells when a fact happened.
+not. What other processes append stands between; ``occurred_at`` tells when a fact happened. ``docs/decisions/0015``
+says why the breaker opens and closes as it does.
 """
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from pathlib import Path
+from typing import Final, TypeVar
 from uuid import UUID
 
+from events.breaker import Breaker
 from events.envelope import Fence, RecordedEvent, StreamWrite
-from events.store import EventStore, Head, Outcome, StoreStatus
+from events.errors import StoreClosed, StoreUnavailable
+from events.spool import Spool, spoolable
+from events.store import EventStore, Head, Outcome, Spooled, StoreStatus, check_unit
+from events.takeover import Takeover
+
+CLOSE_SECONDS: Final = 3.0  # to bring what is spooled into the log
+log = logging.getLogger("session_gateway.spool")
+T = TypeVar("T")
 
 
 class FallbackEventStore:
-    """An EventStore that also says what it holds back: ``pending``, ``on_spooled``, ``on_change``."""
+    """An EventStore that also says what it holds back: ``pending``, ``on_spooled``, ``on_change``. Made by ``open``."""
 
-    def __init__(self, inner: EventStore) -> None:
+    def __init__(self, inner: EventStore, spool: Spool, breaker: Breaker) -> None:
         self._inner = inner
+        self._spool = spool
+        self._breaker = breaker
         self._changed: list[Callable[[StoreStatus], None]] = []
         self._spooled: list[Callable[[], None]] = []
+        self._closed = False
+
+    @classmethod
+    async def open(cls, inner: EventStore, directory: Path, *, name: str, max_bytes: int) -> "FallbackEventStore":
+        """``inner`` with a spool ``directory/NAME.spool.jsonl`` of at most ``max_bytes``; closes ``inner`` when closed.
+
+        ``name`` is this process's alone. What dead processes left in the directory is taken over from now on.
+        """
+        spool = Spool(directory, name, inner.log_id, max_bytes)
+        breaker = Breaker(inner, spool, Takeover(directory, inner))
+        store = cls(inner, spool, breaker)
+        spool.changed, breaker.changed = store._tell_spooled, store._tell_changed
+        breaker.start()
+        return store
 
     @property
     def inner(self) -> EventStore:
@@ -31,22 +59,28 @@ class FallbackEventStore:
 
     @property
     def status(self) -> StoreStatus:
-        return self._inner.status
+        return StoreStatus(
+            available=self._breaker.away_since is None,
+            away_since=self._breaker.away_since,
+            spooled_units=self._spool.units,
+            spooled_bytes=self._spool.size,
+            rejected_units=self._breaker.rejected,
+        )
 
     @property
     def replayed(self) -> int:
         """How many writes have left ``pending`` since the process started: in the log, or refused by it."""
-        return 0
+        return self._spool.dropped
 
     def pending(self, after: int = 0) -> tuple[StreamWrite, ...]:
         """What this process has spooled and the log has not yet, oldest first: the writes of every unit, in order.
 
         Writes are numbered from 1 as they are spooled, for as long as the process runs; those up to number ``after``
         are left out, so that a reader that has folded n of them asks for ``pending(after=n)``. The oldest one that is
-        still pending has the number ``replayed + 1``. A write that leaves may be in the log for a moment before the
-        tail shows it. Never the units of a dead process that was taken over: nobody here ever saw them.
+        still pending has the number ``replayed + 1``. A write that leaves is in the log before the tail has shown it.
+        Never the units of a dead process that was taken over: nobody here ever saw them.
         """
-        return ()
+        return self._spool.pending(after)
 
     def on_spooled(self, hook: Callable[[], None]) -> None:
         """Call ``hook`` after ``pending`` changed: grew, or shrank by a replay. It must be quick and must not raise."""
@@ -59,32 +93,97 @@ class FallbackEventStore:
         self._changed.append(hook)
 
     async def append(self, *writes: StreamWrite, fence: Fence | None = None) -> Outcome:
-        return await self._inner.append(*writes, fence=fence)
+        """While the log is away: ``Spooled`` for what is true in any order, else StoreUnavailable, both at once.
+
+        The append that finds out waits as long as the wrapped store tries. Ids stay: what had arrived after all is
+        known to the log when it is replayed.
+        """
+        check_unit(writes)
+        while await self._direct():
+            try:
+                return await self._inner.append(*writes, fence=fence)
+            except StoreUnavailable as error:
+                if self._closed:
+                    raise
+                self._breaker.trip(str(error))
+                if not spoolable(writes, fence):
+                    raise
+        if not spoolable(writes, fence):
+            raise StoreUnavailable(f"the log is away since {self._breaker.away_since}: only facts are taken")
+        with self._breaker.spooling():
+            await self._spool.append(writes)
+        return Spooled()
+
+    async def _direct(self) -> bool:
+        """Whether an append goes to the log now. No wait between this answer and what is done about it."""
+        await self._breaker.passage()
+        self._refuse_closed()
+        return self._breaker.away_since is None
 
     async def head(self) -> Head:
-        return await self._inner.head()
+        return await self._asked(lambda: self._inner.head())
 
     async def read_stream(
         self, stream_id: str, *, after: int = 0, limit: int = 1000, backwards: bool = False
     ) -> list[RecordedEvent]:
-        return await self._inner.read_stream(stream_id, after=after, limit=limit, backwards=backwards)
+        return await self._asked(
+            lambda: self._inner.read_stream(stream_id, after=after, limit=limit, backwards=backwards)
+        )
 
     async def read_log(
         self, *, after: int = 0, limit: int = 1000, types: Sequence[str] = (), stream_id: str | None = None
     ) -> list[RecordedEvent]:
-        return await self._inner.read_log(after=after, limit=limit, types=types, stream_id=stream_id)
+        return await self._asked(
+            lambda: self._inner.read_log(after=after, limit=limit, types=types, stream_id=stream_id)
+        )
 
     async def find(self, event_id: UUID) -> RecordedEvent | None:
-        return await self._inner.find(event_id)
+        return await self._asked(lambda: self._inner.find(event_id))
 
     async def position_at(self, moment: datetime) -> int:
-        return await self._inner.position_at(moment)
+        return await self._asked(lambda: self._inner.position_at(moment))
 
     async def wait_beyond(self, position: int, timeout: float) -> None:
         await self._inner.wait_beyond(position, timeout)
 
     async def maintain(self) -> None:
-        await self._inner.maintain()
+        await self._asked(lambda: self._inner.maintain())
 
     async def close(self) -> None:
+        """Bring what is spooled into the log if that answers; else the file is left to the next process."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._breaker.close(CLOSE_SECONDS)
+        await self._spool.close()
+        if self._spool.units:
+            log.warning(
+                "%d units wait in %s: the next process that starts here brings them into the log",
+                self._spool.units,
+                self._spool.path,
+            )
         await self._inner.close()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise StoreClosed("this log was closed")
+
+    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """A read that failed may be its own fault (a slow query), so a probe decides whether the log is away."""
+        self._refuse_closed()
+        if not self._breaker.readable:
+            raise StoreUnavailable(f"the log is away since {self._breaker.away_since}")
+        try:
+            return await ask()
+        except StoreUnavailable:
+            self._breaker.doubt()
+            raise
+
+    def _tell_changed(self) -> None:
+        status = self.status
+        for hook in self._changed:
+            hook(status)
+
+    def _tell_spooled(self) -> None:
+        for hook in self._spooled:
+            hook()

@@ -1,0 +1,179 @@
+"""Breaker: whether the log is away, and how this process comes back to it.
+
+One task looks: at a log that is away or in doubt, and for what dead processes left. When the log answers again, what
+was spooled is replayed before anything newer goes to it directly.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+from events.errors import StoreUnavailable
+from events.spool import Spool, Unit, put_aside, replay
+from events.store import EventStore, Head
+from events.takeover import Takeover
+
+PROBE_SECONDS: Final = 0.5  # between two looks at a log that is away
+PROBE_LIMIT_SECONDS: Final = 1.0  # what answers later is away
+TAKEOVER_SECONDS: Final = 5.0  # between two looks for what dead processes left
+# While appends are spooled behind the units that are replayed, these can never be the last. So appends wait while the
+# last ones are replayed, and from the third round on: they come as fast as the log takes them.
+LAST_UNITS: Final = 512
+ROUNDS: Final = 2
+log = logging.getLogger("session_gateway.spool")
+
+
+class Breaker:
+    """Closed (``away_since`` is None) or open. ``changed`` is called after it opened and after it closed."""
+
+    def __init__(self, inner: EventStore, spool: Spool, takeover: Takeover) -> None:
+        self.away_since: datetime | None = None
+        self.readable = True  # the last probe was answered: a log may answer and not take anything, as on a full disk
+        self.rejected = 0  # units that the log refused at a replay
+        self.changed: Callable[[], None] = lambda: None
+        self._inner = inner
+        self._spool = spool
+        self._takeover = takeover
+        self._doubted = False
+        self._spooling = 0  # appends on their way into the spool
+        self._settled = asyncio.Event()  # there are none
+        self._gate = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._complaint = ""
+        self._probe: asyncio.Task[Head] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._settled.set()
+        self._gate.set()
+
+    def start(self) -> None:
+        self._keeper = asyncio.create_task(self._keep(), name="spool-keeper")
+
+    def trip(self, reason: str) -> None:
+        """Open: an append was not taken."""
+        if self.away_since is None:
+            self.away_since = datetime.now(UTC)
+            log.warning("the log is away, facts are spooled in %s: %s", self._spool.path, reason)
+            self._wake.set()
+            self.changed()
+
+    def doubt(self) -> None:
+        """Probe now: a read was not answered."""
+        if self.away_since is None:
+            self._doubted = True
+            self._wake.set()
+
+    async def passage(self) -> None:
+        """Wait while the last units are replayed."""
+        while not self._gate.is_set():
+            await self._gate.wait()
+
+    @contextlib.contextmanager
+    def spooling(self) -> Iterator[None]:
+        """Around an append to the spool: the breaker does not close meanwhile."""
+        self._spooling += 1
+        self._settled.clear()
+        try:
+            yield
+        finally:
+            self._spooling -= 1
+            if not self._spooling:
+                self._settled.set()
+
+    async def close(self, seconds: float) -> None:
+        """Look once more, for so long at most."""
+        self._closing = True
+        self._wake.set()
+        tasks = {task for task in (self._keeper, self._probe) if task is not None}
+        if self._keeper is not None:
+            await asyncio.wait({self._keeper}, timeout=seconds)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=seconds)
+
+    async def _keep(self) -> None:
+        while True:
+            closing = self._closing
+            self._wake.clear()
+            try:
+                await self._look(closing)
+            except StoreUnavailable as error:
+                self.trip(str(error))
+                self._complain(error)
+            except Exception as error:
+                self._complain(error)
+            if closing:
+                return
+            await self._pause()
+
+    async def _pause(self) -> None:
+        seconds = TAKEOVER_SECONDS if self.away_since is None else PROBE_SECONDS
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    def _complain(self, error: Exception) -> None:
+        """Once, not at each look."""
+        if str(error) != self._complaint:
+            self._complaint = str(error)
+            unexpected = None if isinstance(error, StoreUnavailable) else error
+            log.error("what is spooled cannot be replayed now: %s", error, exc_info=unexpected)
+
+    async def _look(self, closing: bool) -> None:
+        if self.away_since is not None or self._doubted:
+            self._doubted = False
+            self.readable = await self._answers()
+            if not self.readable:
+                self.trip("it does not answer")
+                return
+            if self.away_since is not None:
+                await self._come_back()
+        if not closing:
+            self.rejected += await self._takeover.run_once()
+
+    async def _answers(self) -> bool:
+        """One probe at a time: one that hangs is asked again, not joined by others."""
+        self._probe = self._probe or asyncio.create_task(self._inner.head(), name="spool-probe")
+        done, _ = await asyncio.wait({self._probe}, timeout=PROBE_LIMIT_SECONDS)
+        if not done:
+            return False
+        probe, self._probe = self._probe, None
+        if (error := probe.exception()) is not None and not isinstance(error, StoreUnavailable):
+            raise error
+        return error is None
+
+    async def _come_back(self) -> None:
+        """Replay all, then close. Raises what keeps the log away."""
+        for _ in range(ROUNDS):
+            if self._spool.units > LAST_UNITS:
+                await self._replay(self._spool.units)
+        self._gate.clear()
+        try:
+            while self._spooling or self._spool.units:
+                await self._settled.wait()
+                await self._replay(self._spool.units)
+            await self._spool.empty()
+            self.away_since = None  # nobody was let in since the spool was found empty
+        finally:
+            self._gate.set()
+        self._complaint = ""
+        log.info("the log is back, and what was spooled is in it")
+        self.changed()
+
+    async def _replay(self, count: int) -> None:
+        """The oldest ``count`` units, and what shares their last batch."""
+        while count > 0:
+            replayed = await replay(self._inner, self._spool.next_batch(), self._put_aside)
+            self.rejected += replayed.rejected
+            self._spool.drop(replayed.units)
+            count -= replayed.units
+            if replayed.error is not None:
+                raise replayed.error
+
+    async def _put_aside(self, unit: Unit, reason: str) -> None:
+        await put_aside(unit, reason, spool=self._spool.path, log_id=self._inner.log_id)
