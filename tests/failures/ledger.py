@@ -3,13 +3,19 @@
 Notes are plain values, one JSON line each, so that those of a process that was killed are as good as our own.
 """
 
+import asyncio
 import time
+from collections.abc import Callable
+from typing import Final
 from uuid import UUID
 
 import msgspec
 
 from events.envelope import StreamWrite
 from events.store import Appended, Conflict, Outcome, Spooled
+
+SECONDS: Final = 40.0  # for what takes a tenth of one when nothing is broken
+ACKNOWLEDGED: Final = ("appended", "duplicate", "spooled")
 
 
 class Sent(msgspec.Struct, frozen=True, tag=True):
@@ -62,6 +68,34 @@ class Ledger(msgspec.Struct):
 
     def outcomes(self, *kinds: str) -> list[Told]:
         return [told for told in self.told.values() if told.outcome in kinds]
+
+
+class Watched:
+    """A ledger that is being written, for who waits until something stands in it."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self._moved = asyncio.Condition()
+
+    async def note(self, note: Note) -> None:
+        self.ledger.note(note)
+        async with self._moved:
+            self._moved.notify_all()
+
+    async def progress(self, units: int, *outcomes: str) -> None:
+        """Wait until so many more units were answered, with one of ``outcomes`` if any are named."""
+        kinds = outcomes or ACKNOWLEDGED
+        wanted = len(self.ledger.outcomes(*kinds)) + units
+        await self._until(lambda: len(self.ledger.outcomes(*kinds)) >= wanted)
+
+    async def refusals(self, producers: int) -> None:
+        """Wait until so many producers were told StoreUnavailable from now on."""
+        before = len(self.ledger.tried)
+        await self._until(lambda: len({one.name.partition("/")[0] for one in self.ledger.tried[before:]}) >= producers)
+
+    async def _until(self, met: Callable[[], bool]) -> None:
+        async with asyncio.timeout(SECONDS), self._moved:
+            await self._moved.wait_for(met)
 
 
 def sent(producer: str, number: int, writes: tuple[StreamWrite, ...]) -> Sent:

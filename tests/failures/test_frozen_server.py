@@ -9,7 +9,7 @@ from events.errors import StoreUnavailable
 from events.postgres import COMMAND_SECONDS
 from tests.event_fixtures import open_store
 from tests.failures.conftest import Tell
-from tests.failures.load import loaded
+from tests.failures.load import PRODUCERS, loaded
 from tests.failures.server import OwnServer
 from tests.failures.verdict import judge
 
@@ -33,7 +33,7 @@ async def test_frozen_server_is_unavailable_in_time_and_loses_nothing(own_server
                 reads = [store.head() for _ in range(12)]  # three times as many as there are connections
                 heads = await asyncio.gather(*reads, return_exceptions=True)
                 read_seconds = time.monotonic() - begun
-                await load.refusals()
+                await load.refusals(PRODUCERS)
                 assert not thaw.done(), "producers waited for the server to move"
                 known = store.status
                 await thaw
