@@ -87,12 +87,12 @@ class Breaker:
         """Look once more, for so long at most."""
         self._closing = True
         self._wake.set()
-        tasks = {task for task in (self._keeper, self._probe) if task is not None}
         if self._keeper is not None:
             await asyncio.wait({self._keeper}, timeout=seconds)
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks, timeout=seconds)
+        for task in (self._keeper, self._probe):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task}, timeout=seconds)
 
     async def _keep(self) -> None:
         while True:
