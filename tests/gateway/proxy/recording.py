@@ -43,8 +43,8 @@ class Keyring(MemoryKeyring):
 class Written:
     """An ExchangeLog that writes, and what it wrote."""
 
-    def __init__(self, settings: AccessSettings, capacity: int) -> None:
-        self.store = FaultyStore()
+    def __init__(self, settings: AccessSettings, store: FaultyStore, capacity: int) -> None:
+        self.store = store
         self.keyring = Keyring()
         self.log = ExchangeLog(Recorder(self.store, self.keyring), settings, capacity=capacity)
 
@@ -57,14 +57,21 @@ class Written:
         await until(enough)
 
     async def payloads(self) -> list[Any]:
+        """What it wrote, after all that it was given."""
         assert await self.log.flush(10)
+        return await self.so_far()
+
+    async def so_far(self) -> list[Any]:
+        """What it has written."""
         return [decode(event) for event in await self.store.read_log(limit=10_000)]
 
 
 @contextlib.asynccontextmanager
-async def writing(settings: AccessSettings = BEHIND, *, capacity: int = QUEUE) -> AsyncIterator[Written]:
+async def writing(
+    settings: AccessSettings = BEHIND, *, store: FaultyStore | None = None, capacity: int = QUEUE
+) -> AsyncIterator[Written]:
     """An exchange log that writes meanwhile."""
-    it = Written(settings, capacity)
+    it = Written(settings, store or FaultyStore(), capacity)
     task = asyncio.create_task(it.log.run())
     try:
         yield it

@@ -50,6 +50,28 @@ async def test_a_full_queue_folds_into_a_sum() -> None:
     assert sum(each.error is not None for each in whole) + sum(each.failed for each in sums) == 25
 
 
+async def test_a_full_spool_and_a_full_queue_fold_into_a_sum() -> None:
+    """Postgres away: first the spool takes records, then the queue, then sums do. All of them are told in the end."""
+    async with writing(capacity=10) as it:
+        it.store.away, it.store.spool_room = True, 20
+        for size in range(20):
+            it.log.ended(exchange(), result(size), 200, was_opened=False)
+            assert await it.log.flush(10), "in the spool is written"
+        assert (len(it.store.spooled), it.log.waiting) == (20, 0)
+        it.log.ended(exchange(), result(20), 200, was_opened=False)
+        await it.refused(1)
+        for size in range(21, 100):
+            it.log.ended(exchange(), result(size), 200, was_opened=False)
+        assert it.log.waiting == 80
+        await it.store.come_back()
+        told = await it.payloads()
+    sums = [each for each in told if isinstance(each, ExchangeSummarized)]
+    assert [each.reason for each in sums] == ["queue_full"]
+    assert (counted(told), sum(each.bytes_out for each in told)) == (100, sum(range(100)))
+    assert [each.bytes_out for each in told[:20]] == list(range(20)), "in their order"
+    assert sums[0].first_at is not None and sums[0].last_at is not None and sums[0].first_at < sums[0].last_at
+
+
 async def test_a_stream_that_finds_no_room_is_one_exchange() -> None:
     """Its beginning was not told, so its end is told whole; counted once, whether in a sum or by itself."""
     async with writing(capacity=1) as it:
