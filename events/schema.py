@@ -62,7 +62,8 @@ async def apply(
     """
     async with _connection(admin_dsn) as connection, connection.transaction():
         await _lock(connection, lock_seconds)
-        found = await _status(connection, directory, app_user, partition_size)
+        found = await _read(connection, directory, app_user, partition_size)
+        found.check()
         if found.verdict == "newer":
             return Applied((), found.rights_separated, found.database)
         if found.may_change:
@@ -79,17 +80,6 @@ async def status(admin_dsn: str, app_user: str, *, directory: Path = SQL_DIR) ->
     """
     async with _connection(admin_dsn) as connection, connection.transaction(readonly=True):
         return await _read(connection, directory, app_user, None)
-
-
-async def _status(connection: Connection, directory: Path, app_user: str, partition_size: int | None) -> Status:
-    """The same, fit to be applied: raises where that may not be."""
-    found = await _read(connection, directory, app_user, partition_size)
-    found.check()
-    if any(step.file for step in found.steps) and not found.may_change:
-        raise SchemaMissing(
-            f"the log is of a former release and belongs to {found.owner}: run the gateway once with DB_ADMIN_URL"
-        )
-    return found
 
 
 async def _read(connection: Connection, directory: Path, app_user: str, partition_size: int | None) -> Status:

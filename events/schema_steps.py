@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from events.errors import EventError
+from events.errors import EventError, SchemaMissing
 from events.schema_plan import MANIFEST, FileState, Plan, Release, SqlFile, State
 from events.schema_roles import Roles, literal, quoted
 
@@ -56,7 +56,7 @@ class Status(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]  # what ``apply`` would run
 
     def check(self) -> None:
-        """Raises SchemaTooNew, SchemaEdited."""
+        """Whether the steps may be run. Raises SchemaTooNew, SchemaEdited; SchemaMissing when we may not run them."""
         if self.verdict == "too new":
             raise SchemaTooNew(
                 f"the database is of release {self.database}, which lets no release before {self.oldest} serve on it, "
@@ -64,6 +64,10 @@ class Status(msgspec.Struct, frozen=True):
             )
         if edited := [file.file for file in self.files if file.state is State.EDITED]:
             raise SchemaEdited(f"{', '.join(edited)} differs from what this database was made with: restore the file")
+        if any(step.file for step in self.steps) and not self.may_change:
+            raise SchemaMissing(
+                f"the log is of a former release and belongs to {self.owner}: run the gateway once with DB_ADMIN_URL"
+            )
 
 
 def status(plan: Plan, ours: Release, roles: Roles, *, has_history: bool, partition_size: int | None) -> Status:

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "events": "Read the log, or follow it.",
     "replay": "Fold the log alone: what is, or was, true.",
     "projections": "What is derived from the log, and how far.",
+    "schema": "The log's schema: which release, what is pending.",
     "keys": "Make, list and revoke API keys.",
     "erase": "Make a person's fields in the log unreadable for ever.",
     "config": "Every setting: value, source and meaning.",
