@@ -103,8 +103,11 @@ class JsonFileEventStore(MemoryEventStore):
     def _restore(self, lines: Sequence[Line]) -> None:
         """Where and when each unit stood is in its line; which version its events have follows."""
         for line in lines:
-            writes, extra = decode_unit(line.entry)
-            position, recorded_at = extra.get("position"), str(extra.get("recorded_at"))
-            if self.ledger.record(writes, datetime.fromisoformat(recorded_at)).first_position != position:
+            try:
+                writes, extra = decode_unit(line.entry)
+                place = self.ledger.record(writes, datetime.fromisoformat(str(extra.get("recorded_at"))))
+            except (JournalDamaged, ValueError) as error:
+                raise JournalDamaged(f"{self._journal.path}: line {line.seq + 1} holds no unit of a log") from error
+            if place.first_position != extra.get("position"):
                 raise JournalDamaged(f"{self._journal.path}: the unit in line {line.seq + 1} is not at its position")
         self.ledger.admit()
