@@ -1,6 +1,6 @@
 """``python -m gateway``: the table of commands. A command's module is loaded when it is called, and no other.
 
-The module ``gateway/cli/NAME.py`` has a Typer application ``app``; one with a single command is that command.
+The module ``gateway/cli/NAME.py`` (``-`` is ``_`` there) has a Typer application ``app``; one with a single command is that command.
 Foreseeable trouble ends in sentences on the standard error output and an exit code, never a traceback.
 """
 
@@ -25,8 +25,10 @@ COMMANDS: Final = {
     "replay": "Fold the log alone: what is, or was, true.",
     "projections": "What is derived from the log, and how far.",
     "schema": "The log's schema: which release, what is pending.",
+    "log": "Decide about a log that has lost events.",
     "keys": "Make, list and revoke API keys.",
     "erase": "Make a person's fields in the log unreadable for ever.",
+    "import-sessions": "Take over the sessions file of the former manager.",
     "config": "Every setting: value, source and meaning.",
     "clean": "Remove the log, the local sessions and the caches.",
 }
@@ -55,7 +57,7 @@ class Commands(TyperGroup):
         name, _, rest = super().resolve_command(ctx, args)
         # httpx loads its own command line where click and rich are installed: 0.15 s. It can do without.
         sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # how Python notes: not to be had
-        module = importlib.import_module(f"gateway.cli.{name}")
+        module = importlib.import_module(f"gateway.cli.{str(name).replace('-', '_')}")
         return name, typer.main.get_command(module.app), rest
 
 

@@ -30,7 +30,7 @@ class Status(enum.StrEnum):
 
 
 TRANSITIONS: Final[Mapping[Phase, Mapping[str, Phase]]] = {
-    Phase.ABSENT: {"session.requested": Phase.CREATING},
+    Phase.ABSENT: {"session.requested": Phase.CREATING, "session.imported": Phase.STOPPED},
     Phase.CREATING: {
         "session.ready": Phase.READY,
         "session.failed": Phase.FAILED,

@@ -20,6 +20,7 @@ from events.catalogue import (
     Payload,
     SessionDataRemoved,
     SessionFailed,
+    SessionImported,
     SessionReady,
     SessionRequested,
     SessionResumed,
@@ -72,12 +73,20 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     last_accessed: datetime | None = None
     reason: str | None = None  # why it failed or was stopped
     detail: str | None = None
+    imported: bool = False  # from the manager before this gateway: a record, nothing of it can be used
     exchanges: int = 0
     anomalies: int = 0  # events that the lifecycle does not allow where they came
 
 
 _LIFECYCLE = (SessionRequested, SessionReady, SessionFailed, SessionStopRequested, SessionStopped, SessionResumed)
-_STREAM = (*_LIFECYCLE, SessionDataRemoved, TokenIssued, TokenRevealed, TokenRevoked)  # what session-{id} holds
+_STREAM = (
+    *_LIFECYCLE,
+    SessionImported,
+    SessionDataRemoved,
+    TokenIssued,
+    TokenRevealed,
+    TokenRevoked,
+)  # what session-{id} holds
 _CONTAINER = (
     ContainerCreated,
     ContainerStarted,
@@ -93,7 +102,7 @@ class Sessions:
     """The fold. Total: what the lifecycle does not allow changes nothing but ``anomalies``."""
 
     name: Final = "sessions"
-    version: Final = 2
+    version: Final = 3
 
     def key(self, payload: Payload) -> str | None:
         return payload.session_id if isinstance(payload, (*_STREAM, *_CONTAINER, *_USE)) else None
@@ -126,6 +135,8 @@ def _evolve(state: SessionState, event: RecordedEvent, payload: Payload) -> Sess
             told = UUID(int=event.event_id.int)
             token = Token(payload.serial, payload.sha256, payload.secret_id, payload.expires_at, event_id=told)
             return msgspec.structs.replace(state, token=token)
+        case SessionImported():
+            return _imported(state, event, payload)
         case SessionDataRemoved():
             return msgspec.structs.replace(state, volumes=())
         case TokenRevealed():
@@ -188,6 +199,24 @@ def _lifecycle(state: SessionState, event: RecordedEvent, payload: _Move) -> Ses
             return msgspec.structs.replace(moved, reason=payload.reason, detail=None)
         case SessionStopped():
             return msgspec.structs.replace(moved, ended_at=event.recorded_at, host=None, port=None, container_id=None)
+
+
+def _imported(state: SessionState, event: RecordedEvent, payload: SessionImported) -> SessionState:
+    phase = next_phase(state.phase, event.type)
+    if phase is None:
+        return _anomaly(state)
+    return msgspec.structs.replace(
+        state,
+        phase=phase,
+        imported=True,
+        opened_by=payload.opened_by,
+        owner=payload.owner,
+        metadata=payload.metadata,
+        created_at=payload.created_at,
+        last_accessed=payload.last_accessed,
+        ended_at=event.recorded_at,
+        reason="imported",
+    )
 
 
 def _open(state: SessionState, payload: SessionRequested | SessionResumed) -> SessionState:

@@ -5,7 +5,7 @@ A field that can name a person is ``Sealed``. A field is never removed or given 
 ``schema_version`` with an upcaster, and a golden file for each.
 """
 
-from events.catalogue.access import AccessDenied, ApiKeyCreated, ApiKeyRevoked, LogRead, SubjectErased
+from events.catalogue.access import AccessDenied, ApiKeyCreated, ApiKeyRevoked, LogForkAccepted, LogRead, SubjectErased
 from events.catalogue.admission import AdmissionDenied, AdmissionGranted, AdmissionReleased
 from events.catalogue.alert import AlertCleared, AlertRaised
 from events.catalogue.container import (
@@ -20,6 +20,7 @@ from events.catalogue.exchange import ExchangeClosed, ExchangeCompleted, Exchang
 from events.catalogue.session import (
     SessionDataRemoved,
     SessionFailed,
+    SessionImported,
     SessionReady,
     SessionRequested,
     SessionResumed,
@@ -39,6 +40,7 @@ SessionEvent = (
     | SessionStopped
     | SessionResumed
     | SessionDataRemoved
+    | SessionImported
     | TokenIssued
     | TokenRevealed
     | TokenRevoked
@@ -50,7 +52,16 @@ ExchangeEvent = ExchangeCompleted | ExchangeOpened | ExchangeClosed | ExchangeSu
 AdmissionEvent = AdmissionGranted | AdmissionDenied | AdmissionReleased
 KeyEvent = ApiKeyCreated | ApiKeyRevoked
 AlertEvent = AlertRaised | AlertCleared
-SystemEvent = AccessDenied | LogRead | SubjectErased | GatewayStarted | GatewayStopped | GatewayCrashed | AlertEvent
+SystemEvent = (
+    AccessDenied
+    | LogRead
+    | LogForkAccepted
+    | SubjectErased
+    | GatewayStarted
+    | GatewayStopped
+    | GatewayCrashed
+    | AlertEvent
+)
 Payload = SessionEvent | ContainerEvent | ExchangeEvent | AdmissionEvent | KeyEvent | SystemEvent
 
 __all__ = [
@@ -80,11 +91,13 @@ __all__ = [
     "GatewayStarted",
     "GatewayStopped",
     "KeyEvent",
+    "LogForkAccepted",
     "LogRead",
     "Payload",
     "SessionDataRemoved",
     "SessionEvent",
     "SessionFailed",
+    "SessionImported",
     "SessionReady",
     "SessionRequested",
     "SessionResumed",

@@ -41,6 +41,17 @@ class LogRead(msgspec.Struct, frozen=True, kw_only=True, tag="log.read"):
     session_id: str | None = None
 
 
+class LogForkAccepted(msgspec.Struct, frozen=True, kw_only=True, tag="log.fork_accepted"):
+    """An operator goes on with a log that lost events: a backup was restored, or a fail-over lost its end.
+
+    What had been read up to ``same_until`` is in the log; what had been read at ``differs_from`` is not.
+    """
+
+    same_until: int
+    differs_from: int  # a neighbour of same_until, unless the fork lies too far back to be named exactly
+    known_until: int  # how far the data directory had seen the log
+
+
 class SubjectErased(msgspec.Struct, frozen=True, kw_only=True, tag="subject.erased"):
     """The keys of one subject were destroyed: their sealed fields can never be opened again."""
 

@@ -21,4 +21,4 @@ class AlertCleared(msgspec.Struct, frozen=True, kw_only=True, tag="alert.cleared
     since: datetime  # when it began, by the instance's clock
     lasted_ms: int
     replayed: int = 0  # writes that waited in the spool and are in the log now
-    refused: int = 0  # commands that were answered 503 meanwhile
+    refused: int = 0  # requests that were answered 503 meanwhile, since they need the log

@@ -75,6 +75,24 @@ class SessionDataRemoved(msgspec.Struct, frozen=True, kw_only=True, tag="session
     reason: str  # a word: erased
 
 
+class SessionImported(msgspec.Struct, frozen=True, kw_only=True, tag="session.imported"):
+    """A session of the manager before this gateway, for the record: it has ended, and neither its container nor its
+    token nor its files are ours to use. The words of that manager are kept as they were."""
+
+    session_id: str
+    status: str  # what it said last: creating, running, stopped, error
+    created_at: datetime
+    last_accessed: datetime | None = None
+    container_name: str | None = None
+    container_id: str | None = None
+    port: int | None = None
+    opened_by: str  # key id that may see it; empty: operators and auditors only
+    owner: Sealed | None = None
+    host_dir: Sealed | None = None
+    metadata: Sealed | None = None
+    rest: Sealed | None = None  # fields of the record that have no name here; never its token
+
+
 class TokenIssued(msgspec.Struct, frozen=True, kw_only=True, tag="token.issued"):
     """A session token came into force, and every earlier one of the session ended."""
 

@@ -162,7 +162,8 @@ def _session(state: SessionState, keys: dict[str, SubjectKey]) -> SessionView:
 
 
 def _place(state: SessionState, field: str) -> Place:
-    return Place(session_stream(state.session_id), "session.requested", field)
+    event_type = "session.imported" if state.imported else "session.requested"
+    return Place(session_stream(state.session_id), event_type, field)
 
 
 async def unsealed(sealed: Sealed | None, state: SessionState, field: str, keyring: Keyring) -> str | None:

@@ -175,7 +175,7 @@ def _note(
         use.presumed.add(unattributed(event.occurred_at))
     else:
         use.presumed.add(session_subject(session_id))
-    if session_id is not None and event.type == "session.requested":
+    if session_id is not None and event.type in ("session.requested", "session.imported"):
         use.sessions.add(session_id)
 
 

@@ -104,6 +104,8 @@ def _open(command: OpenSession, seats: Seats, limit: int) -> Decision | Refused:
 def _resume(command: ResumeSession, state: SessionState, seats: Seats, limit: int) -> Decision | Refused:
     if next_phase(state.phase, "session.resumed") is None:
         return Refused("illegal-move", f"A session that is {state.phase} cannot be resumed; only an ended one can.")
+    if state.imported:
+        return Refused("illegal-move", "An imported session is a record of the former manager; open a new session.")
     if not state.volumes:
         return Refused("illegal-move", "The data of this session was removed; there is nothing to resume.")
     if len(seats.taken) >= limit:

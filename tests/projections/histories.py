@@ -20,6 +20,7 @@ from events.catalogue import (
     ExchangeCompleted,
     Payload,
     SessionFailed,
+    SessionImported,
     SessionReady,
     SessionRequested,
     SessionResumed,
@@ -62,6 +63,7 @@ def one_of_each(session_id: str, generation: int) -> list[Payload]:
         ExchangeClosed(**used, **ended, kind="sse"),
         AdmissionGranted(**subject, taken=1, limit=3),
         AdmissionReleased(**subject),
+        SessionImported(session_id=session_id, status="running", created_at=MOMENT, opened_by="k1", owner=SEALED),
     ]
 
 

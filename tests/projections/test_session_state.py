@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import msgspec
 
-from events.catalogue import ExchangeSummarized, Payload
+from events.catalogue import ExchangeSummarized, Payload, SessionImported
 from events.registry import EVENT_TYPES
 from projections.lifecycle import Phase
 from projections.projection import fold
@@ -95,3 +95,14 @@ def test_a_session_whose_exchanges_are_told_as_sums_was_used() -> None:
     timeless = msgspec.structs.replace(summed, first_at=None, last_at=None)
     assert folded(REQUESTED, READY, USED, timeless).last_accessed == used
     assert folded(REQUESTED, READY, timeless).last_accessed is None
+
+
+def test_an_imported_session_is_a_record_that_has_ended() -> None:
+    """It shows as the former manager's words say; nothing of it can be used, and no later event opens it again."""
+    imported = one_of_each("a", 1)[-1]
+    assert isinstance(imported, SessionImported)
+    state = folded(imported)
+    assert (state.phase, state.imported, state.reason) == (Phase.STOPPED, True, "imported")
+    assert (state.created_at, state.containers, state.volumes) == (imported.created_at, (), ())
+    assert folded(imported, REQUESTED).anomalies == 1
+    assert folded(REQUESTED, imported) == msgspec.structs.replace(folded(REQUESTED), anomalies=1, version=2, position=2)

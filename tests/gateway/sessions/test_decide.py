@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from events.catalogue import Payload, SessionDataRemoved, TokenIssued
+from events.catalogue import Payload, SessionDataRemoved, SessionImported, TokenIssued
 from events.registry import tag_of
 from gateway.errors import Refused
 from gateway.sessions.commands import (
@@ -144,6 +144,16 @@ def test_a_session_without_its_data_is_not_resumed() -> None:
     world.fold()
     refusal = world.decide(RESUME)
     assert isinstance(refusal, Refused) and refusal.slug == "illegal-move"
+
+
+def test_an_imported_session_is_not_resumed() -> None:
+    """Its files lie where the former manager kept them: a container without them would be another session."""
+    world = World()
+    world.payloads.append(SessionImported(session_id=ID, status="running", created_at=MOMENT, opened_by="k1"))
+    world.fold()
+    for command in (RESUME, RevealToken(session_id=ID)):
+        assert isinstance(world.decide(command), Refused)
+    assert world.decide(STOP) == DONE
 
 
 def test_a_late_fact_of_a_former_generation_decides_nothing() -> None:
