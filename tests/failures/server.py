@@ -1,7 +1,9 @@
 """A Postgres that one test has for itself, and may kill, freeze and start again."""
 
 import os
+import re
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from events import embedded, embedded_place, postgres, schema
 from events.embedded import EmbeddedPostgres
 from tests.event_fixtures import APP_USER, LogDatabase, as_user, connection, ensure_role, until
 
+_SEVERITY: Final = re.compile(r"\b(ERROR|FATAL|PANIC): ")
 WRITERS: Final = "select pid from pg_stat_activity where application_name = 'session-gateway writer'"
 
 
@@ -40,8 +43,17 @@ class OwnServer:
 
     async def restart(self) -> None:
         """As another gateway would start it: by ``embedded``, which waits for the last of the former server."""
+        assert await self.revive() == "started"
+
+    async def revive(self) -> embedded.How:
+        """Start it if it is gone; either way it answers afterwards."""
         self._users.append(await embedded.start(self._data_dir))
-        assert self._users[-1].how == "started"
+        return self._users[-1].how
+
+    def said(self, what: str) -> Counter[str]:
+        """How often its own log has lines with ``what``, by their severity."""
+        lines = [line for file in (self.cluster / "log").iterdir() for line in file.read_text().splitlines()]
+        return Counter(match[1] for line in lines if what in line and (match := _SEVERITY.search(line)))
 
     async def kill_writers(self) -> int:
         """kill -9 of the backends that append; waits while there is none, or while the server recovers."""

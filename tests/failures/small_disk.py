@@ -1,0 +1,58 @@
+"""A small disk of its own (tmpfs) that a test can fill to the last byte. Root alone may mount one."""
+
+import errno
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+_BLOCK: Final = bytes(1 << 20)
+
+
+class SmallDisk:
+    """Mounted at ``path``, which every user may enter."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._ballast = path / "ballast"
+
+    def fill(self) -> None:
+        """Leave no byte free."""
+        size = len(_BLOCK)
+        with self._ballast.open("ab", buffering=0) as ballast:
+            while size:
+                try:
+                    ballast.write(_BLOCK[:size])
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    size //= 2
+
+    def free(self) -> None:
+        self._ballast.unlink()
+
+
+@contextmanager
+def mounted(megabytes: int) -> Iterator[SmallDisk]:
+    """The disk; skips the test where none can be mounted, and fails it under REQUIRE_DOCKER=1."""
+    with tempfile.TemporaryDirectory(prefix="gw-disk-") as directory:
+        Path(directory).chmod(0o755)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", "gw-disk", directory]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        if said.returncode != 0:
+            _not_here(f"no small disk can be mounted here: {said.stderr.strip()}")
+        try:
+            yield SmallDisk(Path(directory))
+        finally:
+            subprocess.run(["umount", directory], check=True)
+
+
+def _not_here(reason: str) -> None:
+    if os.environ.get("REQUIRE_DOCKER") == "1":
+        pytest.fail(f"REQUIRE_DOCKER=1, but {reason}")
+    pytest.skip(f"NOT TESTED: {reason}")
