@@ -6,6 +6,7 @@ The shared log is not empty: tests that use it write to streams of their own and
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,6 +17,8 @@ import pytest_asyncio
 
 from events import jsonfile, schema
 from events.embedded import EmbeddedPostgres
+from events.fallback import FallbackEventStore
+from events.ids import short
 from events.jsonfile import JsonFileEventStore
 from events.lease import PostgresLeases
 from events.memory import MemoryEventStore
@@ -29,7 +32,8 @@ APP_USER: Final = "session_gateway"
 SMALL: Final = DatabaseSettings(db_min_connections=1, db_max_connections=4)
 _POSTGRES: Final = pytest.param("postgres", marks=pytest.mark.postgres)
 PAIR: Final = ["memory", _POSTGRES]
-BACKENDS: Final = ["memory", "jsonfile", _POSTGRES]  # every EventStore; the contract suite runs over each
+_FALLBACK: Final = pytest.param("fallback", marks=pytest.mark.postgres)
+BACKENDS: Final = ["memory", "jsonfile", _POSTGRES, _FALLBACK]  # every EventStore; the contract suite runs over each
 
 
 class LogDatabase(msgspec.Struct, frozen=True):
@@ -74,6 +78,17 @@ async def log_database(server: EmbeddedPostgres, *, partition_size: int | None =
 async def open_store(dsn: str) -> AsyncIterator[PostgresEventStore]:
     """A store on a log that stands, closed afterwards."""
     store = await PostgresEventStore.connect(dsn, SMALL)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def open_fallback(dsn: str, spools: Path) -> AsyncIterator[FallbackEventStore]:
+    """The same store with a spool of its own in a directory."""
+    inner = await PostgresEventStore.connect(dsn, SMALL)
+    store = await FallbackEventStore.open(inner, spools, name=f"gw-{short()}", max_bytes=2**20)
     try:
         yield store
     finally:
@@ -147,6 +162,10 @@ def _backend(request: pytest.FixtureRequest, database: str) -> Backend:
         case "postgres":
             log: LogDatabase = request.getfixturevalue(database)
             return Backend(name, lambda: open_store(log.app_dsn), several=True)
+        case "fallback":
+            below: LogDatabase = request.getfixturevalue(database)
+            spools = request.getfixturevalue("tmp_path") / "spool"
+            return Backend(name, lambda: open_fallback(below.app_dsn, spools), several=True)
     raise AssertionError(name)
 
 

@@ -26,6 +26,7 @@ from events.envelope import (
     StreamWrite,
 )
 from events.errors import BadEvent, EventTooLarge
+from events.fallback import FallbackEventStore
 from events.ids import uuid7
 from events.lease import PostgresLeases
 from events.memory import MemoryEventStore
@@ -125,6 +126,8 @@ async def test_mismatch_is_told_before_conflict_and_fence(event_store: EventStor
 async def fencing(store: EventStore, lease: str) -> AsyncIterator[Callable[[], Any]]:
     """What hands the lease to its next holder, and answers the epoch."""
     epochs = itertools.count(1)
+    if isinstance(store, FallbackEventStore):
+        store = store.inner
 
     async def next_holder() -> int:
         if isinstance(store, MemoryEventStore):
