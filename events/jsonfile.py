@@ -66,6 +66,10 @@ class JsonFileEventStore(MemoryEventStore):
         self._refuse_closed()
         return await self._writer.append(Unit(writes, fence))
 
+    async def size(self) -> int:
+        """Bytes of the file."""
+        return self._journal.size
+
     async def close(self) -> None:
         """Write what waits, then give the file back."""
         try:

@@ -1,4 +1,4 @@
-"""DB_*: where the log lives. Field names are environment variables in lower case (spec row C2)."""
+"""DB_* and DATABASE_URL: where the log lives. Field names are environment variables in lower case (spec row C2)."""
 
 from collections.abc import Iterator
 from typing import Annotated, Final, Literal

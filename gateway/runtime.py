@@ -1,7 +1,7 @@
 """Runtime: which container runtime there is, and what runs in a session on it.
 
 A Docker daemon that can be reached over mutual TLS, else local processes, which isolate nobody: for trying out on the
-embedded database only, unless ALLOW_UNISOLATED says otherwise.
+log of this data directory only, unless ALLOW_UNISOLATED says otherwise.
 """
 
 import contextlib
@@ -53,7 +53,7 @@ async def open_runtime(settings: Settings, storage: Storage, report: Report) -> 
         ):
             yield await _docker(stack, settings)
         else:
-            yield await _local(stack, settings, storage.label == "embedded", report)
+            yield await _local(stack, settings, storage.label in ("embedded", "json"), report)
 
 
 async def _docker(stack: AsyncExitStack, settings: Settings) -> Runtime:
@@ -74,8 +74,8 @@ async def _docker(stack: AsyncExitStack, settings: Settings) -> Runtime:
     )
 
 
-async def _local(stack: AsyncExitStack, settings: Settings, embedded: bool, report: Report) -> Runtime:
-    if not embedded and not settings.sessions.allow_unisolated:
+async def _local(stack: AsyncExitStack, settings: Settings, own_log: bool, report: Report) -> Runtime:
+    if not own_log and not settings.sessions.allow_unisolated:
         raise RuntimeRefused(
             "Local processes isolate nobody and are refused with a database of your own: give DOCKER_HOST with its "
             "certificates, or set ALLOW_UNISOLATED=true when every user of this gateway may do what it may."

@@ -4,7 +4,7 @@ Used by the server and by the commands that work without it (``replay``, ``keys`
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
@@ -12,11 +12,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from events import embedded, schema
+from events import embedded, embedded_place, jsonfile, keyring_file, schema
 from events.errors import StoreUnavailable
+from events.jsonfile import JsonFileEventStore
 from events.keyring import Keyring
+from events.keyring_file import FileKeyring
 from events.keyring_postgres import PostgresKeyring
-from events.lease import Leases, PostgresLeases
+from events.lease import Leases, MemoryLeases, PostgresLeases
 from events.postgres import PostgresEventStore
 from events.schema import Applied
 from events.settings import DatabaseSettings
@@ -25,27 +27,32 @@ from gateway.access.tokens import Secret, load_secret
 from gateway.settings import Settings
 
 SECRETS: Final = "secrets"
-Report = Callable[[str], None]
-"""Tells the person who started the gateway what takes long."""
 LOG: Final = "log"  # USE_DATABASE_STORAGE=false
 REWRITABLE: Final = "The log is a file: whoever may write GATEWAY_DATA_DIR could rewrite it. Postgres can prevent that."
 POLLING_ALONE: Final = (
     "A pooler stands before Postgres, so nobody is woken when the log grows: it is polled. "
     "DB_DIRECT_URL (past the pooler) mends that."
 )
+Report = Callable[[str], None]
+"""Tells the person who started the gateway what takes long."""
+
+
+async def _nothing() -> int:
+    return 0
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True):
-    """An open log."""
+    """An open log. ``size``: the bytes that it takes where it is kept. Raises EventError."""
 
     store: EventStore
     keyring: Keyring
     leases: Leases
-    label: str  # "embedded" or "database"
+    label: str  # "embedded", "database" or "json"
     schema: Applied
-
-
     notes: tuple[str, ...] = ()  # lines for the person who started the gateway
+    size: Callable[[], Awaitable[int]] = _nothing
+
+
 def token_secret(settings: Settings) -> Secret:
     """What session tokens and container credentials derive from."""
     return load_secret(settings.sessions.session_token_secret, settings.data_dir / SECRETS / "session-token")
@@ -79,9 +86,9 @@ async def open_storage(settings: Settings, report: Report | None = None) -> Asyn
             leases=PostgresLeases(store.pool),
             label=label,
             schema=applied,
+            notes=() if store.listens else (POLLING_ALONE,),
         )
 
-            notes=() if store.listens else (POLLING_ALONE,),
 
 async def _json_file(stack: AsyncExitStack, settings: Settings) -> Storage:
     """The log in a file, of this process until it ends."""
@@ -96,6 +103,7 @@ async def _json_file(stack: AsyncExitStack, settings: Settings) -> Storage:
         label="json",
         schema=Applied((), True),
         notes=(REWRITABLE,),
+        size=store.size,
     )
 
 

@@ -1,7 +1,8 @@
 """``clean``: removes what gateways made in their data directory. Refuses while one runs on it.
 
-The secrets and the operator's key go with the embedded log that they belong to. Without an embedded log they stay: a
-database elsewhere may need them, and without the sealing secret its sealed fields could never be read again.
+The secrets and the operator's key go with the log of this directory that they belong to: the embedded one, or the one
+in a file. Without such a log they stay: a database elsewhere may need them, and without the sealing secret its sealed
+fields could never be read again.
 """
 
 import os
@@ -17,14 +18,16 @@ from docker import local_places
 from docker.errors import DockerError
 from docker.local import LocalService, process_of
 from docker.local_record import Registry
-from events import embedded, embedded_place
+from events import embedded, embedded_place, jsonfile
 from events.embedded import EmbeddedPostgresFailed
+from events.errors import JournalLocked
+from events.file_lock import FileLock
 from gateway.cli import printing
 from gateway.cli.client import KEY_FILE, run
-from gateway.cli.direct import settings
+from gateway.cli.direct import sentence, settings
 from gateway.cli.exits import Exit, Failure
 from gateway.cli.options import DryRun, Json, Yes, family
-from gateway.storage import SECRETS
+from gateway.storage import LOG, SECRETS
 
 app = family("Remove the log, the local sessions and the caches.")
 LOCAL: Final = "local"
@@ -42,7 +45,7 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
 
 @app.command()
 def clean(yes: Yes = False, dry_run: DryRun = False, json: Json = False) -> None:
-    """Remove the embedded log, the local sessions with their files, and the caches of the data directory.
+    """Remove the log of this directory, the local sessions with their files, and the caches of the data directory.
 
     Containers and volumes of a Docker daemon, and a database of your own, are not touched.
     """
@@ -64,9 +67,11 @@ def clean(yes: Yes = False, dry_run: DryRun = False, json: Json = False) -> None
 def _clean(data_dir: Path, dry_run: bool) -> Cleaned:
     _refuse_in_use(data_dir)
     try:
-        place = embedded_place.find(data_dir.resolve())
+        place, in_a_file = embedded_place.find(data_dir.resolve()), (data_dir / LOG).exists()
         paths = {LOCAL: "the local sessions", CACHE: "the caches"}
-        if place is not None:  # last: killed before, a second run finds the log gone and keeps them
+        if in_a_file:
+            paths[LOG] = "the log in a file"
+        if place is not None or in_a_file:  # last: killed before, a second run finds the log gone and keeps them
             paths |= {KEY_FILE: "the operator's key", SECRETS: "the secrets"}
         found = [(data_dir / name, what) for name, what in paths.items() if (data_dir / name).exists()]
         removed = [f"{what} ({path})" for path, what in found]
@@ -94,12 +99,17 @@ def _left(data_dir: Path, dry_run: bool) -> list[str]:
 
 
 def _refuse_in_use(data_dir: Path) -> None:
-    """A gateway of any database that has local sessions here; the embedded log tells of its users itself."""
+    """A gateway of any log that has local sessions here, or the log in a file; the embedded one tells of its users."""
     registry = data_dir / LOCAL / "registry"
     owners = [process_of(record.owner) for record in Registry(registry).all()] if registry.is_dir() else []
     for process in owners:
         if process is not None:
             raise Failure(Exit.NEGATIVE, f"A gateway (process {process.pid}) runs on {data_dir}: stop it first.")
+    if (file := data_dir / LOG / jsonfile.FILE).exists():
+        try:
+            FileLock.take(file).release()
+        except JournalLocked as error:
+            raise Failure(Exit.NEGATIVE, sentence(error)) from error
 
 
 def _remove(path: Path) -> None:

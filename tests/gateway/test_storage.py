@@ -11,7 +11,9 @@ import pytest
 import pytest_asyncio
 
 from events import embedded
-from events.errors import EventError, StoreUnavailable
+from events.envelope import Fence
+from events.errors import EventError, JournalLocked, StoreUnavailable
+from events.store import Appended
 from gateway.settings import BadSettings, Settings, load
 from gateway.storage import Storage, open_storage, sealing_secret, token_secret
 from tests.event_fixtures import APP_USER, LogDatabase, as_user, connection, ensure_role
@@ -69,6 +71,36 @@ async def test_without_a_database_the_embedded_one_is_made(embedded_dir: Path) -
         assert (storage.store.log_id, await storage.store.head()) == (log_id, head)
         assert storage.schema.files == ()
         assert (await storage.keyring.key_for("ada")) == key
+
+
+async def test_a_log_in_a_file_is_made_and_found_again(tmp_path: Path) -> None:
+    """And nothing of it can be read by another user of the machine."""
+    wanted = settings(tmp_path / "var", USE_DATABASE_STORAGE="false", DB_HOST="nowhere.invalid")
+    async with open_storage(wanted) as storage:
+        assert (storage.label, len(storage.notes)) == ("json", 1)
+        assert await writes_and_reads(storage)
+        assert await storage.size() > 0
+        key = await storage.keyring.key_for("ada")
+        log_id, head = storage.store.log_id, await storage.store.head()
+        epoch = await storage.leases.claim("job", "a")
+        assert epoch is not None
+        assert isinstance(await storage.store.append(write("keys"), fence=Fence("job", epoch)), Appended)
+        with pytest.raises(JournalLocked, match="in use by process"):
+            async with open_storage(wanted):
+                pass
+    async with open_storage(wanted) as storage:
+        assert (storage.store.log_id, (await storage.store.head()).position) == (log_id, head.position + 1)
+        assert (await storage.keyring.key_for("ada")) == key
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "var" / "log").iterdir()} == {0o600}
+    assert stat.S_IMODE((tmp_path / "var" / "log").stat().st_mode) == 0o700
+
+
+async def test_keys_in_a_file_need_the_secret_they_were_wrapped_under(tmp_path: Path) -> None:
+    async with open_storage(settings(tmp_path, USE_DATABASE_STORAGE="false", SEALING_SECRET="one" * 20)) as storage:
+        await storage.keyring.key_for("ada")
+    with pytest.raises(EventError, match="sealing secret"):
+        async with open_storage(settings(tmp_path, USE_DATABASE_STORAGE="false", SEALING_SECRET="two" * 20)):
+            pass
 
 
 @pytest.mark.postgres

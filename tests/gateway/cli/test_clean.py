@@ -1,12 +1,14 @@
 """``clean``: removes what a gateway made, and nothing that is in use, another's, or needed by a log elsewhere."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
 from events import embedded
 from events.embedded import EmbeddedPostgres
+from events.file_lock import FileLock
 from gateway.cli.exits import Exit
 from tests.docker.local_factory import local_service
 from tests.gateway.cli.conftest import run
@@ -48,6 +50,17 @@ def test_without_an_embedded_log_the_secrets_stay(tmp_path: Path) -> None:
     assert ran.code == Exit.OK
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "operator.key", "secrets"]
     assert "Left in" in ran.out
+
+
+def test_a_log_in_a_file_goes_with_its_secrets_and_not_while_it_is_used(tmp_path: Path) -> None:
+    make(tmp_path, "secrets/sealing", "operator.key", "log/events.jsonl", "log/subject-keys.json")
+    lock = FileLock.take(tmp_path / "log/events.jsonl")
+    refused = run("clean", "--yes")
+    assert (refused.code, refused.out) == (Exit.NEGATIVE, "")
+    assert f"in use by process {os.getpid()} on" in refused.err
+    lock.release()
+    assert run("clean", "--yes", "--json").document["left"] == []
+    assert not tmp_path.exists()
 
 
 async def test_local_sessions_of_a_gateway_that_runs_are_not_touched(tmp_path: Path) -> None:

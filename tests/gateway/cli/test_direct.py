@@ -1,11 +1,16 @@
 """The way to the log itself: what is wrong is said in sentences, and no log is made by reading one."""
 
+import asyncio
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from gateway.cli.exits import Exit
+from gateway.storage import open_storage
 from tests.gateway.cli.conftest import run
+from tests.gateway_fixtures import start_gateway
 
 COMMANDS = [("replay",), ("projections", "status"), ("keys", "list"), ("erase", "Ada", "--yes")]
 
@@ -17,6 +22,34 @@ def test_a_log_that_is_not_there_is_not_made(arguments: tuple[str, ...], tmp_pat
     assert (ran.code, ran.out) == (Exit.LOG_UNAVAILABLE, "")
     assert ran.err == f"There is no log in {tmp_path}: a gateway makes it when it first starts.\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def file_variables(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A log in a file of the data directory, set for the test."""
+    monkeypatch.setenv("USE_DATABASE_STORAGE", "false")
+    return {"USE_DATABASE_STORAGE": "false"}
+
+
+async def test_a_log_in_a_file_is_read_when_no_gateway_has_it(tmp_path: Path, file_variables: dict[str, str]) -> None:
+    """While one has it, each command says so in a sentence: another could not know what that one is writing."""
+    async with start_gateway(tmp_path, file_variables, log_of=open_storage) as gateway:
+        session = await gateway.open({"owner": "Ada"})
+        for arguments in COMMANDS:
+            ran = await asyncio.to_thread(run, *arguments)
+            assert (ran.code, ran.out) == (Exit.LOG_UNAVAILABLE, "")
+            assert ran.err.endswith(f"events.jsonl is in use by process {os.getpid()} on {socket.gethostname()}.\n")
+            assert len(ran.err.splitlines()) == 1
+    assert await asyncio.to_thread(_owner_of, session.session_id) == "Ada"
+    for arguments in COMMANDS:
+        assert (await asyncio.to_thread(run, *arguments)).code == Exit.OK
+    assert await asyncio.to_thread(_owner_of, session.session_id) == "[erased]"
+
+
+def _owner_of(session_id: str) -> str:
+    owner: str
+    (owner,) = {one["owner"] for one in run("replay", "--json").document["sessions"] if one["session_id"] == session_id}
+    return owner
 
 
 @pytest.mark.parametrize("arguments", [*COMMANDS, ("clean", "--yes"), ("config",)])
