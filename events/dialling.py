@@ -131,8 +131,10 @@ class Dialler:
     def _reason(self, error: BaseException) -> str:
         if isinstance(error, TimeoutError):
             return f"no answer within {DIAL_SECONDS:g} s"
-        if (told := refusal(error, self.url.tls)) is not None:
-            return told
+        # A server judges our certificate after the handshake: its alert is the cause of a connection that was lost.
+        for cause in (error, error.__cause__):
+            if cause is not None and (told := refusal(cause, self.url.tls)) is not None:
+                return told
         if isinstance(error, asyncpg.InvalidPasswordError):
             return f"the server refuses the password of {self.url.user}"
         if isinstance(error, asyncpg.ConnectionDoesNotExistError):

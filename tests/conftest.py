@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 from hypothesis import settings
 
-_FIXTURES = ("postgres_fixtures", "docker_fixtures", "event_fixtures", "gateway_fixtures")
+_FIXTURES = ("postgres_fixtures", "docker_fixtures", "event_fixtures", "debian_fixtures", "gateway_fixtures")
 pytest_plugins = [
     "pytester",  # for the tests of the next two
     "tests.not_run",
