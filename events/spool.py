@@ -10,10 +10,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
+from msgspec import Meta
 
 from events.envelope import ANY, Fence, StreamWrite
 from events.errors import EventError, StoreClosed, StoreUnavailable
@@ -36,6 +37,14 @@ Reject = Callable[[Unit, str], Awaitable[None]]
 def spoolable(writes: Sequence[StreamWrite], fence: Fence | None) -> bool:
     """Whether the unit is true in any order: not fenced, and no stream is expected to be at a version."""
     return fence is None and all(write.expected_version is ANY for write in writes)
+
+
+class SpoolSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The disk queue of each process while Postgres is away."""
+
+    spool_max_bytes: Annotated[
+        int, Meta(ge=0, description="bytes of facts one process keeps on disk and in memory while Postgres is away")
+    ] = 256 * 2**20
 
 
 class _Waiting(msgspec.Struct, frozen=True):

@@ -148,7 +148,7 @@ def _make(data_dir: Path) -> None:
 
 
 async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage, runtime: Runtime) -> Services:
-    instance = f"gw-{secrets.token_hex(4)}"
+    instance = storage.instance
     recorder = Recorder(storage.store, storage.keyring)
     views = Views(storage.store)
     tokens = Tokens(token_secret(settings), settings.sessions.session_token_length)

@@ -18,6 +18,7 @@ from docker import settings as docker_settings
 from docker.settings import DockerSettings
 from events import settings as database_settings
 from events.settings import DatabaseSettings
+from events.spool import SpoolSettings
 from gateway import logs
 from gateway.logs import LogSettings
 from gateway.proxy.headers import networks
@@ -48,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     gateway: GatewaySettings = GatewaySettings()
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
+    spool: SpoolSettings = SpoolSettings()
     sessions: SessionSettings = SessionSettings()
     model: ModelSettings = ModelSettings()
     docker: DockerSettings = DockerSettings()

@@ -4,6 +4,7 @@ Used by the server and by the commands that work without it (``replay``, ``keys`
 """
 
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ import msgspec
 
 from events import embedded, embedded_place, jsonfile, keyring_file, schema
 from events.errors import StoreUnavailable
+from events.fallback import FallbackEventStore
 from events.jsonfile import JsonFileEventStore
 from events.keyring import Keyring
 from events.keyring_file import FileKeyring
@@ -28,6 +30,7 @@ from gateway.settings import Settings
 
 SECRETS: Final = "secrets"
 LOG: Final = "log"  # USE_DATABASE_STORAGE=false
+SPOOL: Final = "spool"  # of facts, while Postgres is away
 REWRITABLE: Final = "The log is a file: whoever may write GATEWAY_DATA_DIR could rewrite it. Postgres can prevent that."
 POLLING_ALONE: Final = (
     "A pooler stands before Postgres, so nobody is woken when the log grows: it is polled. "
@@ -41,6 +44,11 @@ async def _nothing() -> int:
     return 0
 
 
+def new_instance() -> str:
+    """A name for this process, for as long as it runs."""
+    return f"gw-{secrets.token_hex(4)}"
+
+
 class Storage(msgspec.Struct, frozen=True, kw_only=True):
     """An open log. ``size``: the bytes that it takes where it is kept. Raises EventError."""
 
@@ -51,6 +59,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     schema: Applied
     notes: tuple[str, ...] = ()  # lines for the person who started the gateway
     size: Callable[[], Awaitable[int]] = _nothing
+    instance: str = msgspec.field(default_factory=new_instance)  # who writes, and whose spool it is
 
 
 def token_secret(settings: Settings) -> Secret:
@@ -80,14 +89,27 @@ async def open_storage(settings: Settings, report: Report | None = None) -> Asyn
         stack.push_async_callback(store.close)
         keyring = PostgresKeyring(store.pool, sealing_secret(settings).value)
         await keyring.prove()
+        instance = new_instance()
         yield Storage(
-            store=store,
+            store=await _with_spool(stack, store, instance, settings),
+            instance=instance,
             keyring=keyring,
             leases=PostgresLeases(store.pool),
             label=label,
             schema=applied,
             notes=() if store.listens else (POLLING_ALONE,),
         )
+
+
+async def _with_spool(
+    stack: AsyncExitStack, store: EventStore, instance: str, settings: Settings
+) -> FallbackEventStore:
+    """The log as this process uses it; takes over what dead processes spooled here."""
+    spooling = await FallbackEventStore.open(
+        store, settings.data_dir / SPOOL, name=instance, max_bytes=settings.spool.spool_max_bytes
+    )
+    stack.push_async_callback(spooling.close)
+    return spooling
 
 
 async def _json_file(stack: AsyncExitStack, settings: Settings) -> Storage:
