@@ -58,7 +58,7 @@ class ProxySettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccessSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How proxied exchanges are recorded. What each choice can lose: [what the log cannot show]."""
+    """How proxied exchanges are recorded. What each choice can lose: ``docs/what-the-log-cannot-show.md``."""
 
     access_durability: Annotated[
         Literal["behind", "before"],

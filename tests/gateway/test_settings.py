@@ -171,6 +171,9 @@ def test_everything_that_is_a_secret_is_known_as_one() -> None:
         {"GATEWAY_ALLOWED_ORIGINS": "*"},
         {"GATEWAY_TRUSTED_PROXIES": "proxy.example"},
         {"SEALING_SECRET": "x" * 31},
+        {"ACCESS_DURABILITY": "after"},
+        {"ACCESS_SUMMARY_SECONDS": "0"},
+        {"ACCESS_DURABILITY": "before", "ACCESS_EVENTS": "summary"},
     ],
     ids=lambda environment: "{}={}".format(*next(iter(environment.items()))),
 )
