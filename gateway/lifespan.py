@@ -11,7 +11,6 @@ import errno
 import logging
 import os
 import platform
-import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path

@@ -27,7 +27,7 @@ from gateway.cli.client import KEY_FILE, run
 from gateway.cli.direct import sentence, settings
 from gateway.cli.exits import Exit, Failure
 from gateway.cli.options import DryRun, Json, Yes, family
-from gateway.storage import LOG, SECRETS
+from gateway.storage import LOG, SECRETS, SPOOL
 
 app = family("Remove the log, the local sessions and the caches.")
 LOCAL: Final = "local"
@@ -71,6 +71,8 @@ def _clean(data_dir: Path, dry_run: bool) -> Cleaned:
         paths = {LOCAL: "the local sessions", CACHE: "the caches"}
         if in_a_file:
             paths[LOG] = "the log in a file"
+        if place is not None:
+            paths[SPOOL] = "what waited for the log"
         if place is not None or in_a_file:  # last: killed before, a second run finds the log gone and keeps them
             paths |= {KEY_FILE: "the operator's key", SECRETS: "the secrets"}
         found = [(data_dir / name, what) for name, what in paths.items() if (data_dir / name).exists()]
