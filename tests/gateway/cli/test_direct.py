@@ -35,6 +35,7 @@ async def test_a_log_in_a_file_is_read_when_no_gateway_has_it(tmp_path: Path, fi
     """While one has it, each command says so in a sentence: another could not know what that one is writing."""
     async with start_gateway(tmp_path, file_variables, log_of=open_storage) as gateway:
         session = await gateway.open({"owner": "Ada"})
+        assert (await gateway.client.get("/health")).json()["storage_backend"] == "json"
         for arguments in COMMANDS:
             ran = await asyncio.to_thread(run, *arguments)
             assert (ran.code, ran.out) == (Exit.LOG_UNAVAILABLE, "")
