@@ -57,15 +57,19 @@ class Drain:
         self._hurried = True
         self._tell()
 
+    def cut(self) -> None:
+        """End all that is under way, each call in its own way; what comes later is served."""
+        for call in self._calls:
+            call.cut = True
+            call.task.cancel()
+
     async def finish(self, seconds: float) -> Drained:
         """Drain: wait up to ``seconds`` for requests, then end all that is left, streams and websockets too."""
         self.begin()
         log.info("draining", extra={"operation": "drain", "calls": self.open()})
         await self._until(lambda: self._hurried or not any(call.kind == "http" for call in self._calls), seconds)
         cut = self.open()
-        for call in self._calls:
-            call.cut = True
-            call.task.cancel()
+        self.cut()
         await self._until(lambda: not self._calls, CUT_SECONDS)
         if self._calls:
             log.error("%d calls did not end although they were told to", len(self._calls), extra={"operation": "drain"})
