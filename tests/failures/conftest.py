@@ -1,7 +1,6 @@
-"""What every test of failures has: a server of its own, and a place to tell its counts."""
+"""What every test of failures has: a server that it may break, and a place to tell its counts."""
 
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -15,10 +14,17 @@ PARTITION_SIZE = 1_000
 Tell = Callable[[object], None]
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def mortal_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[OwnServer]:
+    """One for all tests here, since they come one after the other; the suite's own must live."""
+    async with server.started(tmp_path_factory.mktemp("mortal-server")) as own:
+        yield own
+
+
 @pytest_asyncio.fixture
-async def own_server(tmp_path: Path) -> AsyncIterator[OwnServer]:
-    """A Postgres of this test alone, with an empty log."""
-    async with server.started(tmp_path, partition_size=PARTITION_SIZE) as own:
+async def own_server(mortal_server: OwnServer) -> AsyncIterator[OwnServer]:
+    """A Postgres that only this test uses now, with an empty log."""
+    async with mortal_server.with_log(partition_size=PARTITION_SIZE) as own:
         yield own
 
 

@@ -1,6 +1,7 @@
-"""Producers under load: each appends units to a stream of its own and facts to shared ones, again with the same ids.
+"""Producers under load. Every unit is noted before it is sent and when it is answered.
 
-Every unit is noted before it is sent and when it is answered. A producer goes on only when its unit was acknowledged.
+Deciders append to a stream of their own, version checked, and facts to shared ones; observers append facts alone. Each
+goes on only when its unit was acknowledged, and until then sends it again with the same ids.
 """
 
 import asyncio
@@ -12,12 +13,15 @@ from typing import Final
 
 from events.envelope import ANY, NEW, StreamWrite
 from events.errors import StoreUnavailable
-from events.store import Conflict, EventStore, Outcome
+from events.store import Appended, Conflict, EventStore, Outcome, Spooled
 from tests.factories import event, new_stream
 from tests.failures.ledger import SECONDS, Watched, sent, told, tried
 
-PRODUCERS: Final = 6
-RETRY_SECONDS: Final = 0.02  # a store that refuses at once is not asked in a tight loop
+DECIDERS: Final = 4
+OBSERVERS: Final = 3
+PRODUCERS: Final = DECIDERS + OBSERVERS
+# A store that refuses or spools is not asked in a tight loop: what counts during an outage is that it is asked.
+AWAY_SECONDS: Final = 0.02
 SHARED: Final = ("system", "keys")
 
 
@@ -37,10 +41,22 @@ class Load(Watched):
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for number in range(PRODUCERS):
-                group.create_task(self._produce(f"{self._name}{number}"))
+            for number in range(DECIDERS):
+                group.create_task(self._decide(f"{self._name}-decider-{number}"))
+            for number in range(OBSERVERS):
+                group.create_task(self._observe(f"{self._name}-observer-{number}"))
 
-    async def _produce(self, producer: str) -> None:
+    async def _observe(self, producer: str) -> None:
+        own, numbers = new_stream(), itertools.count()
+        while not self._enough:
+            number = next(numbers)
+            writes = [_fact(stream_id) for stream_id in (own, SHARED[number % len(SHARED)])[: 1 + number % 2]]
+            outcome = await self._appended(producer, number, *writes)
+            assert isinstance(outcome, Appended | Spooled), f"facts are true in any order: {outcome}"
+            if isinstance(outcome, Spooled):
+                await asyncio.sleep(AWAY_SECONDS)
+
+    async def _decide(self, producer: str) -> None:
         own, version, contested = new_stream(), 0, 0
         numbers = itertools.count()
         while not self._enough:
@@ -69,7 +85,7 @@ class Load(Watched):
                 outcome = await self._store.append(*writes)
             except StoreUnavailable:
                 await self.note(tried(unit.name, begun))
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(AWAY_SECONDS)
             else:
                 await self.note(told(unit.name, outcome))
                 return outcome
@@ -92,7 +108,7 @@ async def loaded(store: EventStore) -> AsyncIterator[Load]:
 
 def _writes(own: str, version: int, number: int) -> tuple[StreamWrite, ...]:
     """By turns: up to three events of one's own, a fact of everybody's, and both in one unit."""
-    shared = StreamWrite(SHARED[number % len(SHARED)], ANY, (event(),))
+    shared = _fact(SHARED[number % len(SHARED)])
     match number % 3:
         case 0:
             return (_write(own, version, 1 + number % 2),)
@@ -104,3 +120,7 @@ def _writes(own: str, version: int, number: int) -> tuple[StreamWrite, ...]:
 
 def _write(stream_id: str, version: int, events: int) -> StreamWrite:
     return StreamWrite(stream_id, version or NEW, tuple(event() for _ in range(events)))
+
+
+def _fact(stream_id: str) -> StreamWrite:
+    return StreamWrite(stream_id, ANY, (event(),))

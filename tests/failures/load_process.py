@@ -1,6 +1,6 @@
 """A load in a process of its own, as a gateway is: its notes go to stdout, a line each, until stdin ends.
 
-``python -m tests.failures.load_process NAME DSN CONTESTED``
+``python -m tests.failures.load_process NAME DSN [contested=STREAM] [spool=DIRECTORY] [retry_for=SECONDS]``
 """
 
 import asyncio
@@ -9,12 +9,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, cast
+from unittest.mock import patch
 
 import msgspec
 
+from events import writer
+from events.store import EventStore
 from tests.event_fixtures import open_store
 from tests.failures.ledger import SECONDS, Note, Watched
 from tests.failures.load import Load
+from tests.failures.spooling import spooling
 
 _REPOSITORY: Final = Path(__file__).parents[2]
 
@@ -45,10 +49,11 @@ class LoadProcess(Watched):
 
 
 @asynccontextmanager
-async def started(name: str, dsn: str, contested: str = "") -> AsyncIterator[LoadProcess]:
+async def started(name: str, dsn: str, **options: object) -> AsyncIterator[LoadProcess]:
     """A load that runs; killed afterwards unless it was ended."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.failures.load_process", name, dsn, contested),
+        *(sys.executable, "-m", "tests.failures.load_process", name, dsn),
+        *(f"{option}={value}" for option, value in options.items()),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=_REPOSITORY,
@@ -69,14 +74,29 @@ class _ToldLoad(Load):
         await super().note(note)
 
 
-async def _main(name: str, dsn: str, contested: str) -> None:
+@asynccontextmanager
+async def _store(name: str, dsn: str, spool: str | None) -> AsyncIterator[EventStore]:
     async with open_store(dsn) as store:
-        load = _ToldLoad(store, name=name, contested=contested or None)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(load.run())
-            await asyncio.to_thread(sys.stdin.read)
-            load.end()
+        if spool is None:
+            yield store
+            return
+        async with spooling(store, Path(spool), name) as fallback:
+            yield fallback
+
+
+async def _main(name: str, dsn: str, options: dict[str, str]) -> None:
+    patience = float(options.get("retry_for", writer.RETRY_FOR_SECONDS))
+    with patch.object(writer, "RETRY_FOR_SECONDS", patience):
+        await _load(name, dsn, options)
+
+
+async def _load(name: str, dsn: str, options: dict[str, str]) -> None:
+    async with _store(name, dsn, options.get("spool")) as store, asyncio.TaskGroup() as group:
+        load = _ToldLoad(store, name=name, contested=options.get("contested"))
+        group.create_task(load.run())
+        await asyncio.to_thread(sys.stdin.read)
+        load.end()
 
 
 if __name__ == "__main__":
-    asyncio.run(_main(*sys.argv[1:]))
+    asyncio.run(_main(sys.argv[1], sys.argv[2], dict(option.split("=", 1) for option in sys.argv[3:])))

@@ -1,4 +1,4 @@
-"""A Postgres that one test has for itself, and may kill, freeze and start again."""
+"""A Postgres that a test may kill, freeze and start again; nobody else is on it meanwhile."""
 
 import os
 import re
@@ -7,25 +7,43 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import psutil
 
-from events import embedded, embedded_place, postgres, schema
+from events import embedded, embedded_place, postgres
 from events.embedded import EmbeddedPostgres
-from tests.event_fixtures import APP_USER, LogDatabase, as_user, connection, ensure_role, until
+from tests.event_fixtures import LogDatabase, connection, log_database, until
 
 _SEVERITY: Final = re.compile(r"\b(ERROR|FATAL|PANIC): ")
-WRITERS: Final = "select pid from pg_stat_activity where application_name = 'session-gateway writer'"
+WRITERS: Final = """
+select pid from pg_stat_activity where application_name = 'session-gateway writer' and datname = current_database()
+"""
 
 
 class OwnServer:
-    """The server of ``data_dir`` with a log in it. Made by ``started``."""
+    """The server of ``data_dir``. Made by ``started``."""
 
-    def __init__(self, data_dir: Path, users: list[EmbeddedPostgres]) -> None:
-        self.database = LogDatabase(users[0].admin_dsn, as_user(users[0].admin_dsn, APP_USER))
+    def __init__(self, data_dir: Path, user: EmbeddedPostgres) -> None:
         self._data_dir = data_dir
-        self._users = users
+        self._user = user
+        self._database: LogDatabase | None = None
+
+    @property
+    def database(self) -> LogDatabase:
+        """The log of ``with_log``."""
+        assert self._database is not None
+        return self._database
+
+    @asynccontextmanager
+    async def with_log(self, *, partition_size: int | None = None) -> AsyncIterator[Self]:
+        """An empty log on a server that answers, and does again afterwards, whatever the test did to it."""
+        await self.revive()
+        async with log_database(self._user, partition_size=partition_size) as self._database:
+            try:
+                yield self
+            finally:
+                await self.revive()
 
     @property
     def cluster(self) -> Path:
@@ -47,8 +65,9 @@ class OwnServer:
 
     async def revive(self) -> embedded.How:
         """Start it if it is gone; either way it answers afterwards."""
-        self._users.append(await embedded.start(self._data_dir))
-        return self._users[-1].how
+        former, self._user = self._user, await embedded.start(self._data_dir)
+        await former.stop()
+        return self._user.how
 
     def said(self, what: str) -> Counter[str]:
         """How often its own log has lines with ``what``, by their severity."""
@@ -92,18 +111,14 @@ class OwnServer:
                 process.resume()
 
     async def stop(self) -> None:
-        for user in self._users:
-            await user.stop()
+        await self._user.stop()
 
 
 @asynccontextmanager
-async def started(data_dir: Path, *, partition_size: int | None = None) -> AsyncIterator[OwnServer]:
-    """A new server; whatever the test did to it, no process and no file of it is left."""
-    first = await embedded.start(data_dir)
-    server = OwnServer(data_dir, [first])
+async def started(data_dir: Path) -> AsyncIterator[OwnServer]:
+    """A new server, gone with its files afterwards."""
+    server = OwnServer(data_dir, await embedded.start(data_dir))
     try:
-        await ensure_role(first.admin_dsn, APP_USER)
-        await schema.apply(first.admin_dsn, APP_USER, partition_size=partition_size)
         yield server
     finally:
         await server.stop()

@@ -35,7 +35,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallDisk]:
 
 @pytest_asyncio.fixture
 async def cramped_server(disk: SmallDisk, tmp_path: Path) -> AsyncIterator[OwnServer]:
-    async with server.started(tmp_path) as own:
+    async with server.started(tmp_path) as own, own.with_log():
         assert own.cluster.is_relative_to(disk.path)
         yield own
 

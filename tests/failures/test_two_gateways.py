@@ -21,8 +21,8 @@ async def test_two_gateways_on_one_stream_survive_kills(own_server: OwnServer, t
     """The version decides who of both was first, also when the answer to it was lost."""
     database, contested = own_server.database, new_stream()
     async with (
-        load_process.started("a", database.app_dsn, contested) as one,
-        load_process.started("b", database.app_dsn, contested) as other,
+        load_process.started("a", database.app_dsn, contested=contested) as one,
+        load_process.started("b", database.app_dsn, contested=contested) as other,
     ):
         await asyncio.gather(one.progress(60), other.progress(60))
         own_server.kill()
