@@ -14,6 +14,7 @@ from gateway.proxy.result import EndedBy, blame
         (errors.ExchangeCut, EndedBy.GATEWAY),
         (errors.GatewayBusy, EndedBy.GATEWAY),
         (errors.ContainerRefusedUs, EndedBy.GATEWAY),
+        (errors.Unrecorded, EndedBy.GATEWAY),
         (errors.ContainerUnreachable, EndedBy.CONTAINER),
         (errors.ContainerTimedOut, EndedBy.CONTAINER),
         (errors.ContainerProtocolError, EndedBy.CONTAINER),
