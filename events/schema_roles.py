@@ -8,12 +8,13 @@ from events.errors import SchemaMissing
 
 OWNER_ROLE: Final = "session_gateway_owner"
 APP_ROLE: Final = "session_gateway_app"
+AUDITOR_ROLE: Final = "session_gateway_auditor"
 
 # $1: whom the gateway connects as. pg_has_role is strict: null where one of the two does not exist.
 QUERY: Final = f"""
 select m.rolname::text as me, m.rolsuper or m.rolcreaterole as may_make, w.rolname::text as log_owner,
        a.oid is not null as user_exists, coalesce(a.rolsuper, false) as user_is_super,
-       o.oid is not null as owner_exists, p.oid is not null as app_exists,
+       o.oid is not null as owner_exists, p.oid is not null as app_exists, u.oid is not null as auditor_exists,
        coalesce(pg_has_role(m.oid, o.oid, 'member'), false) as me_in_owner_role,
        coalesce(pg_has_role(m.oid, w.oid, 'member'), false) as me_in_log_owner,
        coalesce(pg_has_role(a.oid, o.oid, 'member'), false) as user_in_owner_role,
@@ -26,6 +27,7 @@ select m.rolname::text as me, m.rolsuper or m.rolcreaterole as may_make, w.rolna
   left join pg_roles a on a.rolname = $1
   left join pg_roles o on o.rolname = '{OWNER_ROLE}'
   left join pg_roles p on p.rolname = '{APP_ROLE}'
+  left join pg_roles u on u.rolname = '{AUDITOR_ROLE}'
   left join pg_namespace n on n.nspname = 'log'
   left join pg_roles w on w.oid = n.nspowner
  where m.rolname = current_user
@@ -42,6 +44,7 @@ class Found(msgspec.Struct, frozen=True):
     user_is_super: bool
     owner_exists: bool
     app_exists: bool
+    auditor_exists: bool
     me_in_owner_role: bool
     me_in_log_owner: bool
     user_in_owner_role: bool
@@ -90,10 +93,11 @@ def roles(found: Found, app_user: str) -> Roles:
 
 
 def _statements(found: Found, app_user: str) -> list[str]:
-    """What is missing of the two roles and of who is in them."""
+    """What is missing of the three roles and of who is in them."""
     wanted = {
         _create(OWNER_ROLE): found.owner_exists,
         _create(APP_ROLE): found.app_exists,
+        _create(AUDITOR_ROLE): found.auditor_exists,
         f"grant {OWNER_ROLE} to current_user": found.me_in_owner_role,
         f"grant create on database {quoted(found.database)} to {OWNER_ROLE}": found.owner_may_create,
         f"grant {APP_ROLE} to {quoted(app_user)}": found.user_in_app_role,

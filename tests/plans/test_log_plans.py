@@ -160,6 +160,28 @@ async def test_position_at_probes_by_position(seeded: SeededLog, admin: Connecti
         assert plan.read("events") <= 13, plan.text
 
 
+async def announced(admin: Connection, arguments: str) -> str:
+    """The ticket of a reading, as the text of a call."""
+    return f"select * from log.read_announced('{await admin.fetchval(f'select log.announce_read({arguments})')}')"
+
+
+async def test_announced_range_is_read_by_position(seeded: SeededLog, admin: Connection) -> None:
+    """An auditor's page costs its own rows, and the ticket two."""
+    call = await announced(admin, "p_after := 1234, p_until := 1334")
+    for plan in await each_time(admin, call):
+        never_scans(plan)
+        assert plan.indexes("events") == {"events_N_pkey"} and plan.indexes("event_key") == {"event_key_pk"}, plan.text
+        assert plan.read("events") <= 102 and len(plan.partitions()) <= 3, plan.text
+
+
+async def test_announced_stream_is_read_by_its_versions(seeded: SeededLog, admin: Connection) -> None:
+    call = await announced(admin, f"p_stream := '{seeded.short}'")
+    for plan in await each_time(admin, call):
+        never_scans(plan)
+        assert plan.indexes("events") == {"events_N_pkey", "events_N_version"}, plan.text
+        assert plan.read("events") <= 2 * 30 + 1 and len(plan.partitions()) <= 3, plan.text
+
+
 async def test_head_is_one_row(seeded: SeededLog, admin: Connection) -> None:
     for plan in await each_time(admin, "select position, recorded_at from log.tip order by position desc limit 1"):
         assert plan.read("tip") <= 1 and plan.partitions() == set(), plan.text
