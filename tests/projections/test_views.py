@@ -21,7 +21,7 @@ from projections.listener import LISTENER_QUEUE
 from projections.projection import fold
 from projections.views import HEAD_LOOKS_PER_SECOND, Views
 from tests.event_fixtures import LogDatabase, open_store, until
-from tests.factories import event, payload, recorded, write
+from tests.factories import event, payload, write
 from tests.forks import Swapped, restored
 from tests.projections.histories import one_of_each
 from tests.projections.spooled import Spooled
@@ -365,19 +365,6 @@ async def test_a_slow_listener_is_told_that_it_missed_something() -> None:
             assert [each.overrun for each in (slow, quick)] == [False, False]
             await views.catch_up(await append(store, GatewayStarted))
             assert [each.overrun for each in (slow, quick)] == [True, False]
-
-
-async def test_a_listener_ends_although_an_event_comes_at_that_moment() -> None:
-    """A cancellation must not be lost with the event that it came together with."""
-    store = MemoryEventStore()
-    async with following(store) as views:
-        with views.listen() as listener:
-            waiting = asyncio.create_task(listener.next(60))
-            await asyncio.sleep(0)
-            listener.tell((recorded(), payload(GatewayStarted)))
-            waiting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
 
 
 async def test_a_hook_sees_what_is_folded_already() -> None:

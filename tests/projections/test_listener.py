@@ -1,0 +1,24 @@
+"""One reader of what the views fold. That the views tell every event, and bound the queue: test_views.py."""
+
+import asyncio
+
+import pytest
+
+from events.catalogue import GatewayStarted
+from projections.listener import Listener
+from tests.factories import payload, recorded
+
+
+async def test_a_listener_ends_although_an_event_comes_at_that_moment() -> None:
+    """A cancellation must not be lost with the event that it came together with."""
+    listener = Listener()
+    waiting = asyncio.create_task(listener.next(60))
+    await asyncio.sleep(0)
+    listener.tell((recorded(), payload(GatewayStarted)))
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_waiting_has_an_end() -> None:
+    assert await Listener().next(0.001) is None
