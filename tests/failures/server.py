@@ -5,9 +5,10 @@ import re
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final, Self
+from unittest.mock import patch
 
 import psutil
 
@@ -24,9 +25,10 @@ select pid from pg_stat_activity where application_name = 'session-gateway write
 class OwnServer:
     """The server of ``data_dir``. Made by ``started``."""
 
-    def __init__(self, data_dir: Path, user: EmbeddedPostgres) -> None:
+    def __init__(self, data_dir: Path, system_dir: Path) -> None:
         self._data_dir = data_dir
-        self._user = user
+        self._system_dir = system_dir
+        self._users: list[EmbeddedPostgres] = []
         self._database: LogDatabase | None = None
 
     @property
@@ -39,7 +41,7 @@ class OwnServer:
     async def with_log(self, *, partition_size: int | None = None) -> AsyncIterator[Self]:
         """An empty log on a server that answers, and does again afterwards, whatever the test did to it."""
         await self.revive()
-        async with log_database(self._user, partition_size=partition_size) as self._database:
+        async with log_database(self._users[-1], partition_size=partition_size) as self._database:
             try:
                 yield self
             finally:
@@ -47,7 +49,8 @@ class OwnServer:
 
     @property
     def cluster(self) -> Path:
-        place = embedded_place.find(self._data_dir)
+        with self._placed():
+            place = embedded_place.find(self._data_dir)
         assert place is not None
         return place.data
 
@@ -65,9 +68,9 @@ class OwnServer:
 
     async def revive(self) -> embedded.How:
         """Start it if it is gone; either way it answers afterwards."""
-        former, self._user = self._user, await embedded.start(self._data_dir)
-        await former.stop()
-        return self._user.how
+        with self._placed():
+            self._users.append(await embedded.start(self._data_dir))
+        return self._users[-1].how
 
     def said(self, what: str) -> Counter[str]:
         """How often its own log has lines with ``what``, by their severity."""
@@ -110,16 +113,24 @@ class OwnServer:
             for process in stopped:
                 process.resume()
 
-    async def stop(self) -> None:
-        await self._user.stop()
+    async def remove(self) -> None:
+        """Stop it and delete its files."""
+        for user in self._users:
+            await user.stop()
+        with self._placed():
+            await embedded.remove(self._data_dir)
+
+    def _placed(self) -> AbstractContextManager[object]:
+        """For root, who has no say in it, the launcher keeps clusters in one directory of the machine."""
+        return patch.object(embedded_place, "SYSTEM_DIR", self._system_dir)
 
 
 @asynccontextmanager
-async def started(data_dir: Path) -> AsyncIterator[OwnServer]:
-    """A new server, gone with its files afterwards."""
-    server = OwnServer(data_dir, await embedded.start(data_dir))
+async def started(data_dir: Path, *, disk: Path | None = None) -> AsyncIterator[OwnServer]:
+    """A new server, gone with its files afterwards. ``disk``: where root's lie, if not in the usual place."""
+    server = OwnServer(data_dir, embedded_place.SYSTEM_DIR if disk is None else disk / "postgres")
     try:
+        await server.revive()
         yield server
     finally:
-        await server.stop()
-        await embedded.remove(data_dir)
+        await server.remove()

@@ -1,4 +1,4 @@
-"""A small disk of its own (tmpfs) that a test can fill to the last byte. Root alone may mount one."""
+"""A disk in memory (tmpfs), which a test can fill to the last byte. Root alone may mount one."""
 
 import errno
 import os
@@ -40,19 +40,26 @@ class SmallDisk:
 @contextmanager
 def mounted(megabytes: int) -> Iterator[SmallDisk]:
     """The disk; skips the test where none can be mounted, and fails it under REQUIRE_DOCKER=1."""
+    with mounted_if_possible(megabytes) as disk:
+        if isinstance(disk, SmallDisk):
+            yield disk
+        elif os.environ.get("REQUIRE_DOCKER") == "1":
+            pytest.fail(f"REQUIRE_DOCKER=1, but {disk}")
+        else:
+            pytest.skip(f"NOT TESTED: {disk}")
+
+
+@contextmanager
+def mounted_if_possible(megabytes: int) -> Iterator[SmallDisk | str]:
+    """The disk, or why there is none."""
     with tempfile.TemporaryDirectory(prefix="gw-disk-") as directory:
         Path(directory).chmod(0o755)
         command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", "gw-disk", directory]
         said = subprocess.run(command, capture_output=True, text=True, check=False)
         if said.returncode != 0:
-            _not_here(f"no small disk can be mounted here: {said.stderr.strip()}")
+            yield f"no disk in memory can be mounted here: {said.stderr.strip()}"
+            return
         try:
             yield SmallDisk(Path(directory))
         finally:
             subprocess.run(["umount", directory], check=True)
-
-
-def _not_here(reason: str) -> None:
-    if os.environ.get("REQUIRE_DOCKER") == "1":
-        pytest.fail(f"REQUIRE_DOCKER=1, but {reason}")
-    pytest.skip(f"NOT TESTED: {reason}")

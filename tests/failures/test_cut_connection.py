@@ -6,10 +6,11 @@ Shown: it always was. The retry with the same ids says so (``duplicate``, with t
 import pytest
 
 from events import writer
-from tests.event_fixtures import LogDatabase, open_store
+from tests.event_fixtures import open_store
 from tests.failures.conftest import Tell
 from tests.failures.cutting_proxy import CuttingProxy
 from tests.failures.load import loaded
+from tests.failures.server import OwnServer
 from tests.failures.verdict import judge
 
 pytestmark = pytest.mark.postgres
@@ -17,15 +18,15 @@ pytestmark = pytest.mark.postgres
 
 @pytest.mark.parametrize("retried_by", ["writer", "caller"])
 async def test_lost_answer_is_told_again_as_a_duplicate(
-    empty_log: LogDatabase, tell: Tell, monkeypatch: pytest.MonkeyPatch, retried_by: str
+    own_server: OwnServer, tell: Tell, monkeypatch: pytest.MonkeyPatch, retried_by: str
 ) -> None:
     """Without the ids every such retry would be a false conflict or a second event. Half a command writes nothing."""
     if retried_by == "caller":
         monkeypatch.setattr(writer, "RETRY_FOR_SECONDS", -1.0)
-    proxy = CuttingProxy(empty_log.app_dsn, every=3)
+    proxy = CuttingProxy(own_server.database.app_dsn, every=3)
     async with proxy.running() as dsn, open_store(dsn) as store, loaded(store) as load:
         await load.progress(250)
-    counts = await judge(empty_log, load.ledger)
+    counts = await judge(own_server.database, load.ledger)
     tell(
         f"{proxy.sent} connections cut after send ({proxy.committed} had committed) and {proxy.torn} within it, "
         f"retried by the {retried_by}: {counts}"

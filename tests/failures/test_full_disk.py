@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from events import embedded_place, postgres, writer
+from events import postgres, writer
 from tests.event_fixtures import connection, open_store, until
 from tests.failures import server, small_disk
 from tests.failures.conftest import Tell
@@ -26,16 +26,14 @@ MEGABYTES = 300  # binaries 33, cluster 55; the launcher wants 200 to be free
 
 
 @pytest.fixture
-def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallDisk]:
-    """Where root's clusters are kept during the test."""
+def disk() -> Iterator[SmallDisk]:
     with small_disk.mounted(MEGABYTES) as mounted:
-        monkeypatch.setattr(embedded_place, "SYSTEM_DIR", mounted.path / "postgres")
         yield mounted
 
 
 @pytest_asyncio.fixture
 async def cramped_server(disk: SmallDisk, tmp_path: Path) -> AsyncIterator[OwnServer]:
-    async with server.started(tmp_path) as own, own.with_log():
+    async with server.started(tmp_path, disk=disk.path) as own, own.with_log():
         assert own.cluster.is_relative_to(disk.path)
         yield own
 
