@@ -9,9 +9,12 @@ from events.envelope import Fence, RecordedEvent, StreamWrite
 from events.errors import BadEvent, StoreUnavailable
 from events.fallback import FallbackEventStore
 from events.memory import MemoryEventStore
-from events.store import Head, Outcome, StoreStatus
+from events.spool import SUFFIX
+from events.store import Head, Outcome, Spooled, StoreStatus
+from tests.factories import new_stream, write
 
 MEGABYTE = 2**20
+AT_ONCE = 0.25  # seconds: far below any time-out of a store
 
 
 class WaveringStore(MemoryEventStore):
@@ -103,3 +106,36 @@ async def spooling(
 def order_of(log: Sequence[RecordedEvent], stream_id: str) -> list[str]:
     """The ids of one stream's events as they stand in the log."""
     return [str(event.event_id) for event in log if event.stream_id == stream_id]
+
+
+def files(directory: Path, suffix: str = SUFFIX) -> list[Path]:
+    """The files of one kind, spools unless another one is named; all of them for an empty ``suffix``."""
+    return sorted(directory.glob(f"*{suffix}"))
+
+
+async def go_away(store: FallbackEventStore, inner: WaveringStore) -> StreamWrite:
+    """From here on the log is away, and the store knows, since it spooled this."""
+    inner.away = True
+    first = write(new_stream())
+    assert await store.append(first) == Spooled()
+    assert not store.status.available
+    return first
+
+
+async def refused(store: FallbackEventStore) -> bool:
+    """Whether a read is refused, or hangs."""
+    try:
+        async with asyncio.timeout(AT_ONCE):
+            await store.read_stream("session-a")
+    except (StoreUnavailable, TimeoutError):
+        return True
+    return False
+
+
+async def gone(file: Path) -> bool:
+    """Whether a spool was deleted."""
+    return file not in files(file.parent)
+
+
+async def stay_open() -> None:
+    """Instead of closing a log that is read afterwards."""
