@@ -8,10 +8,10 @@ DEV := $(SETUP) requirements.lock requirements-dev.lock
 WORKERS ?= 2
 
 .PHONY: help venv run test test-all quick check check-format check-lint check-types check-imports check-house \
-	fix docs image lock clean bench bench-append bench-scale
+	fix docs image lock release-archive clean bench bench-append bench-scale
 
 help:  ## this list
-	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 
 run:  ## install what is needed, then serve on 127.0.0.1:8000 (options of serve: ARGS="...")
 	$(SETUP) requirements.lock && exec $(PY) -m gateway serve $(ARGS)
@@ -67,6 +67,9 @@ bench-scale:  ## append, tail and read at 10 thousand, 1 million and 3 million e
 
 lock:  ## make the requirements*.lock files anew; needs uv (newest of all: ARGS=--upgrade)
 	@sh tools/lock.sh $(ARGS)
+
+release-archive:  ## keep what HEAD releases for tests of upgrades (another commit: ARGS=COMMIT)
+	$(DEV) && exec $(PY) -m tools.release_archive $(ARGS)
 
 venv:  ## only install what tests and checks need
 	$(DEV)
