@@ -1,6 +1,6 @@
 """Keyring in ``view.subject_key``: wrapped under the sealing secret, cached in memory until forgotten."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import asyncpg
 
@@ -12,15 +12,20 @@ from events.sealing import SubjectKey, subject_tag, unwrap, wrap
 class PostgresKeyring:
     """A Keyring. ``sealing_secret`` is at least 32 random bytes, the same on every gateway of one log.
 
-    Raises UnreadableEvent when the keys in the table were wrapped under another one.
+    Raises UnreadableEvent when the keys in the table were wrapped under another one. While ``away`` a key that is not
+    cached is unavailable at once, and not after a time-out.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", sealing_secret: bytes) -> None:
+    def __init__(
+        self, pool: "asyncpg.Pool[asyncpg.Record]", sealing_secret: bytes, *, away: Callable[[], bool] = lambda: False
+    ) -> None:
         self._pool = pool
         self._secret = sealing_secret
+        self._away = away
         self._by_id: dict[str, SubjectKey] = {}
         self._ids: dict[str, str] = {}  # subject -> key id
         self._secret_fits = False
+        self._forgotten: set[str] = set()  # an answer under way when they were destroyed may still hold them
 
     async def key_for(self, subject: str) -> SubjectKey:
         if (key_id := self._ids.get(subject)) and (cached := self._by_id.get(key_id)):
@@ -39,8 +44,8 @@ class PostgresKeyring:
         if not rows:  # erased between the two statements: the next try makes a new one
             return await self.key_for(subject)
         key = unwrap(self._secret, rows[0]["key_id"], rows[0]["wrapped"])
-        self._by_id[key.id] = key
         self._ids[subject] = key.id
+        self._keep(key)
         return key
 
     async def keys(self, ids: Iterable[str]) -> dict[str, SubjectKey]:
@@ -49,7 +54,7 @@ class PostgresKeyring:
         if missing:
             query = "select key_id, wrapped from view.subject_key where key_id = any($1)"
             for row in await self._fetch(query, missing):
-                self._by_id[row["key_id"]] = unwrap(self._secret, row["key_id"], row["wrapped"])
+                self._keep(unwrap(self._secret, row["key_id"], row["wrapped"]))
         return {key_id: self._by_id[key_id] for key_id in wanted if key_id in self._by_id}
 
     async def erase(self, subject: str) -> tuple[str, ...]:
@@ -63,9 +68,14 @@ class PostgresKeyring:
 
     def forget(self, ids: Iterable[str]) -> None:
         gone = set(ids)
+        self._forgotten |= gone
         self._ids = {subject: key_id for subject, key_id in self._ids.items() if key_id not in gone}
         for key_id in gone:
             self._by_id.pop(key_id, None)
+
+    def _keep(self, key: SubjectKey) -> None:
+        if key.id not in self._forgotten:
+            self._by_id[key.id] = key
 
     async def prove(self) -> None:
         """Raise UnreadableEvent unless the sealing secret is the one that this log's keys were wrapped under.
@@ -79,6 +89,8 @@ class PostgresKeyring:
         self._secret_fits = True
 
     async def _fetch(self, query: str, *arguments: object) -> "list[asyncpg.Record]":
+        if self._away():
+            raise StoreUnavailable("the subject keys are where the log is, and that is away")
         try:
             return await self._pool.fetch(query, *arguments, timeout=COMMAND_SECONDS)
         except UNSURE as error:

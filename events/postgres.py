@@ -142,6 +142,14 @@ class PostgresEventStore:
         rows = await self._fetch("select log.position_at($1) as position", moment)
         return int(rows[0]["position"])
 
+    async def size(self) -> int:
+        """Bytes of the database on disk; asks each of its files. StoreUnavailable of it says nothing about the log."""
+        try:
+            rows = await self._read("select pg_database_size(current_database()) as bytes")
+        except (StoreUnavailable, *UNSURE) as error:
+            raise StoreUnavailable(f"the size of the database cannot be told: {_told(error)}") from error
+        return int(rows[0]["bytes"])
+
     async def wait_beyond(self, position: int, timeout: float) -> None:
         try:
             async with asyncio.timeout(timeout), self._grown:

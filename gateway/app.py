@@ -4,11 +4,15 @@ From the outside in: ``middleware`` (request id, span, access log), ``drain``, t
 then the routes of the table and the proxy under ``/s``.
 """
 
+import functools
+from typing import Final
+
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.routing import Mount, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway import errors
 from gateway.api.call import endpoint
 from gateway.drain import Drain
 from gateway.errors import Refused
@@ -19,11 +23,14 @@ from gateway.proxy.headers import is_trusted, networks
 from gateway.routes import ROUTES
 from gateway.services import Services
 
+STILL_ANSWERED: Final = frozenset({"/livez", "/health"})  # by a process whose log has forked
+
 
 def application(services: Services) -> "Application":
     """The whole application, from the outside in."""
     trusted = networks(services.settings.gateway.gateway_trusted_proxies)
-    drain = Drain(Api(services), refuse=_draining)
+    drain = Drain(Api(services), refuse=functools.partial(_ending, services))
+    services.views.on_fork(drain.cut)  # streams and websockets too: nothing of a view that is wrong goes on
     return Application(
         asgi=RequestMiddleware(drain, failed=_failed, trusts=lambda peer: is_trusted(peer, trusted)), drain=drain
     )
@@ -36,8 +43,10 @@ class Application(msgspec.Struct, frozen=True):
     drain: Drain
 
 
-async def _draining(scope: Scope, receive: Receive, send: Send) -> None:
+async def _ending(services: Services, scope: Scope, receive: Receive, send: Send) -> None:
     refusal = Refused("draining", "This process is shutting down; ask again, another one answers.", retry_after=1)
+    if services.views.forked is not None:
+        refusal = errors.log_forked()
     await answer_problem(scope, receive, send, refusal)
 
 
@@ -52,13 +61,18 @@ class Api:
 
     def __init__(self, services: Services) -> None:
         self._routes = [
-            Route(route.path, endpoint(route.handler, services, route.roles, route.path), methods=[route.method])
+            Route(
+                route.path,
+                endpoint(route.handler, services, route.roles, route.path, always=route.always),
+                methods=[route.method],
+            )
             for route in ROUTES
         ]
         self._router = Router(
             [*self._routes, Mount("/s", app=_proxy(services))], redirect_slashes=False, default=_no_route
         )
         self._limits = services.settings.proxy
+        self._views = services.views
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -69,6 +83,8 @@ class Api:
             )
             if refusal is not None:
                 raise Refused.of(refusal)
+            if self._views.forked is not None and scope["path"] not in STILL_ANSWERED:
+                raise errors.log_forked()
             if b"%" in scope["raw_path"] and not scope["path"].startswith("/s/"):
                 raise HTTPException(404)  # no control route has an escape; the proxy reads the raw path by itself
             # Starlette answers a wrong method in plain text unless it believes itself inside an application.
@@ -98,6 +114,7 @@ def _proxy(services: Services) -> ASGIApp:
         ProxyParts(
             views=services.views,
             access=services.access,
+            outages=services.outages,
             tokens=services.tokens,
             pool=services.pool,
             sockets=services.sockets,

@@ -14,6 +14,7 @@ from gateway.proxy.guard import Refusal
 from projections.errors import ProjectionBehind
 
 TYPE_PREFIX: Final = "/problems/"
+FORKED: Final = "The event log has lost events that this process has seen: an operator must decide."
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -67,6 +68,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
     # the gateway
     "store-unavailable": Problem(503, "The event log cannot be reached", "later"),
     "view-behind": Problem(503, "This process has not caught up with the log", "later"),
+    "view-stale": Problem(503, "This process has not seen the log for too long", "later"),
     "log-forked": Problem(503, "The log is not the one this process has read", "never"),
     "runtime-unavailable": Problem(503, "The container runtime cannot be reached", "later"),
     "draining": Problem(503, "This process is shutting down", "later"),
@@ -145,6 +147,11 @@ class Refused(Exception):
         return cls(refusal.slug, refusal.sentence, status=refusal.status, headers=close)
 
 
+def log_forked() -> Refused:
+    """What a process answers once it knows that its log has forked."""
+    return Refused("log-forked", FORKED)
+
+
 def refused(error: Exception) -> Refused | None:
     """The problem that an exception becomes; None when it is a fault of ours (500)."""
     if isinstance(error, Refused):
@@ -160,6 +167,8 @@ def _detail(error: Exception) -> str:
     """Database messages can carry addresses and names of ours: the caller gets the plain sentence."""
     if isinstance(error, StoreUnavailable | StoreClosed):
         return "The event log cannot be reached at the moment. Ask again; an Idempotency-Key makes that safe."
+    if isinstance(error, LogForked):
+        return FORKED
     if isinstance(error, DockerError):
         return "The container runtime cannot be reached at the moment."
     return str(error)

@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import platform
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
@@ -31,7 +32,9 @@ from events.catalogue import (
 )
 from events.envelope import KEYS, ActorKind, RecordedEvent, gateway_stream
 from events.errors import EventError
-from gateway import RELEASE, context, telemetry
+from events.fallback import FallbackEventStore
+from events.store import EventStore
+from gateway import RELEASE, context, forks, metrics, telemetry
 from gateway.access.caller import Access
 from gateway.access.keys import new_key, proved, write_key_file
 from gateway.access.roles import Role
@@ -39,6 +42,9 @@ from gateway.access.tokens import Tokens
 from gateway.api import openapi
 from gateway.control import Control
 from gateway.errors import Refused
+from gateway.forks import MARK_SECONDS, MarkKeeper
+from gateway.look import HEAD_SECONDS, SIZE_SECONDS, Look
+from gateway.outages import Outages
 from gateway.proxy.exchanges import ExchangeLog
 from gateway.proxy.pool import UpstreamPool
 from gateway.proxy.websocket import ContainerSockets
@@ -52,6 +58,8 @@ from gateway.sessions.observe import Observer
 from gateway.sessions.runner import Parts, Runner
 from gateway.settings import Settings
 from gateway.storage import Report, Storage, open_storage, token_secret
+from gateway.workers.keys_at_hand import SECONDS as KEYS_SECONDS
+from gateway.workers.keys_at_hand import KeysAtHand
 from gateway.workers.reconcile import Reconciler, watch
 from gateway.workers.worker import Worker
 from projections.errors import ProjectionError
@@ -87,18 +95,21 @@ class Jobs:
     def __init__(self, stack: AsyncExitStack, on_death: Callable[[], object]) -> None:
         self._stack = stack
         self._on_death = on_death
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self.dead: list[str] = []
 
     def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Run ``work``; it is cancelled when the stack unwinds to here."""
-        task = asyncio.create_task(work, name=name)
+        task = self._tasks[name] = asyncio.create_task(work, name=name)
         task.add_done_callback(self._ended)
+        self._stack.push_async_callback(self.end, name)
 
-        async def end() -> None:
+    async def end(self, *names: str) -> None:
+        """End some of the jobs now."""
+        tasks = [self._tasks[name] for name in names]
+        for task in tasks:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-        self._stack.push_async_callback(end)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -123,15 +134,19 @@ async def running(
     _make(settings.data_dir)
     async with AsyncExitStack() as stack:
         storage = await stack.enter_async_context(log_of(settings, report))
+        remarks = await forks.check(settings.data_dir, storage.store)
         runtime = await stack.enter_async_context(runtime_of(settings, storage, report))
         services = await _services(stack, settings, storage, runtime)
         await services.views.load()
+        marks = MarkKeeper(settings.data_dir, services.views)
+        stack.push_async_callback(marks.save_last)
         reconciler = Reconciler(services)
         await _begin(stack, services, reconciler)
         jobs = Jobs(stack, on_death)
         _start(jobs, stack, services, reconciler)
+        jobs.start("marks", Worker("marks", marks.save, MARK_SECONDS).run())
         await _operator_key(services)
-        notes = (*runtime.notes, *storage.notes)
+        notes = (*runtime.notes, *storage.notes, *remarks)
         notes = notes if storage.schema.rights_separated else (*notes, NOT_SEPARATED)
         yield Running(services=services, runtime=runtime, jobs=jobs, notes=notes)
 
@@ -149,7 +164,18 @@ def _make(data_dir: Path) -> None:
 async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage, runtime: Runtime) -> Services:
     instance = storage.instance
     recorder = Recorder(storage.store, storage.keyring)
-    views = Views(storage.store)
+    spool = storage.store if isinstance(storage.store, FallbackEventStore) else None
+    views = Views(storage.store, spool=spool)
+    outages = Outages(
+        recorder,
+        instance,
+        stale_limit=settings.gateway.stale_limit,
+        unseen=lambda: time.monotonic() - views.seen_at,
+        replayed=lambda: spool.replayed if spool is not None else 0,
+    )
+    if spool is not None:
+        spool.on_change(outages.changed)
+    metrics.watch_log(telemetry.meter(), storage.store, instance, outages.unseen)
     tokens = Tokens(token_secret(settings), settings.sessions.session_token_length)
     handler = SessionHandler(recorder, views, settings.sessions.max_concurrent_sessions)
     control = await stack.enter_async_context(Control())
@@ -164,6 +190,7 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         agent=runtime.agent,
         settings=settings.sessions,
         instance=instance,
+        spooled=spool.pending if spool is not None else tuple,
     )
     pool, sockets = UpstreamPool(settings.proxy), ContainerSockets(settings.proxy)
     stack.push_async_callback(pool.aclose)
@@ -176,7 +203,10 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         leases=storage.leases,
         recorder=recorder,
         views=views,
-        access=Access(recorder, views, context.cause),
+        outages=outages,
+        head=Look(storage.store, lambda: _head(storage.store), HEAD_SECONDS),
+        size=Look(storage.store, storage.size, SIZE_SECONDS),
+        access=Access(recorder, views, context.cause, outages),
         tokens=tokens,
         docker=runtime.docker,
         agent=runtime.agent,
@@ -191,6 +221,10 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
     )
 
 
+async def _head(store: EventStore) -> int:
+    return (await store.head()).position
+
+
 def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Reconciler) -> None:
     """Start what runs beside the requests; ended in the opposite order."""
     worker = Worker("reconcile", reconciler.run_once, RECONCILE_SECONDS)
@@ -198,6 +232,9 @@ def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Re
     services.views.on_event(_follow_stops(services, worker))
     services.views.on_event(_follow_ends(services))
     jobs.start("views", services.views.run())
+    jobs.start("outages", services.outages.run())
+    at_hand = KeysAtHand(services.keyring, services.views, services.recorder.now)
+    jobs.start("keys", Worker("keys", at_hand.run_once, KEYS_SECONDS).run())
     jobs.start("exchanges", services.exchanges.run())
     jobs.start("partitions", Worker("partitions", services.store.maintain, MAINTAIN_SECONDS).run())
     stack.push_async_callback(_flush, services)
@@ -206,8 +243,21 @@ def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Re
     jobs.start("announce", Worker("announce", reconciler.announce, ANNOUNCE_SECONDS).run())
     jobs.start("reconcile", worker.run())
     jobs.start("watch", watch(services.docker, worker.poke))
+    jobs.start("fork", _end_with_the_log(services, jobs))
     if Capability.ADOPTION not in services.docker.capabilities:
         stack.push_async_callback(_stop_sessions, services)
+
+
+async def _end_with_the_log(services: Services, jobs: Jobs) -> None:
+    """Decide and begin nothing more once the log has forked; others take our sessions over. We answer, and refuse."""
+    forked = await services.views.until_forked()
+    log.critical(
+        "%s. Nothing is served any more; when it is clear which database is right, restart this process",
+        forked,
+        extra={"operation": "log_forked", "position": forked.differs_from},
+    )
+    await jobs.end("announce", "reconcile", "watch")
+    await services.runner.close()
 
 
 async def _flush(services: Services) -> None:
@@ -264,6 +314,8 @@ async def _stop_sessions(services: Services) -> None:
 
 async def _stop_ours(services: Services, origin: Origin) -> None:
     views = services.views
+    if views.forked is not None:
+        return
     ours = [state for state in views.sessions.values() if state.instance == services.instance and state.phase in SEATED]
     try:
         for state in ours:

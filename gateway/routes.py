@@ -21,6 +21,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     gives: type[Any] | None = None
     statuses: tuple[int, ...] = (200,)
     stream: bool = False
+    always: bool = False  # also for a key that may have been revoked unseen: to end a session is always allowed
     query: tuple[str, ...] = ()  # parameters of the query that it knows
     headers: tuple[str, ...] = ()  # request headers that change what it does
 
@@ -72,6 +73,7 @@ ROUTES: Final = (
         roles=SESSION_USERS,
         handler=sessions.stop,
         summary="Stop a session; its data is kept. Prefer: wait=N waits until it has ended",
+        always=True,
         gives=shapes.SessionView,
         statuses=(200, 202),
         headers=("Prefer", "X-On-Behalf-Of"),

@@ -8,6 +8,8 @@ from events.lease import Leases
 from events.store import EventStore
 from gateway.access.caller import Access
 from gateway.access.tokens import Tokens
+from gateway.look import Look
+from gateway.outages import Outages
 from gateway.proxy.exchanges import ExchangeLog
 from gateway.proxy.pool import UpstreamPool
 from gateway.proxy.websocket import ContainerSockets
@@ -30,6 +32,9 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     leases: Leases
     recorder: Recorder
     views: Views
+    outages: Outages
+    head: Look  # of the log, for health
+    size: Look  # bytes of the log where it is kept
     access: Access
     tokens: Tokens
     docker: DockerService
@@ -40,5 +45,5 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     pool: UpstreamPool
     sockets: ContainerSockets
     exchanges: ExchangeLog
-    storage: str  # database, embedded, memory: for /health
+    storage: str  # database, embedded, json, memory: for /health
     openapi: bytes

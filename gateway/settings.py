@@ -41,6 +41,12 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     gateway_allowed_origins: Annotated[
         str, Meta(description="comma-separated origins whose pages may open websockets, such as https://chat.example")
     ] = ""
+    stale_limit: Annotated[
+        float,
+        Meta(
+            gt=0, description="seconds for which a process that cannot see the log, hence no revocation, trusts tokens"
+        ),
+    ] = 900.0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

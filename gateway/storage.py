@@ -87,17 +87,20 @@ async def open_storage(settings: Settings, report: Report | None = None) -> Asyn
         applied = await schema.apply(admin, settings.database.app_user)
         store = await PostgresEventStore.connect(dsn, settings.database)
         stack.push_async_callback(store.close)
-        keyring = PostgresKeyring(store.pool, sealing_secret(settings).value)
-        await keyring.prove()
         instance = new_instance()
+        spooling = await _with_spool(stack, store, instance, settings)
+        sealing = sealing_secret(settings).value
+        keyring = PostgresKeyring(store.pool, sealing, away=lambda: not spooling.status.available)
+        await keyring.prove()
         yield Storage(
-            store=await _with_spool(stack, store, instance, settings),
+            store=spooling,
             instance=instance,
             keyring=keyring,
             leases=PostgresLeases(store.pool),
             label=label,
             schema=applied,
             notes=() if store.listens else (POLLING_ALONE,),
+            size=store.size,
         )
 
 

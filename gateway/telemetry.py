@@ -1,4 +1,4 @@
-"""Spans: the only door to the OpenTelemetry SDK (spec row G3).
+"""Spans, and where gauges are delivered: the only door to the OpenTelemetry SDK (spec row G3).
 
 Spans are written by hand: an ASGI instrumentation costs five to ten times as much. Delivery is a background thread
 behind a bounded queue, so a receiver that is dead, hung or refusing costs spans, never a request. The exporter's own
@@ -15,13 +15,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Annotated, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
-from msgspec import Meta
 from opentelemetry import context as otel_context
-from opentelemetry import trace
+from opentelemetry import metrics, trace
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
@@ -33,6 +35,7 @@ from gateway import trace_context
 from gateway.span import EVENT_POSITIONS as EVENT_POSITIONS
 from gateway.span import Span as Span
 from gateway.span import Value
+from gateway.telemetry_settings import TelemetrySettings as TelemetrySettings
 from gateway.trace_context import Header, Remote
 
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
@@ -43,27 +46,10 @@ _ROOT: Final = otel_context.Context()
 _IDS: Final = RandomIdGenerator()
 _SDK_LOGGERS: Final = (
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.exporter.otlp.proto.http.metric_exporter",
     "opentelemetry.sdk._shared_internal",
 )
 log = logging.getLogger("session_gateway.telemetry")
-
-
-class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """OTEL_*: where spans go and how many. Names as OpenTelemetry has them, where it has them."""
-
-    otel_exporter_otlp_endpoint: Annotated[
-        str, Meta(description="base URL of an OTLP/HTTP receiver, such as http://127.0.0.1:4318; empty: none")
-    ] = ""
-    otel_service_name: Annotated[str, Meta(min_length=1, description="service.name of every span")] = "session-gateway"
-    otel_traces_sampler_ratio: Annotated[
-        float, Meta(ge=0, le=1, description="share of new traces that is recorded; a trusted caller's choice is kept")
-    ] = 1.0
-    otel_bsp_max_queue_size: Annotated[
-        int, Meta(ge=1, description="ended spans that wait for delivery at most; further ones push out the oldest")
-    ] = 2048
-    otel_bsp_schedule_delay: Annotated[
-        int, Meta(ge=1, description="milliseconds that spans are gathered before a batch is sent")
-    ] = 1000
 
 
 class HasTrace(Protocol):
@@ -85,7 +71,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Telemetry:
-    """One process's tracer. Nothing global: it counts where it is ``in_use``.
+    """One process's tracer and meter. Nothing global: it counts where it is ``in_use``.
 
     Without an endpoint (and without ``exporter``) spans exist in this process only, with ids for logs and events.
     """
@@ -94,11 +80,10 @@ class Telemetry:
         self.settings = settings
         self._ratio = TraceIdRatioBased(settings.otel_traces_sampler_ratio)
         # Without shutdown_on_exit: the SDK's own exit handler may wait 30 s for a receiver that hangs.
-        self._provider = TracerProvider(
-            sampler=ParentBased(self._ratio),
-            resource=Resource.create({"service.name": settings.otel_service_name}),
-            shutdown_on_exit=False,
-        )
+        resource = Resource.create({"service.name": settings.otel_service_name})
+        self._provider = TracerProvider(sampler=ParentBased(self._ratio), resource=resource, shutdown_on_exit=False)
+        self._meters = _meters(settings, resource) if settings.otel_exporter_otlp_endpoint else None
+        self.meter = (self._meters or metrics.NoOpMeterProvider()).get_meter("session_gateway")
         if exporter is None and settings.otel_exporter_otlp_endpoint:
             exporter = _otlp(settings.otel_exporter_otlp_endpoint)
         self._deliverer = None if exporter is None else _Deliverer(exporter, settings.otel_bsp_max_queue_size)
@@ -127,6 +112,16 @@ class Telemetry:
 
     async def aclose(self, seconds: float = CLOSE_SECONDS) -> bool:
         """Deliver what waits, for at most ``seconds``, and stop. False: spans were lost, or the receiver hangs."""
+        gauges, closed = await asyncio.gather(self._close_meters(seconds), self._close_spans(seconds))
+        return gauges and closed
+
+    async def _close_meters(self, seconds: float) -> bool:
+        """With the figures as they are at the end."""
+        return self._meters is None or await _in_thread(
+            functools.partial(self._meters.shutdown, seconds * 1000), seconds
+        )
+
+    async def _close_spans(self, seconds: float) -> bool:
         if self._processor is None or self._deliverer is None:
             return True
         self._deliverer.last_moment = time.monotonic() + seconds
@@ -225,6 +220,11 @@ def current_ids() -> tuple[bytes, bytes] | None:
     return (found.trace_id, found.span_id) if found is not None else None
 
 
+def meter() -> metrics.Meter:
+    """Where gauges are made; delivered nowhere without a receiver."""
+    return (_telemetry.get() or _by_itself()).meter
+
+
 def event_positions(*positions: int) -> None:
     """Name events of the log in the current span, if there is one."""
     found = current()
@@ -257,6 +257,32 @@ def _otlp(endpoint: str) -> SpanExporter:
     for name in _SDK_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_SECONDS)
+
+
+def _meters(settings: TelemetrySettings, resource: Resource) -> MeterProvider:
+    exporter = _GaugeExporter(f"{settings.otel_exporter_otlp_endpoint.rstrip('/')}/v1/metrics", timeout=EXPORT_SECONDS)
+    reader = PeriodicExportingMetricReader(exporter, settings.otel_metric_export_interval, EXPORT_SECONDS * 1000)
+    return MeterProvider([reader], resource=resource, shutdown_on_exit=False)
+
+
+class _GaugeExporter(OTLPMetricExporter):
+    """Says once when delivery begins or ceases to fail. Called by the SDK's thread."""
+
+    failing = False
+
+    def export(
+        self, metrics_data: MetricsData, timeout_millis: float | None = 10_000, **kwargs: object
+    ) -> MetricExportResult:
+        result = super().export(metrics_data, timeout_millis, **kwargs)
+        failing = result is not MetricExportResult.SUCCESS
+        if failing != self.failing:
+            self.failing = failing
+            log.log(
+                logging.WARNING if failing else logging.INFO,
+                "gauges cannot be delivered" if failing else "gauges are delivered again",
+                extra={"operation": "export"},
+            )
+        return result
 
 
 class _Deliverer(SpanExporter):

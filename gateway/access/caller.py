@@ -15,12 +15,15 @@ from events.errors import StoreUnavailable
 from gateway.access import keys
 from gateway.access.roles import Role
 from gateway.errors import Refused
+from gateway.outages import Outages
 from gateway.recorder import Recorder, Who, unattributed
 from projections.session_state import SessionState
 from projections.views import Views
 
 ON_BEHALF_OF: Final = "x-on-behalf-of"
 MAX_PERSON_CHARACTERS: Final = 200
+# What no newer event could lift.
+FINAL: Final = frozenset({"expired-credential", "revoked-credential", "origin-refused"})
 security = logging.getLogger("session_gateway.security")
 
 
@@ -61,35 +64,55 @@ def _person(connection: HTTPConnection) -> str | None:
 class Access:
     """Recognises callers and tells denials."""
 
-    def __init__(self, recorder: Recorder, views: Views, cause: Callable[[], Cause]) -> None:
+    def __init__(self, recorder: Recorder, views: Views, cause: Callable[[], Cause], outages: Outages) -> None:
         self._recorder = recorder
         self._views = views
         self._cause = cause
+        self._outages = outages
 
-    async def caller(self, connection: HTTPConnection, allowed: frozenset[Role]) -> Caller:
-        """The caller, when its key has one of the ``allowed`` roles. Raises Refused; a denial is told by ``deny``."""
+    async def caller(self, connection: HTTPConnection, allowed: frozenset[Role], *, always: bool = False) -> Caller:
+        """The caller, when its key has one of the ``allowed`` roles. Raises Refused; a denial is told by ``deny``.
+
+        ``always``: also when this process can no longer know whether the key was revoked.
+        """
         presented = bearer(connection)
         if presented is None:
             raise Refused("no-credential", "Send an API key: Authorization: Bearer gwk_...")
         found = keys.check(presented, self._views, self._recorder.now())
-        if isinstance(found, Refused) and await self._views.catch_up_to_head():
+        if isinstance(found, Refused) and await self.news(found):
             found = keys.check(presented, self._views, self._recorder.now())
         if isinstance(found, Refused):
             raise found
         if found.role not in allowed:  # also one that only a later release knows
             raise Refused("wrong-role", f"The role {found.role} may not do that; {' or '.join(sorted(allowed))} may.")
+        if not always:
+            self._outages.refuse_stale()
         return Caller(key_id=found.key_id, name=found.name, role=Role(found.role), person=_person(connection))
 
     async def session(self, session_id: str, caller: Caller) -> SessionState:
         """A session that the caller may see. Another frontend's answers as if it did not exist. Raises Refused."""
-        state = self._views.sessions.get(session_id)
-        if state is None and await self._views.catch_up_to_head():
+        state, unknown = self._views.sessions.get(session_id), Refused("session-unknown", "No such session.")
+        if state is None and await self.news(unknown):
             state = self._views.sessions.get(session_id)
         if state is None:
-            raise Refused("session-unknown", "No such session.")
+            raise unknown
         if not caller.may_see(state):
             raise Refused("session-unknown", "No such session.", denial="not_owner")
         return state
+
+    async def news(self, refusal: Refused) -> bool:
+        """Whether the log had something new since this process decided on ``refusal``: decide again.
+
+        While the log is away nobody is told 401 or 404 for what it may know better: raises Refused (503), which is a
+        denial when ``refusal`` is one.
+        """
+        try:
+            return await self._views.catch_up_to_head()
+        except StoreUnavailable as away:
+            if refusal.slug in FINAL:
+                return False
+            detail = "The event log cannot be reached at the moment, and without it this cannot be decided."
+            raise Refused("store-unavailable", detail, retry_after=1, denial=refusal.denial) from away
 
     async def deny(
         self,
@@ -103,7 +126,8 @@ class Access:
     ) -> None:
         """Tell a denial: in the security log, and as an event that is durable before the caller is answered.
 
-        With the log away the caller is refused all the same; the security log has it.
+        While the log is away the event waits in the spool. Without room there the caller is refused all the same; the
+        security log has it.
         """
         reason = refusal.denial or refusal.slug.replace("-", "_")
         security.warning(
@@ -135,6 +159,11 @@ class Access:
         return Who(kind=ActorKind.KEY, id=known.name, key_id=known.key_id)
 
     async def _sealed_client(self, client: str | None, now: datetime) -> Sealed | None:
+        """None also when the key of the day cannot be had: a denial is told without the address rather than not."""
         if client is None:
             return None
-        return await self._recorder.sealed(unattributed(now), client, SYSTEM, "access.denied", "client")
+        try:
+            return await self._recorder.sealed(unattributed(now), client, SYSTEM, "access.denied", "client")
+        except StoreUnavailable:
+            security.warning("a denial is told without the client's address, whose key cannot be had")
+            return None

@@ -125,13 +125,15 @@ def answer(value: object, status: int = 200, headers: dict[str, str] | None = No
     return Response(msgspec.json.encode(value), status, headers, "application/json")
 
 
-def endpoint(handler: Handler, services: Services, roles: frozenset[Role], template: str) -> Endpoint:
-    """The handler as Starlette calls it."""
+def endpoint(
+    handler: Handler, services: Services, roles: frozenset[Role], template: str, *, always: bool = False
+) -> Endpoint:
+    """The handler as Starlette calls it. ``always``: for keys that may have been revoked unseen too."""
 
     async def called(request: Request) -> Response:
         context.set_route(template)
         try:
-            caller = await services.access.caller(request, roles) if roles else None
+            caller = await services.access.caller(request, roles, always=always) if roles else None
             return await handler(Call(request=request, services=services, caller_or_none=caller))
         except Exception as error:
             refusal = errors.refused(error)
@@ -145,6 +147,7 @@ def endpoint(handler: Handler, services: Services, roles: frozenset[Role], templ
 
 
 async def _refuse(services: Services, request: Request, refusal: Refused, template: str) -> Response:
+    services.outages.count(refusal)
     if refusal.denial is not None:
         await services.access.deny(
             refusal,

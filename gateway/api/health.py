@@ -1,14 +1,18 @@
-"""Health: alive, ready, and what an operator wants to know. No key is needed for the first two."""
+"""Health: alive, ready, and what an operator wants to know. No key is needed for the first two.
+
+None of them waits for a log that is away, and none adds to its load: figures are looked up at most once a second.
+"""
 
 from collections import Counter
+from datetime import datetime
 
 import msgspec
 from starlette.responses import Response
 
-from events.errors import EventError
 from gateway import errors
 from gateway.access.roles import Role
 from gateway.api.call import Call, answer
+from gateway.look import size_text
 from gateway.proxy.pool import PoolStatus
 from projections.lifecycle import SEATED, STATUS, Phase
 
@@ -18,22 +22,33 @@ class Alive(msgspec.Struct, frozen=True):
 
 
 class DatabaseHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """In the words of the product's first description."""
+
     status: str  # healthy, unavailable
     total_sessions: int
     active_sessions: int
+    database_size: str | None  # "25 MB", at most a minute old; while the log is away the last that was seen
 
 
 class LogHealth(msgspec.Struct, frozen=True, kw_only=True):
     log_id: str
+    kept_in: str  # database, embedded, json, memory
     head: int | None  # None: the log does not answer
     view: int
+    forked_at: int | None  # the first position known to hold another event than this process has read
+    seen_ms_ago: int  # since when something may be in the log that this process does not know
+    stale: bool  # for longer than STALE_LIMIT: tokens and keys are refused
+    away_since: datetime | None
+    spooled_units: int  # durable here, not in the log yet
+    spooled_bytes: int
+    turned_away: int  # requests answered 503 for want of the log, since the process started
     exchanges_waiting: int
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """The bare ``status`` for everybody; the rest for operators."""
 
-    status: str  # healthy, degraded
+    status: str  # healthy, degraded, forked
     storage_backend: str
     database: DatabaseHealth
     log: LogHealth
@@ -53,29 +68,32 @@ async def livez(call: Call) -> Response:
 
 
 async def readyz(call: Call) -> Response:
-    """The process can serve: the log answers. 503 while draining (``gateway/drain.py``) or without the log."""
-    await call.services.store.head()
-    return answer(Alive("ready"))
+    """The process can serve. ``degraded`` while the log is away: running sessions are, and can be stopped.
+
+    503 while draining (``gateway/drain.py``), and when the log has been away for longer than STALE_LIMIT.
+    """
+    call.services.outages.refuse_stale()
+    return answer(Alive("ready" if call.services.store.status.available else "degraded"))
 
 
 async def health(call: Call) -> Response:
     """Status and figures; always 200 while the process can answer at all."""
     services = call.services
-    try:
-        head: int | None = (await services.store.head()).position
-    except EventError:
-        head = None
+    head = await services.head.now()
     answers = await services.docker.ping()
     status = "healthy" if answers and head is not None else "degraded"
+    if services.views.forked is not None:
+        status = "forked"
     if not await _is_operator(call):
         return answer(Alive(status))
+    await services.size.now()
     return answer(_detail(call, status, head, answers))
 
 
 async def _is_operator(call: Call) -> bool:
     """An operator's key shows more; none, or another one, is no reason to refuse."""
     try:
-        caller = await call.services.access.caller(call.request, frozenset({Role.OPERATOR}))
+        caller = await call.services.access.caller(call.request, frozenset({Role.OPERATOR}), always=True)
     except Exception as error:
         if errors.refused(error) is None:
             raise
@@ -88,18 +106,14 @@ def _detail(call: Call, status: str, head: int | None, answers: bool) -> Health:
     now = services.recorder.now()
     return Health(
         status=status,
-        storage_backend=services.storage,
+        storage_backend="database" if services.storage == "embedded" else services.storage,
         database=DatabaseHealth(
             status="healthy" if head is not None else "unavailable",
             total_sessions=len(states),
             active_sessions=sum(state.phase in SEATED for state in states),
+            database_size=None if services.size.last is None else size_text(services.size.last),
         ),
-        log=LogHealth(
-            log_id=str(services.store.log_id),
-            head=head,
-            view=services.views.position,
-            exchanges_waiting=services.exchanges.waiting,
-        ),
+        log=_log(call, head),
         runtime=services.docker.runtime,
         runtime_answers=answers,
         sessions=dict(Counter(STATUS[state.phase].value for state in states if state.phase is not Phase.ABSENT)),
@@ -110,4 +124,22 @@ def _detail(call: Call, status: str, head: int | None, answers: bool) -> Health:
         seats=services.settings.sessions.max_concurrent_sessions,
         http_connection_pool=services.pool.status(),
         websockets=services.sockets.open,
+    )
+
+
+def _log(call: Call, head: int | None) -> LogHealth:
+    services, status = call.services, call.services.store.status
+    return LogHealth(
+        log_id=str(services.store.log_id),
+        kept_in=services.storage,
+        head=head,
+        view=services.views.position,
+        forked_at=None if services.views.forked is None else services.views.forked.differs_from,
+        seen_ms_ago=round(services.outages.unseen() * 1000),
+        stale=services.outages.is_stale,
+        away_since=status.away_since,
+        spooled_units=status.spooled_units,
+        spooled_bytes=status.spooled_bytes,
+        turned_away=services.outages.turned_away,
+        exchanges_waiting=services.exchanges.waiting,
     )

@@ -11,6 +11,7 @@ from docker import names
 from events import codec, ids
 from events.catalogue import LogRead, SessionRequested, TokenIssued
 from events.envelope import SYSTEM, Sealed, session_stream
+from events.errors import StoreUnavailable
 from gateway.access.roles import Role
 from gateway.access.tokens import sha256
 from gateway.api import shapes
@@ -168,7 +169,11 @@ async def stop(call: Call) -> Response:
     if seconds := call.wait_seconds():
         await views.wait_for(lambda: views.sessions[state.session_id].phase is not Phase.STOPPING, seconds)
     now = views.sessions[state.session_id]
-    (view,) = await shapes.sessions([now], call.services.keyring)
+    try:
+        (view,) = await shapes.sessions([now], call.services.keyring)
+    except StoreUnavailable:  # it is stopped all the same; its personal fields cannot be opened just now
+        sealed = msgspec.structs.replace(now, owner=None, metadata=None)
+        (view,) = await shapes.sessions([sealed], call.services.keyring)
     return answer(view, 200 if now.phase is Phase.STOPPED else 202)
 
 

@@ -20,6 +20,7 @@ from gateway.access import tokens
 from gateway.access.caller import Access, bearer
 from gateway.access.tokens import Tokens
 from gateway.errors import Refused
+from gateway.outages import Outages
 from gateway.proxy import guard, headers, http, target
 from gateway.proxy.client import answer, has_body
 from gateway.proxy.errors import ClientLeft, ProxyError, Unrecorded
@@ -46,6 +47,7 @@ class ProxyParts(msgspec.Struct, frozen=True, kw_only=True):
 
     views: Views
     access: Access
+    outages: Outages
     tokens: Tokens
     pool: UpstreamPool
     sockets: ContainerSockets
@@ -83,10 +85,11 @@ class Proxy:
         views = self._parts.views
         presented = _token(scope)
         refusal = self._check(scope, views.sessions.get(found.session_id), presented)
-        if refusal is not None and presented is not None and await views.catch_up_to_head():
+        if refusal is not None and presented is not None and await self._parts.access.news(refusal):
             refusal = self._check(scope, views.sessions.get(found.session_id), presented)
         if refusal is not None:
             raise refusal
+        self._parts.outages.refuse_stale()
         return views.sessions[found.session_id]
 
     def _check(self, scope: Scope, state: SessionState | None, presented: str | None) -> Refused | None:
@@ -138,7 +141,9 @@ class Proxy:
         try:
             await record.begin()
         except Unrecorded as error:
-            await answer_problem(scope, receive, send, _refusal(error))
+            refusal = _refusal(error)
+            self._parts.outages.count(refusal)
+            await answer_problem(scope, receive, send, refusal)
             return
         result: ExchangeResult = await relay(
             scope, receive, send, forward=forward, on_open=record.opened, on_end=record.ended, **more
@@ -151,6 +156,7 @@ class Proxy:
         self, scope: Scope, receive: Receive, send: Send, refusal: Refused, session_id: str | None
     ) -> None:
         connection = HTTPConnection(scope)
+        self._parts.outages.count(refusal)
         if refusal.denial is not None:
             await self._parts.access.deny(
                 refusal,

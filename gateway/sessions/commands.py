@@ -64,4 +64,6 @@ class MarkStopped(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
 
 
+Ending = StopSession | MarkStopped
+"""Always allowed: without the log they are facts, which wait in the spool."""
 Command = OpenSession | ResumeSession | StopSession | RevealToken | MarkReady | MarkFailed | MarkStopped

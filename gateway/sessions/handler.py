@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from typing import Final
 from uuid import UUID
 
@@ -11,24 +12,27 @@ from events import codec
 from events.catalogue import AdmissionDenied
 from events.codec import Cause
 from events.envelope import ADMISSION, ANY, NEW, SYSTEM, EventData, ExpectedVersion, StreamWrite, session_stream
+from events.errors import StoreUnavailable
 from events.ids import named
-from events.store import Appended, Conflict
+from events.store import Appended, Conflict, Outcome, Spooled
 from gateway import telemetry
 from gateway.errors import Refused
 from gateway.recorder import NotAppended, Recorder, Who
-from gateway.sessions.commands import Command, OpenSession, ResumeSession
+from gateway.sessions.commands import Command, Ending, OpenSession, ResumeSession
 from gateway.sessions.decide import Decision, decide
 from projections.session_state import SessionState
 from projections.views import Views
 
 TRIES: Final = 100  # every conflict means that another writer got through
+log = logging.getLogger("session_gateway.sessions")
 
 
 class Handled(msgspec.Struct, frozen=True):
-    """What a command came to. ``position``: hold it to see the change; ``changed``: False when it was so already."""
+    """What a command came to. ``position``: hold it to see the change; None while it waits in the spool, where this
+    process shows it already. ``changed``: False when it was so already."""
 
     state: SessionState
-    position: int
+    position: int | None
     changed: bool
 
 
@@ -52,7 +56,8 @@ class SessionHandler:
     async def handle(self, command: Command, origin: Origin) -> Handled:
         """Raises Refused, StoreUnavailable, ProjectionBehind.
 
-        A refusal, and that there is nothing to do, are believed only at the head of the log: we look there once.
+        A refusal, and that there is nothing to do, are believed only at the head of the log: we look there once. While
+        the log is away an end (``commands.Ending``) is decided from what this process knows, and told as a fact.
         """
         looked, unread = False, 0
         for _ in range(TRIES):
@@ -62,7 +67,11 @@ class SessionHandler:
                 return outcome
             if looked and not isinstance(outcome, Conflict):
                 return await self._settled(outcome, command, origin)
-            await self._views.catch_up_to_head()  # not in our turn: a flood of refusals shares one look
+            try:
+                await self._views.catch_up_to_head()  # not in our turn: a flood of refusals shares one look
+            except StoreUnavailable:
+                if not isinstance(command, Ending):
+                    raise
             looked = True
             if isinstance(outcome, Conflict) and outcome.stream_id == session_stream(command.session_id):
                 # What we hold now and still do not count are events of a later release, which this one may pass over.
@@ -75,16 +84,39 @@ class SessionHandler:
         decision = decide(command, state, self._views.seats, self._limit)
         if isinstance(decision, Refused) or not decision.session:
             return decision
-        outcome = await self._recorder.store.append(
-            *await self._writes(command.session_id, state, decision, origin, unread)
-        )
+        outcome = await self._append(command, await self._unit(command, state, decision, origin, unread))
         if isinstance(outcome, Conflict):
             return outcome
+        if isinstance(outcome, Spooled):
+            return Handled(self._views.sessions[command.session_id], None, True)
         if not isinstance(outcome, Appended):
             raise NotAppended(f"{type(command).__name__} was answered {outcome}")
         telemetry.event_positions(*range(outcome.first_position, outcome.position + 1))
         await self._views.catch_up(outcome.position)
         return Handled(self._views.sessions[command.session_id], outcome.position, not outcome.duplicate)
+
+    async def _append(self, command: Command, writes: list[StreamWrite]) -> Outcome:
+        """An end that cannot be checked is told as a fact: with the same ids, since the first try may have arrived."""
+        store = self._recorder.store
+        try:
+            return await store.append(*writes)
+        except StoreUnavailable:
+            if not isinstance(command, Ending):
+                raise
+        return await store.append(*(msgspec.structs.replace(write, expected_version=ANY) for write in writes))
+
+    async def _unit(
+        self, command: Command, state: SessionState | None, decision: Decision, origin: Origin, unread: int
+    ) -> list[StreamWrite]:
+        """An end does not wait for the key of the person behind it: then it is told without the person."""
+        try:
+            return await self._writes(command.session_id, state, decision, origin, unread)
+        except StoreUnavailable:
+            if not isinstance(command, Ending) or origin.who.person is None:
+                raise
+        log.warning("an end is told without the person behind it, whose key cannot be had", extra=_about(command))
+        nobody = msgspec.structs.replace(origin, who=msgspec.structs.replace(origin.who, person=None))
+        return await self._writes(command.session_id, state, decision, nobody, unread)
 
     async def _settled(self, outcome: Refused | Decision, command: Command, origin: Origin) -> Handled:
         if isinstance(outcome, Refused):
@@ -125,3 +157,7 @@ class SessionHandler:
                 limit=self._limit,
             )
             await self._recorder.fact(SYSTEM, denied, who=origin.who, cause=origin.cause)
+
+
+def _about(command: Command) -> dict[str, str]:
+    return {"session_id": command.session_id, "operation": type(command).__name__}

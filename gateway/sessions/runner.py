@@ -8,16 +8,19 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol
+from uuid import UUID
 
 import msgspec
 
 from docker import names
 from docker.errors import ContainerGone, DaemonDown, DockerError, ImageMissing
-from docker.service import Address, ContainerInfo, ContainerState, DockerService
+from docker.service import Address, Capability, ContainerInfo, ContainerState, DockerService
+from events import codec
 from events.codec import Cause
-from events.envelope import ActorKind, RecordedEvent, session_stream
+from events.envelope import ActorKind, RecordedEvent, StreamWrite, session_stream
+from events.errors import StoreUnavailable
 from gateway import telemetry
 from gateway.access.tokens import Tokens
 from gateway.control import Control
@@ -47,8 +50,21 @@ class BootFailed(Exception):
         self.reason = reason
 
 
+class Intent(Protocol):
+    """An event, in the log or in the spool, that says what is to be carried out."""
+
+    @property
+    def event_id(self) -> UUID: ...
+    @property
+    def correlation_id(self) -> UUID | None: ...
+    @property
+    def trace_id(self) -> bytes | None: ...
+    @property
+    def span_id(self) -> bytes | None: ...
+
+
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the runner works with."""
+    """What the runner works with. ``spooled``: what this process wrote and the log does not have yet."""
 
     docker: DockerService
     control: Control
@@ -60,6 +76,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     agent: Agent
     settings: SessionSettings
     instance: str
+    spooled: Callable[[], Sequence[StreamWrite]] = tuple
 
 
 class Runner:
@@ -87,10 +104,11 @@ class Runner:
     def stop(self, session_id: str, *, take_over: bool = False) -> None:
         """End a session that is ``stopping``; a boot under way is given up. Repeated calls are one.
 
-        A session that another gateway carries is left to that one, unless the caller knows that it is gone.
+        A session that another gateway carries is left to that one, unless the caller knows that it is gone, or the log
+        is away, so that the other one cannot hear of it.
         """
         state = self._parts.views.sessions[session_id]
-        if state.phase is not Phase.STOPPING or (state.instance != self._parts.instance and not take_over):
+        if state.phase is not Phase.STOPPING or not (take_over or self._ours(state)):
             return
         if session_id in self._stopping:
             self._again.add(session_id)
@@ -98,6 +116,13 @@ class Runner:
         before = self._tasks.pop(session_id, None)
         self._stopping.add(session_id)
         self._spawn(session_id, self._stop(session_id, before))
+
+    def _ours(self, state: SessionState) -> bool:
+        if state.instance == self._parts.instance:
+            return True
+        docker = self._parts.docker
+        within_reach = state.runtime == docker.runtime and Capability.ADOPTION in docker.capabilities
+        return within_reach and not self._parts.recorder.store.status.available
 
     def clean(self, state: SessionState) -> None:
         """Remove the container that a session failed with; its volumes stay."""
@@ -243,7 +268,7 @@ class Runner:
         if before is not None:
             before.cancel()
             await asyncio.gather(before, return_exceptions=True)
-        intent = await until_stored(lambda: self.intent(session_id))
+        intent = await self._stop_intent(session_id)
         state = self._parts.views.sessions[session_id]
         with telemetry.span("session.stop", attributes={"session.id": session_id}, parent=intent) as span:
             cause = caused_by(intent, span)
@@ -265,6 +290,17 @@ class Runner:
         origin = Origin(who=Who(kind=ActorKind.GATEWAY, id=self._parts.instance), cause=cause)
         await until_stored(lambda: self._parts.handler.handle(command, origin))
 
+    async def _stop_intent(self, session_id: str) -> Intent | None:
+        """A stop does not wait for the log: then its cause is what waits in the spool, or is not told."""
+        try:
+            return await self.intent(session_id)
+        except StoreUnavailable:
+            stream_id = session_stream(session_id)
+            events = [
+                event for write in self._parts.spooled() if write.stream_id == stream_id for event in write.events
+            ]
+            return next((event for event in reversed(events) if event.type.startswith("session.")), None)
+
     async def intent(self, session_id: str) -> RecordedEvent:
         """The newest lifecycle event of the session: what is being carried out."""
         store, limit = self._parts.recorder.store, INTENTS_PAGE
@@ -278,8 +314,10 @@ class Runner:
             limit *= 10  # a token can be shown again any number of times
 
 
-def caused_by(intent: RecordedEvent, span: "telemetry.Span | None") -> Cause:
+def caused_by(intent: Intent | None, span: "telemetry.Span | None") -> Cause:
     """What is carried out for ``intent``: caused by it, for the same request, within ``span``."""
+    if intent is None:
+        return codec.NO_CAUSE if span is None else Cause(trace_id=span.trace_id, span_id=span.span_id)
     return Cause(
         causation_id=intent.event_id,
         correlation_id=intent.correlation_id,

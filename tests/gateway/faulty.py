@@ -1,16 +1,20 @@
-"""A log in memory that can be told to be away, or to hold back what is appended to it."""
+"""A log in memory that can be told to be away, or to hold back what is appended to it; with a spool or without."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import msgspec
 
 from events.envelope import Fence, RecordedEvent, StreamWrite
 from events.errors import StoreUnavailable
+from events.fallback import FallbackEventStore
 from events.keyring import MemoryKeyring
 from events.lease import MemoryLeases
 from events.memory import MemoryEventStore
 from events.schema import Applied
-from events.store import Head, Outcome, Spooled
+from events.store import EventStore, Head, Outcome, Spooled
 from gateway.settings import Settings
 from gateway.storage import Report, Storage
 
@@ -76,3 +80,28 @@ async def faulty_log(settings: Settings, report: Report) -> AsyncIterator[Storag
     )
     store.away = False
     await store.close()
+
+
+@contextlib.asynccontextmanager
+async def spooled(store: EventStore, directory: Path) -> AsyncIterator[FallbackEventStore]:
+    """``store`` with a spool in ``directory``, as a gateway has it."""
+    made = await FallbackEventStore.open(store, directory, name="test", max_bytes=2**20)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@contextlib.asynccontextmanager
+async def spooling_log(settings: Settings, report: Report) -> AsyncIterator[Storage]:
+    """As ``faulty_log``, with a spool: ``faulty(gateway.services.store)`` is what can be told to be away."""
+    async with faulty_log(settings, report) as storage, spooled(storage.store, settings.data_dir / "spool") as store:
+        yield msgspec.structs.replace(storage, store=store)
+        faulty(store).away = False
+
+
+def faulty(store: EventStore) -> FaultyStore:
+    """The store that can be told to be away, behind a spool or not."""
+    inner = store.inner if isinstance(store, FallbackEventStore) else store
+    assert isinstance(inner, FaultyStore)
+    return inner

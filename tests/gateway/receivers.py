@@ -43,6 +43,20 @@ def arriving(receiver: OtelTapHttpProtobufReceiver, span: Span) -> "asyncio.Futu
     return asyncio.ensure_future(receiver.await_trace(lambda got: got.span_id == span_id, WAIT_SECONDS))
 
 
+async def gauge(receiver: OtelTapHttpProtobufReceiver, name: str, value: float) -> dict[str, Any]:
+    """Wait until the gauge is delivered with this value; its attributes."""
+
+    def has_it(got: Any) -> bool:
+        return got.name == name and any(_number(point) == value for point in got.gauge.data_points)
+
+    got = await receiver.await_metric(has_it, WAIT_SECONDS)
+    return attributes(got.gauge.data_points[0])
+
+
+def _number(point: Any) -> float:
+    return float(getattr(point, point.WhichOneof("value")))
+
+
 @contextmanager
 def dead() -> Iterator[str]:
     """Nobody listens: bound, so that no other test gets the port, and never listening."""
@@ -85,9 +99,9 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def attributes(span: Any) -> dict[str, Any]:
-    """Attributes of a received span, as plain values."""
-    return {pair.key: _value(pair.value) for pair in span.attributes}
+def attributes(of: Any) -> dict[str, Any]:
+    """Attributes of a received span or data point, as plain values."""
+    return {pair.key: _value(pair.value) for pair in of.attributes}
 
 
 def _value(value: Any) -> Any:

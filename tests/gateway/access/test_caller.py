@@ -6,15 +6,18 @@ from datetime import timedelta
 import pytest
 from starlette.requests import Request
 
-from events.catalogue import ApiKeyCreated
-from events.codec import NO_CAUSE, decode_actor
+from events.catalogue import AccessDenied, ApiKeyCreated
+from events.codec import NO_CAUSE, decode, decode_actor
 from events.envelope import KEYS, ActorKind
+from events.errors import StoreUnavailable
 from events.keyring import MemoryKeyring
+from events.sealing import SubjectKey
 from gateway.access.caller import MAX_PERSON_CHARACTERS, Access, Caller, bearer
 from gateway.access.keys import new_key, revoked
 from gateway.access.roles import EVERYONE, READERS, SESSION_USERS, Role
 from gateway.access.tokens import sha256
 from gateway.errors import Refused
+from gateway.outages import Outages
 from gateway.recorder import Recorder, Who, utc_now
 from projections.session_state import SessionState
 from projections.views import Views
@@ -35,7 +38,9 @@ class Door:
         self.store = FaultyStore()
         self.views = Views(self.store, poll_seconds=0.01)
         self.recorder = Recorder(self.store, MemoryKeyring())
-        self.access = Access(self.recorder, self.views, lambda: NO_CAUSE)
+        self.unseen = 0.0
+        self.outages = Outages(self.recorder, "g1", stale_limit=900.0, unseen=lambda: self.unseen)
+        self.access = Access(self.recorder, self.views, lambda: NO_CAUSE, self.outages)
 
     async def tell(self, payload: object) -> None:
         await self.recorder.fact(KEYS, payload, who=OPERATOR)  # type: ignore[arg-type]  # key events
@@ -168,6 +173,62 @@ async def test_a_denial_without_the_log_is_no_other_answer(caplog: pytest.LogCap
     await door.access.deny(Refused("bad-credential", "no"), method="GET", route="/x", who=OPERATOR, client="192.0.2.7")
     assert [record.name for record in caplog.records] == ["session_gateway.security"] * 2
     assert "192.0.2.7" not in caplog.text
+
+
+class Keyless(MemoryKeyring):
+    """The subjects' keys are away with the log."""
+
+    async def key_for(self, subject: str) -> SubjectKey:
+        raise StoreUnavailable("keys cannot be reached")
+
+
+async def test_a_denial_does_not_wait_for_the_key_of_the_day() -> None:
+    """Told without the client's address rather than not at all, and never with the address in clear."""
+    door = Door()
+    door.recorder.keyring = Keyless()
+    await door.access.deny(Refused("bad-credential", "no"), method="GET", route="/x", who=OPERATOR, client="192.0.2.7")
+    (event,) = await door.store.read_log()
+    denied = decode(event)
+    assert isinstance(denied, AccessDenied)
+    assert (denied.reason, denied.client) == ("bad_credential", None)
+
+
+async def test_what_newer_events_could_lift_is_not_decided_without_the_log() -> None:
+    """A key that was made a moment ago elsewhere: 503 says come again, 401 would say never. It is a denial all the
+    same: who tries keys during an outage is in the log."""
+    door = Door()
+    await door.key()
+    door.store.away = True
+    refusal = await door.refusal("gwk_k9_" + "s" * 43)
+    assert (refusal.slug, refusal.status, refusal.retry_after) == ("store-unavailable", 503, 1)
+    assert refusal.denial == "bad_credential"
+    with pytest.raises(Refused) as raised:
+        await door.access.session("ses_x", Caller(key_id="k1", name="n", role=Role.OPERATOR))
+    assert (raised.value.slug, raised.value.denial) == ("store-unavailable", None)
+
+
+async def test_what_is_final_is_refused_without_the_log() -> None:
+    """No event lifts a revocation: who was revoked is told so, outage or not."""
+    door = Door()
+    key = await door.key()
+    await door.tell(revoked(key.split("_")[1]))
+    await door.views.load()
+    door.store.away = True
+    assert (await door.refusal(key)).slug == "revoked-credential"
+
+
+async def test_a_key_that_may_be_revoked_unseen_opens_nothing_but_what_is_always_allowed() -> None:
+    """Beyond STALE_LIMIT; it ends at once when the log is seen again."""
+    door = Door()
+    key = await door.key()
+    door.unseen = 900.0
+    await door.access.caller(connection(key), EVERYONE)
+    door.unseen = 900.1
+    refusal = await door.refusal(key)
+    assert (refusal.slug, refusal.status, refusal.retry_after, refusal.denial) == ("view-stale", 503, 5, None)
+    assert (await door.access.caller(connection(key), EVERYONE, always=True)).name == "chat"
+    door.unseen = 0.1
+    assert (await door.access.caller(connection(key), EVERYONE)).name == "chat"
 
 
 async def test_nobody_learns_whose_session_it_is() -> None:

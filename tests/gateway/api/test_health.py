@@ -1,12 +1,21 @@
 """Health: a word for everybody, figures for operators, and an answer whatever is broken."""
 
+import asyncio
+import time
+from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from docker.mock import MockDockerService
+from events.store import Head
 from gateway.access.roles import Role
 from tests.gateway.clients import nobody, websocket
-from tests.gateway.faulty import FaultyStore, faulty_log
-from tests.gateway_fixtures import Gateway, start_gateway
+from tests.gateway.faulty import faulty, spooling_log
+from tests.gateway.world import eventually
+from tests.gateway_fixtures import WAIT, Gateway, start_gateway
+
+AT_ONCE = timedelta(seconds=0.5)  # 0.1 is meant, on a machine with nothing else to do
 
 
 async def test_everybody_is_told_a_word_and_no_figure(gateway: Gateway) -> None:
@@ -54,22 +63,77 @@ async def test_an_expired_token_is_no_authenticated_session(tmp_path: Path) -> N
 
 
 async def test_health_is_told_without_the_log(tmp_path: Path) -> None:
-    """Also to a caller whose key cannot be looked up meanwhile; readiness says no, liveness yes."""
-    async with start_gateway(tmp_path, log_of=faulty_log) as gateway, nobody(gateway) as client:
+    """At once, also to a caller whose key cannot be looked up meanwhile. The process is ready all the same: it serves
+    running sessions, and a balancer that took every gateway out would end them."""
+    async with start_gateway(tmp_path, log_of=spooling_log) as gateway, nobody(gateway) as client:
+        assert (await gateway.client.get("/health")).json()["database"]["database_size"] == "0 bytes"
         store = gateway.services.store
-        assert isinstance(store, FaultyStore)
-        store.away = True
+        faulty(store).away = True
+        await eventually(lambda: not store.status.available)
+        assert (await client.get("/sessions")).status_code == 401  # a denial waits in the spool
+        asked = faulty(store).refused
         for headers in ({}, {"authorization": "Bearer gwk_x_y"}):
             answer = await client.get("/health", headers=headers)
             assert (answer.status_code, answer.json()) == (200, {"status": "degraded"})
+            assert answer.elapsed < AT_ONCE
         told = (await gateway.client.get("/health")).json()
-        assert (told["status"], told["database"]["status"], told["log"]["head"]) == ("degraded", "unavailable", None)
-        ready = await client.get("/readyz")
-        assert (ready.status_code, ready.json()["type"]) == (503, "/problems/store-unavailable")
-        assert int(ready.headers["retry-after"]) > 0
-        assert (await client.get("/livez")).json() == {"status": "alive"}
-        store.away = False
+        assert told["status"] == "degraded"
+        assert (told["database"]["status"], told["database"]["database_size"]) == ("unavailable", "0 bytes")
+        log = told["log"]
+        assert (log["head"], log["stale"], log["turned_away"]) == (None, False, 0)
+        assert log["spooled_units"] >= 2 and log["spooled_bytes"] > 0
+        assert log["away_since"] is not None
+        for path, word in {"/readyz": "degraded", "/livez": "alive"}.items():
+            answer = await client.get(path)
+            assert (answer.status_code, answer.json()) == (200, {"status": word})
+            assert answer.elapsed < AT_ONCE
+        assert faulty(store).refused - asked <= 4, "a probe now and then, and nothing of ours"
+        faulty(store).away = False
+        await eventually(lambda: store.status.available)
         assert (await client.get("/readyz")).json() == {"status": "ready"}
+        again = (await gateway.client.get("/health")).json()
+        assert (again["status"], again["log"]["spooled_units"], again["log"]["away_since"]) == ("healthy", 0, None)
+
+
+async def test_a_process_that_may_miss_revocations_is_not_ready(tmp_path: Path) -> None:
+    """Beyond STALE_LIMIT nothing but stops and health is answered; it ends at once when the log is seen again."""
+    async with start_gateway(tmp_path, {"STALE_LIMIT": "0.3"}, log_of=spooling_log) as gateway:
+        store, session = gateway.services.store, await gateway.open()
+        faulty(store).away = True
+        await eventually(lambda: gateway.services.outages.is_stale)
+        for path, headers in {"/readyz": {}, "/sessions": {}, session.path("echo"): session.headers}.items():
+            answer = await gateway.client.get(path, headers=headers)
+            assert (answer.status_code, answer.json()["type"]) == (503, "/problems/view-stale"), path
+            assert int(answer.headers["retry-after"]) > 0
+        told = (await gateway.client.get("/health")).json()
+        assert (told["log"]["stale"], told["log"]["seen_ms_ago"] > 300) == (True, True)
+        stopped = await gateway.client.delete(f"/sessions/{session.session_id}", headers=WAIT)
+        assert (stopped.status_code, stopped.json()["status"]) == (200, "stopped")
+        faulty(store).away = False
+        await eventually(lambda: not gateway.services.outages.is_stale)
+        assert (await gateway.client.get("/readyz")).status_code == 200
+        assert (await gateway.client.get("/sessions")).status_code == 200
+
+
+async def test_health_does_not_hammer_the_log(gateway: Gateway) -> None:
+    """Anybody may ask, as often as he likes: one look a second."""
+    before = gateway.services.store
+    asked = 0
+
+    async def counted() -> Head:
+        nonlocal asked
+        asked += 1
+        return await head()
+
+    head, began = before.head, time.monotonic()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(before, "head", counted)
+        async with nobody(gateway) as client:
+            for _ in range(5):
+                answers = await asyncio.gather(*(client.get("/health") for _ in range(20)))
+                assert {answer.json()["status"] for answer in answers} == {"healthy"}
+            assert {(await client.get("/readyz")).status_code for _ in range(5)} == {200}
+    assert asked <= 3 + 2 * (time.monotonic() - began), "one a second, and reconciliation's"
 
 
 async def test_health_is_told_without_the_runtime(tmp_path: Path) -> None:

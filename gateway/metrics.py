@@ -1,0 +1,25 @@
+"""Metrics: figures of the log, read when they are delivered. The SDK that delivers them is behind ``telemetry``.
+
+A thread of the SDK reads them; no request waits for that. Names and units as OpenTelemetry writes them.
+"""
+
+from collections.abc import Callable, Iterable
+
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+
+from events.store import EventStore
+
+
+def watch_log(meter: Meter, store: EventStore, instance: str, unseen: Callable[[], float]) -> None:
+    """Gauges of one process's log. ``unseen``: for how many seconds the process has not known all of it."""
+
+    def gauge(name: str, unit: str, description: str, read: Callable[[], float]) -> None:
+        def observe(options: CallbackOptions) -> Iterable[Observation]:
+            yield Observation(read(), {"gateway.instance": instance})
+
+        meter.create_observable_gauge(f"session_gateway.log.{name}", [observe], unit, description)
+
+    gauge("available", "1", "1 while the event log answers, 0 while it is away", lambda: int(store.status.available))
+    gauge("spooled_units", "{unit}", "units that wait in the spool", lambda: store.status.spooled_units)
+    gauge("spooled_bytes", "By", "bytes of the spool", lambda: store.status.spooled_bytes)
+    gauge("view_lag", "s", "how long ago the process last knew all of the log", unseen)

@@ -1,0 +1,91 @@
+"""Keys at hand: what an outage needs to seal with is here before it begins, and what was erased never is."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import pytest
+
+from events.catalogue import SessionRequested, SubjectErased
+from events.envelope import SYSTEM, Sealed, session_stream
+from events.keyring import MemoryKeyring
+from events.memory import MemoryEventStore
+from events.sealing import SubjectKey
+from gateway.recorder import Recorder, session_subject
+from gateway.workers.keys_at_hand import KeysAtHand, wanted
+from projections.lifecycle import SEATED, Phase
+from projections.session_state import SessionState
+from projections.views import Views
+from tests.factories import payload
+from tests.gateway.world import ORIGIN
+
+NEW_YEARS_EVE = datetime(2026, 12, 31, 23, 59, tzinfo=UTC)
+DAYS = frozenset({"unattributed:2026-12-31", "unattributed:2027-01-01"})
+
+
+def state(phase: Phase = Phase.READY, *, owner: str | None = None, metadata: str | None = None) -> SessionState:
+    def sealed(key_id: str | None) -> Sealed | None:
+        return None if key_id is None else Sealed(key_id, "n", "c")
+
+    return SessionState(session_id="ses_a", phase=phase, owner=sealed(owner), metadata=sealed(metadata))
+
+
+def test_denials_of_this_night_can_be_sealed() -> None:
+    """Midnight does not wait for the log: tomorrow's key is made today."""
+    assert wanted([], (), NEW_YEARS_EVE).subjects == DAYS
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_only_live_sessions_need_keys(phase: Phase) -> None:
+    needed = wanted([state(phase, owner="k1")], (), NEW_YEARS_EVE)
+    assert needed.ids == ({"k1"} if phase in SEATED else frozenset())
+    assert needed.subjects == DAYS
+
+
+def test_a_session_without_an_owner_is_its_own_subject() -> None:
+    """Its exchanges are sealed with a key of the session."""
+    assert wanted([state()], (), NEW_YEARS_EVE).subjects == DAYS | {session_subject("ses_a")}
+    needed = wanted([state(metadata="k2")], (), NEW_YEARS_EVE)
+    assert (needed.ids, needed.subjects) == (frozenset({"k2"}), DAYS | {session_subject("ses_a")})
+
+
+@pytest.mark.parametrize("live", [state(owner="k1", metadata="k1"), state(metadata="k1")])
+def test_what_was_erased_is_not_kept_alive(live: SessionState) -> None:
+    """A session may outlive its subject; no key of it is fetched, and none made in its name."""
+    needed = wanted([live], ("k1",), NEW_YEARS_EVE)
+    assert (needed.ids, needed.subjects) == (frozenset[str](), DAYS)
+
+
+class Asked(MemoryKeyring):
+    """Remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.subjects: set[str] = set()
+        self.ids: set[str] = set()
+
+    async def key_for(self, subject: str) -> SubjectKey:
+        self.subjects.add(subject)
+        return await super().key_for(subject)
+
+    async def keys(self, ids: Iterable[str]) -> dict[str, SubjectKey]:
+        self.ids |= (asked := set(ids))
+        return await super().keys(asked)
+
+
+async def test_a_round_fetches_what_the_views_show() -> None:
+    """And after an erasure that the views have seen, no round asks for the key again."""
+    store, keyring = MemoryEventStore(), Asked()
+    recorder, views = Recorder(store, keyring), Views(store)
+    owner = await recorder.sealed("ada", "ada", session_stream("ses_a"), "session.requested", "owner")
+    requested = payload(SessionRequested, session_id="ses_a", owner=owner, metadata=None)
+    await recorder.fact(session_stream("ses_a"), requested, who=ORIGIN.who)
+    await views.load()
+    keyring.subjects.clear()
+    at_hand = KeysAtHand(keyring, views, lambda: NEW_YEARS_EVE)
+    await at_hand.run_once()
+    assert (keyring.ids, keyring.subjects) == ({owner.k}, set(DAYS))
+    await recorder.fact(SYSTEM, payload(SubjectErased, key_ids=(owner.k,)), who=ORIGIN.who)
+    await views.load()
+    keyring.ids.clear()
+    await at_hand.run_once()
+    assert keyring.ids == set()
