@@ -27,6 +27,7 @@ from gateway.cli.client import KEY_FILE, run
 from gateway.cli.direct import sentence, settings
 from gateway.cli.exits import Exit, Failure
 from gateway.cli.options import DryRun, Json, Yes, family
+from gateway.forks import MARK_FILE
 from gateway.storage import LOG, SECRETS, SPOOL
 
 app = family("Remove the log, the local sessions and the caches.")
@@ -74,7 +75,7 @@ def _clean(data_dir: Path, dry_run: bool) -> Cleaned:
         if place is not None:
             paths[SPOOL] = "what waited for the log"
         if place is not None or in_a_file:  # last: killed before, a second run finds the log gone and keeps them
-            paths |= {KEY_FILE: "the operator's key", SECRETS: "the secrets"}
+            paths |= {MARK_FILE: "how far the log was seen", KEY_FILE: "the operator's key", SECRETS: "the secrets"}
         found = [(data_dir / name, what) for name, what in paths.items() if (data_dir / name).exists()]
         removed = [f"{what} ({path})" for path, what in found]
         if place is not None:

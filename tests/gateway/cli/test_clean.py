@@ -31,13 +31,14 @@ async def test_an_embedded_log_goes_with_its_secrets_and_not_while_it_is_used(tm
         return await embedded.start(tmp_path)
 
     make(tmp_path, "secrets/sealing", "operator.key", "cache/opencode/opencode", "local/logs/c1", "spool/gw-1")
+    make(tmp_path, "log-mark.json")
     async with await start():
         refused = await asyncio.to_thread(run, "clean", "--yes")
         assert (refused.code, refused.out) == (Exit.NEGATIVE, "")
         assert len(refused.err.splitlines()) == 1
     assert is_there(tmp_path / "secrets/sealing")
     foretold = (await asyncio.to_thread(run, "clean", "--dry-run", "--json")).document
-    assert len(foretold["removed"]) == 6
+    assert len(foretold["removed"]) == 7
     done = (await asyncio.to_thread(run, "clean", "--yes", "--json")).document
     assert (done["removed"], done["left"]) == (foretold["removed"], [])
     assert not is_there(tmp_path)
@@ -46,9 +47,11 @@ async def test_an_embedded_log_goes_with_its_secrets_and_not_while_it_is_used(tm
 def test_without_an_embedded_log_the_secrets_stay(tmp_path: Path) -> None:
     """A database elsewhere could never be read again without them, and what is spooled is in no log yet."""
     make(tmp_path, "secrets/sealing", "operator.key", "notes.txt", "cache/x", "spool/gw-1")
+    make(tmp_path, "log-mark.json")  # a database elsewhere may lose what was seen
     ran = run("clean", "--yes")
     assert ran.code == Exit.OK
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt", "operator.key", "secrets", "spool"]
+    left = ["log-mark.json", "notes.txt", "operator.key", "secrets", "spool"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
     assert "Left in" in ran.out
 
 
