@@ -160,8 +160,6 @@ async def _followed(call: Call, after: int, types: tuple[str, ...]) -> AsyncGene
     yield _opening(after)
     while True:
         head = (await store.head()).position
-        if head < after:
-            return  # the log lost its end; whoever resumes is told that its position is of another log
         page = await store.read_log(after=after, limit=PAGE, types=types)
         for view in await shapes.events(page, call.services.keyring):
             yield frame(view.position, view.type, view)
