@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Final
 
 import asyncpg
 import pytest
@@ -24,6 +25,7 @@ from tests.event_fixtures import APP_USER, as_user, connection, ensure_role, ope
 from tests.factories import events, new_stream, write
 from tests.postgres_fixtures import fresh_database
 
+RIGHTS: Final = ("910_grant_gateway.sql", "911_grant_auditor.sql")  # again with every change
 pytestmark = pytest.mark.postgres
 
 STARTER = """
@@ -129,7 +131,7 @@ async def test_changed_function_is_applied_again_with_the_rights(app_role: None,
     changed = release / "214_find_event.sql"
     changed.write_text(changed.read_text() + "-- faster\n")
     applied = await schema.apply(database, APP_USER, directory=release)
-    assert applied.files == ("214_find_event.sql", "910_grant_gateway.sql")
+    assert applied.files == ("214_find_event.sql", *RIGHTS)
     assert await schema.apply(database, APP_USER, directory=release) == Applied((), rights_separated=True)
 
 
@@ -187,7 +189,7 @@ async def test_files_that_a_later_release_renamed_or_removed_confuse_nobody(
     (release / "214_find_event.sql").rename(release / "218_find_event.sql")
     (release / "410_event_json.sql").unlink()
     applied = await schema.apply(database, APP_USER, directory=release)
-    assert applied == Applied(("218_find_event.sql", "910_grant_gateway.sql"), rights_separated=True)
+    assert applied == Applied(("218_find_event.sql", *RIGHTS), rights_separated=True)
     assert await schema.apply(database, APP_USER, directory=release) == Applied((), rights_separated=True)
     assert await schema.apply(database, APP_USER) == Applied((), rights_separated=True, newer="0.3.0")
     assert await holds_events(database, APP_USER)
@@ -220,7 +222,7 @@ async def test_history_tells_which_release_ran_a_file_last(app_role: None, datab
     changed.write_text(changed.read_text() + "-- faster\n")
     await schema.apply(database, APP_USER, directory=release)
     of = {row["file"]: row["release"] for row in await history(database)}
-    later = {"214_find_event.sql", "910_grant_gateway.sql", MANIFEST}
+    later = {"214_find_event.sql", *RIGHTS, MANIFEST}
     assert of == {name: "0.3.0" if name in later else read().manifest.release for name in of}
     assert of.keys() == {MANIFEST, *(file.name for file in sql_files())}
 
@@ -288,7 +290,7 @@ async def test_change_by_an_admin_who_comes_later_is_applied(database: str, data
     changed = release / "214_find_event.sql"
     changed.write_text(changed.read_text() + "-- faster\n")
     applied = await schema.apply(database, user, directory=release)
-    assert applied.files == ("1000_mood.sql", "214_find_event.sql", "910_grant_gateway.sql")
+    assert applied.files == ("1000_mood.sql", "214_find_event.sql", *RIGHTS)
     assert await holds_events(database, user)
 
 

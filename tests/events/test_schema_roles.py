@@ -14,6 +14,7 @@ EMPTY = Found(
     user_is_super=False,
     owner_exists=False,
     app_exists=False,
+    auditor_exists=False,
     me_in_owner_role=False,
     me_in_log_owner=False,
     user_in_owner_role=False,
@@ -28,6 +29,7 @@ MADE = msgspec.structs.replace(
     log_owner=OWNER_ROLE,
     owner_exists=True,
     app_exists=True,
+    auditor_exists=True,
     me_in_owner_role=True,
     me_in_log_owner=True,
     user_in_app_role=True,
@@ -42,7 +44,7 @@ def found(of: Found, **fields: object) -> Found:
 def test_admin_gives_the_log_to_a_role_of_its_own() -> None:
     made = roles(EMPTY, "app")
     assert (made.owner, made.app, made.may_change, made.separated) == (OWNER_ROLE, APP_ROLE, True, True)
-    assert len(made.statements) == 5 and 'grant create on database "d"' in made.statements[3]
+    assert len(made.statements) == 6 and 'grant create on database "d"' in made.statements[3]
 
 
 def test_nothing_is_granted_twice() -> None:
