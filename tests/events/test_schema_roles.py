@@ -44,7 +44,7 @@ def found(of: Found, **fields: object) -> Found:
 def test_admin_gives_the_log_to_a_role_of_its_own() -> None:
     made = roles(EMPTY, "app")
     assert (made.owner, made.app, made.may_change, made.separated) == (OWNER_ROLE, APP_ROLE, True, True)
-    assert len(made.statements) == 6 and 'grant create on database "d"' in made.statements[3]
+    assert len(made.statements) == 6 and 'grant create on database "d"' in made.statements[4]
 
 
 def test_nothing_is_granted_twice() -> None:
