@@ -15,7 +15,7 @@ from tests.restored_cluster import Cluster, cluster_of
 from tests.walks import process
 from tests.walks.process import SERVE, GatewayProcess
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.timeout(180)]  # seven processes, one after another
 ACCEPT = (*SERVE[:-1], "log", "accept")
 REFUSED = (503, "/problems/log-forked")
 
