@@ -40,6 +40,9 @@ UNSURE: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.Interface
 _COLUMNS = tuple(name for name in RecordedEvent.__struct_fields__ if name not in ("log_id", "actor"))
 _INT4, _INT8 = 2**31 - 1, 2**63 - 1
 _APPEND = "select * from log.append_batch($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)"
+_ARRAYS = (
+    f"select {', '.join(f'null::{kind}[]' for kind in ('int', 'smallint', 'bigint', 'uuid', 'bytea', 'timestamptz'))}"
+)
 
 
 class PostgresEventStore:
@@ -238,6 +241,11 @@ class PostgresEventStore:
     async def _writing_connection(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
             self._connection = await self._dialler.dial("session-gateway writer", command_timeout=COMMAND_SECONDS)
+            if self._dialler.pooled:
+                # asyncpg asks for types that it does not know with "jit" off, by a setting of the session, which a
+                # pooler gives to another one; with it on that took 2 to 8 s. A transaction keeps both together.
+                async with self._connection.transaction():
+                    await self._connection.fetch(_ARRAYS)
         return self._connection
 
     def _drop_connection(self) -> None:

@@ -9,11 +9,12 @@ import pytest
 import pytest_asyncio
 
 from events import schema
-from tests import debian_postgres
+from tests import debian_postgres, pgbouncer
 from tests.debian_postgres import PASSWORD, Server
-from tests.event_fixtures import APP_USER, connection
+from tests.event_fixtures import APP_USER, LogDatabase, connection
 
 NAME = "a log/with?odd#name"
+ROLES = (APP_USER, "certified", "tls_only", "postgres")
 
 
 class DebianLog(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +53,7 @@ async def debian_log(debian_server: Server) -> AsyncIterator[DebianLog]:
 async def log_on(server: Server, name: str = NAME) -> AsyncIterator[DebianLog]:
     """A database with a log on ``server``, dropped afterwards; the gateway's role has PASSWORD."""
     async with connection(server.socket_url()) as admin:
-        for role in (APP_USER, "certified", "tls_only"):
+        for role in ROLES:
             if not await admin.fetchval("select true from pg_roles where rolname = $1", role):
                 await admin.execute(f"create role {role} login")
             secret = await admin.fetchval("select quote_literal($1)", PASSWORD)
@@ -65,3 +66,28 @@ async def log_on(server: Server, name: str = NAME) -> AsyncIterator[DebianLog]:
     finally:
         async with connection(server.socket_url()) as admin:
             await admin.execute(f'drop database "{name}" with (force)')
+
+
+@pytest.fixture(scope="session")
+def pooler(debian_server: Server) -> Iterator[str]:
+    """``host:port`` of a PgBouncer in transaction mode before ``debian_server``."""
+    with pgbouncer.running(debian_server) as place:
+        yield place
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def pooled_shared_log(debian_server: Server, pooler: str) -> AsyncIterator[LogDatabase]:
+    """As ``shared_log``, through PgBouncer alone."""
+    async with log_on(debian_server, "pooled") as log:
+        yield pooled(log, pooler)
+
+
+@pytest_asyncio.fixture
+async def pooled_empty_log(debian_log: DebianLog, pooler: str) -> LogDatabase:
+    """As ``empty_log``, through PgBouncer alone."""
+    return pooled(debian_log, pooler)
+
+
+def pooled(log: DebianLog, pooler: str) -> LogDatabase:
+    """The same log through the pooler, for both roles."""
+    return LogDatabase(log.url(pooler, user="postgres"), log.url(pooler))

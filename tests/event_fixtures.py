@@ -33,7 +33,9 @@ SMALL: Final = DatabaseSettings(db_min_connections=1, db_max_connections=4)
 _POSTGRES: Final = pytest.param("postgres", marks=pytest.mark.postgres)
 PAIR: Final = ["memory", _POSTGRES]
 _FALLBACK: Final = pytest.param("fallback", marks=pytest.mark.postgres)
-BACKENDS: Final = ["memory", "jsonfile", _POSTGRES, _FALLBACK]  # every EventStore; the contract suite runs over each
+_POOLER: Final = pytest.param("pooler", marks=[pytest.mark.postgres, pytest.mark.slow])
+# Every EventStore; the contract suite runs over each.
+BACKENDS: Final = ["memory", "jsonfile", _POSTGRES, _FALLBACK, _POOLER]
 
 
 class LogDatabase(msgspec.Struct, frozen=True):
@@ -162,6 +164,9 @@ def _backend(request: pytest.FixtureRequest, database: str) -> Backend:
         case "postgres":
             log: LogDatabase = request.getfixturevalue(database)
             return Backend(name, lambda: open_store(log.app_dsn), several=True)
+        case "pooler":
+            pooled: LogDatabase = request.getfixturevalue(f"pooled_{database}")
+            return Backend(name, lambda: open_store(pooled.app_dsn), several=True)
         case "fallback":
             below: LogDatabase = request.getfixturevalue(database)
             spools = request.getfixturevalue("tmp_path") / "spool"
