@@ -27,6 +27,13 @@ def empty_database(database: str, database_variables: dict[str, str], monkeypatc
     return database
 
 
+@pytest.fixture
+def no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a gateway that does not get so far."""
+    monkeypatch.setenv("SESSION_RUNTIME", "mock")
+    monkeypatch.setenv("GATEWAY_BIND", "127.0.0.1:0")
+
+
 def execute(dsn: str, statement: str) -> None:
     async def work() -> None:
         async with connection(dsn) as admin:
@@ -91,6 +98,20 @@ def test_database_of_a_later_release_is_left_alone(
         ran = run("schema", "apply", *options)
         assert ran.code == Exit.LOG_UNAVAILABLE
         assert ran.err.startswith("The database is of release 9.0.0, which lets no release before 8.0.0 serve")
+
+
+@pytest.mark.usefixtures("no_runtime")
+def test_gateway_that_may_not_serve_says_so_in_one_sentence(database_variables: dict[str, str]) -> None:
+    execute(
+        database_variables["DB_ADMIN_URL"],
+        "update public.session_gateway_schema set release = '9.0.0', oldest = '8.0.0' where file = 'release.toml'",
+    )
+    ran = run("serve")
+    assert (ran.code, ran.out) == (Exit.LOG_UNAVAILABLE, "")
+    assert [line for line in ran.err.splitlines() if not line.startswith("{")] == [
+        "the database is of release 9.0.0, which lets no release before 8.0.0 serve on it, "
+        f"and this is {RELEASE}: start 8.0.0 or a later one."
+    ]
 
 
 def test_edited_file_is_told(database_variables: dict[str, str]) -> None:
