@@ -84,7 +84,7 @@ async def test_a_command_that_finds_out_is_refused(
     spooling_store: FallbackEventStore, inner: WaveringStore, changes: Changes
 ) -> None:
     inner.away = True
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable, match="says the test"):
         await spooling_store.append(write(new_stream(), expected=NEW))
     assert not spooling_store.status.available and spooling_store.status.spooled_units == 0
     inner.away = False
