@@ -17,6 +17,7 @@ class Worker:
         self._run_once = run_once
         self._seconds = seconds
         self._poked = asyncio.Event()
+        self._away: str | None = None  # the problem that the last run ended with
 
     def poke(self) -> None:
         """Do not wait for the interval."""
@@ -27,13 +28,9 @@ class Worker:
         while True:
             try:
                 await self._run_once()
+                self._away = None
             except Exception as error:
-                log.warning(
-                    "a background job failed and will run again: %s",
-                    error,
-                    exc_info=refused(error) is None,  # what is away is away: no traceback every interval
-                    extra={"operation": self.name},
-                )
+                self._tell(error)
             try:
                 # Not wait_for: before Python 3.12 it loses the cancellation that comes together with a poke.
                 async with asyncio.timeout(self._seconds):
@@ -42,3 +39,16 @@ class Worker:
                 continue
             finally:
                 self._poked.clear()
+
+    def _tell(self, error: Exception) -> None:
+        """What is away is away: told once and without a traceback, until the job has run again."""
+        problem = refused(error)
+        away = problem.slug if problem is not None else None
+        if away is None or away != self._away:
+            log.warning(
+                "a background job failed and will run again: %s",
+                error,
+                exc_info=away is None,
+                extra={"operation": self.name},
+            )
+        self._away = away

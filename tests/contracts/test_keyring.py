@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -151,6 +152,40 @@ async def test_keys_that_cannot_be_reached_are_the_stores_fault(shared_log: LogD
         await store.close()
         with pytest.raises(StoreUnavailable):
             await keyring.key_for("ada")
+
+
+@postgres
+async def test_cached_keys_serve_while_the_log_is_away(pg_store: PostgresEventStore, subject: str) -> None:
+    """The table is where the log is: what is not cached is unavailable at once, and not after a time-out."""
+    away = False
+    keyring = PostgresKeyring(pg_store.pool, SECRET, away=lambda: away)
+    key = await keyring.key_for(subject)
+    away = True
+    assert await keyring.key_for(subject) == key
+    assert await keyring.keys([key.id]) == {key.id: key}
+    for ask in (keyring.key_for("somebody else"), keyring.keys(["unknown"]), keyring.erase(subject)):
+        with pytest.raises(StoreUnavailable):
+            await ask
+    away = False
+    assert await keyring.erase(subject) == (key.id,)
+
+
+@postgres
+async def test_an_answer_under_way_brings_no_destroyed_key_back(
+    pg_store: PostgresEventStore, subject: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read before it was destroyed, arrived after that was told: the copy would open what was erased."""
+    key = await PostgresKeyring(pg_store.pool, SECRET).key_for(subject)
+    keyring = PostgresKeyring(pg_store.pool, SECRET)
+    fetch = keyring._fetch
+
+    async def slow(query: str, *arguments: object) -> Any:
+        rows = await fetch(query, *arguments)
+        keyring.forget([key.id])
+        return rows
+
+    monkeypatch.setattr(keyring, "_fetch", slow)
+    assert await keyring.keys([key.id]) == {}
 
 
 @postgres

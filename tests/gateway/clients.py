@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -64,9 +64,16 @@ async def nobody(gateway: Gateway, *, host: str = CLIENT_HOST, **headers: str) -
         yield client
 
 
+class Served(Protocol):
+    """A gateway in this process or in one of its own."""
+
+    @property
+    def url(self) -> str: ...
+
+
 @asynccontextmanager
 async def websocket(
-    gateway: Gateway, path: str, *, headers: Mapping[str, str] | None = None, protocols: tuple[str, ...] = ()
+    gateway: Served, path: str, *, headers: Mapping[str, str] | None = None, protocols: tuple[str, ...] = ()
 ) -> AsyncIterator[Socket]:
     """An open websocket. Raises aiohttp.WSServerHandshakeError when it is refused."""
     async with (

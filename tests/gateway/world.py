@@ -41,6 +41,7 @@ from projections.session_state import SessionState
 from projections.views import Views
 from tests.event_fixtures import until
 from tests.factories import CAUSE, MOMENT
+from tests.gateway.faulty import spooled
 
 SECONDS: Final = 10.0
 ORIGIN: Final = Origin(who=Who(kind=ActorKind.KEY, id="chat", key_id="k1"), cause=CAUSE)
@@ -242,14 +243,18 @@ class World:
         *,
         through: Through = plainly,
         docker: DockerService | None = None,
+        spool: Path | None = None,
     ) -> AsyncIterator[Gateway]:
-        """A gateway; its calls of the log and of the runtime go through ``through``."""
+        """A gateway; its calls of the log and of the runtime go through ``through``. ``spool``: where it spools."""
 
         @contextlib.asynccontextmanager
         async def log_of(settings: Settings, report: Report) -> AsyncIterator[Storage]:
-            store = cast(EventStore, Wired(self.store, through))
+            wired = cast(EventStore, Wired(self.store, through))
             leases = cast(Leases, Wired(self.leases, through))
-            yield Storage(store=store, keyring=self.keyring, leases=leases, label="memory", schema=Applied((), False))
+            async with contextlib.nullcontext(wired) if spool is None else spooled(wired, spool) as store:
+                yield Storage(
+                    store=store, keyring=self.keyring, leases=leases, label="memory", schema=Applied((), False)
+                )
 
         @contextlib.asynccontextmanager
         async def runtime_of(settings: Settings, storage: Storage, report: Report) -> AsyncIterator[Runtime]:

@@ -15,6 +15,7 @@ from tests.event_fixtures import until
 from tests.failures import server
 from tests.failures.server import OwnServer
 from tests.gateway import receivers
+from tests.gateway.clients import websocket
 from tests.gateway_fixtures import WAIT, Session
 from tests.walks import process
 from tests.walks.process import GatewayProcess
@@ -90,7 +91,7 @@ async def test_a_gateway_outlives_its_log(data_dir: Path, tmp_path: Path) -> Non
         used, other = await gateway.open(client), await gateway.open(client)
         await says(client, "healthy")
         traffic = Traffic(client, used)
-        async with traffic.flowing():
+        async with traffic.flowing(), websocket(gateway, used.path("ws"), headers=used.headers) as socket:
             with own.frozen():
                 await says(client, "degraded")
                 served = traffic.answers[200]
@@ -99,12 +100,16 @@ async def test_a_gateway_outlives_its_log(data_dir: Path, tmp_path: Path) -> Non
                 await denied(client, used)
                 await stopped(client, other)
                 await told(client)
+                await socket.send_str("still there?")
+                assert await socket.receive_str(timeout=AT_ONCE) == "still there?"
+                async with client.stream("GET", used.path("event"), headers=used.headers) as stream:
+                    assert "server.connected" in await anext(stream.aiter_lines())
                 await process.reached(lambda: traffic.answers[200] > served + 10)
             await says(client, "healthy")
             await receivers.gauge(receiver, "session_gateway.log.available", 1)
             again = await client.post("/sessions", headers=WAIT)
             assert again.status_code == 201, "the breaker has closed by itself"
-        assert set(traffic.answers) == {200}
+        assert set(traffic.answers) == {200} and traffic.slowest < 2 * AT_ONCE
         assert await gateway.stop() == 0
         await in_the_log_once(gateway, traffic, other)
 

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from docker.errors import DaemonDown
 from events.errors import StoreUnavailable
 from gateway.workers.worker import Worker
 
@@ -23,6 +24,9 @@ class Job:
             self._ran.notify_all()
         if self._failures:
             raise self._failures.pop(0)
+
+    def fails_with(self, failure: Exception) -> None:
+        self._failures.append(failure)
 
     async def ran(self, times: int) -> None:
         async with asyncio.timeout(5), self._ran:
@@ -51,6 +55,20 @@ async def test_a_failure_is_told_and_does_not_end_the_loop(caplog: pytest.LogCap
         await ended(task)
     told = [(record.getMessage().rpartition(": ")[2], bool(record.exc_info)) for record in caplog.records]
     assert told == [("a fault", True), ("the log is away", False)]
+
+
+async def test_what_stays_away_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """An outage of an hour is not a line a second; the next one is told again, and another fault at once."""
+    away, down = StoreUnavailable("the log is away"), DaemonDown("the daemon is down")
+    job = Job(away, away, away, down, down, away)
+    with caplog.at_level(logging.WARNING, "session_gateway.worker"):
+        task = asyncio.create_task(Worker("test", job.run_once, 0.001).run())
+        await job.ran(8)
+        job.fails_with(away)
+        await job.ran(10)
+        await ended(task)
+    told = [record.getMessage().rpartition(": ")[2] for record in caplog.records]
+    assert told == ["the log is away", "the daemon is down", "the log is away", "the log is away"]
 
 
 async def test_a_poke_is_not_waited_for() -> None:
