@@ -10,7 +10,8 @@ from hypothesis import settings
 
 _FIXTURES = ("postgres_fixtures", "docker_fixtures", "event_fixtures", "debian_fixtures", "gateway_fixtures")
 pytest_plugins = [
-    "pytester",  # for the tests of the next two
+    "pytester",  # for the tests of the next three
+    "tests.counts",
     "tests.not_run",
     "tests.leftovers",
     *(f"tests.{name}" for name in _FIXTURES if (Path(__file__).parent / f"{name}.py").exists()),
@@ -29,6 +30,7 @@ _PATIENT: Final = (
     "docker/agent/",
     "docker/test_image.py",
     "docker/test_local",
+    "failures/",
     "gateway/access/test_tokens.py",
     "gateway/api/",
     "gateway/cli/",
@@ -44,6 +46,7 @@ _PATIENT: Final = (
     "gateway/workers/test_reconcile_takeover.py",
     "house/",
     "projections/test_views.py",
+    "test_counts.py",
     "test_house.py",
     "test_leftovers.py",
     "test_not_run.py",
@@ -52,6 +55,7 @@ _PATIENT: Final = (
 )
 # Patient by their folder, quick by themselves.
 _QUICK: Final = (
+    "failures/test_verdict.py",
     "gateway/api/test_shapes.py",
     "gateway/test_settings.py",
     "gateway/test_errors.py",

@@ -1,6 +1,6 @@
-"""What every test of failures has: a server that it may break, and a place to tell its counts."""
+"""What every test of failures has: a server that it may break."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
@@ -12,8 +12,6 @@ from tests.failures.small_disk import SmallDisk
 # Small, so that a load crosses several and the keeper's work is done under it.
 PARTITION_SIZE = 1_000
 MEGABYTES = 600
-
-Tell = Callable[[object], None]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -35,14 +33,3 @@ async def own_server(mortal_server: OwnServer) -> AsyncIterator[OwnServer]:
     """A Postgres that only this test uses now, with an empty log."""
     async with mortal_server.with_log(partition_size=PARTITION_SIZE) as own:
         yield own
-
-
-@pytest.fixture
-def tell(record_property: Callable[[str, object], None]) -> Tell:
-    """Print a figure: at the test, and under COUNTS at the end of the run."""
-
-    def told(what: object) -> None:
-        print(what)
-        record_property("counts", str(what))
-
-    return told

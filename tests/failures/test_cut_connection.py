@@ -6,8 +6,8 @@ Shown: it always was. The retry with the same ids says so (``duplicate``, with t
 import pytest
 
 from events import writer
+from tests.counts import Tell
 from tests.event_fixtures import open_store
-from tests.failures.conftest import Tell
 from tests.failures.cutting_proxy import CuttingProxy
 from tests.failures.load import loaded
 from tests.failures.server import OwnServer

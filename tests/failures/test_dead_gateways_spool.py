@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.counts import Tell
 from tests.event_fixtures import until
 from tests.failures import load_process
-from tests.failures.conftest import Tell
 from tests.failures.server import OwnServer
 from tests.failures.spooling import spools
 from tests.failures.verdict import judge

@@ -7,8 +7,8 @@ import pytest
 
 from events.errors import StoreUnavailable
 from events.postgres import COMMAND_SECONDS
+from tests.counts import Tell
 from tests.event_fixtures import open_store
-from tests.failures.conftest import Tell
 from tests.failures.load import PRODUCERS, loaded
 from tests.failures.server import OwnServer
 from tests.failures.verdict import judge

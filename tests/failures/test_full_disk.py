@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 
 from events import postgres, writer
+from tests.counts import Tell
 from tests.event_fixtures import connection, open_store, until
 from tests.failures import server, small_disk
-from tests.failures.conftest import Tell
 from tests.failures.load import PRODUCERS, loaded
 from tests.failures.server import OwnServer
 from tests.failures.small_disk import SmallDisk

@@ -5,8 +5,8 @@ Shown: what was acknowledged is in the log once, in order, and the store goes on
 
 import pytest
 
+from tests.counts import Tell
 from tests.event_fixtures import open_store
-from tests.failures.conftest import Tell
 from tests.failures.load import loaded
 from tests.failures.server import OwnServer
 from tests.failures.verdict import judge

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from events import writer
+from tests.counts import Tell
 from tests.event_fixtures import open_store
 from tests.failures import small_disk
-from tests.failures.conftest import Tell
 from tests.failures.load import DECIDERS, PRODUCERS, loaded
 from tests.failures.server import OwnServer
 from tests.failures.small_disk import SmallDisk

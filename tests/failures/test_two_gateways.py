@@ -8,9 +8,9 @@ import asyncio
 
 import pytest
 
+from tests.counts import Tell
 from tests.factories import new_stream
 from tests.failures import load_process
-from tests.failures.conftest import Tell
 from tests.failures.server import OwnServer
 from tests.failures.verdict import judge, read_whole
 

@@ -1,6 +1,6 @@
 """Holds a log against the ledgers of those who wrote to it: nothing lost, doubled, torn, reordered or made up."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from uuid import UUID
 
@@ -51,8 +51,14 @@ async def read_whole(database: LogDatabase) -> list[RecordedEvent]:
 async def judge(database: LogDatabase, *ledgers: Ledger) -> Counts:
     """AssertionError names the first untruth; the counts are for the reader of the test."""
     log = await read_whole(database)
-    _whole(log)
+    hold(log, *ledgers)
     await _derived(database)
+    return _counts(ledgers, len(log))
+
+
+def hold(log: Sequence[RecordedEvent], *ledgers: Ledger) -> None:
+    """AssertionError unless the log is whole and true to every ledger."""
+    _whole(log)
     found = {one.event_id: one for one in log}
     for ledger in ledgers:
         for unit in ledger.sent.values():
@@ -60,18 +66,17 @@ async def judge(database: LogDatabase, *ledgers: Ledger) -> Counts:
         _in_order(ledger, found)
     ids = {event_id for ledger in ledgers for unit in ledger.sent.values() for _, event_id in unit.events}
     assert found.keys() <= ids, "the log holds what nobody sent"
-    return _counts(ledgers, len(log))
 
 
-def _whole(log: list[RecordedEvent]) -> None:
+def _whole(log: Sequence[RecordedEvent]) -> None:
     """Positions without a gap, versions without a gap, no id twice, a clock that never goes back."""
-    assert [one.position for one in log] == list(range(1, len(log) + 1))
-    assert len({one.event_id for one in log}) == len(log)
-    assert all(one.recorded_at <= next_one.recorded_at for one, next_one in pairwise(log))
+    assert [one.position for one in log] == list(range(1, len(log) + 1)), "positions have a gap"
+    assert len({one.event_id for one in log}) == len(log), "an event is there twice"
+    assert all(one.recorded_at <= after.recorded_at for one, after in pairwise(log)), "the clock went back"
     heads: dict[str, int] = {}
     for one in log:
         heads[one.stream_id] = heads.get(one.stream_id, 0) + 1
-        assert one.version == heads[one.stream_id], one
+        assert one.version == heads[one.stream_id], f"versions have a gap at {one}"
 
 
 async def _derived(database: LogDatabase) -> None:
@@ -86,7 +91,8 @@ def _held(unit: Sent, ledger: Ledger, found: dict[UUID, RecordedEvent]) -> None:
     told = ledger.told.get(unit.name)
     assert len(events) in (0, len(unit.events)), f"{unit} is torn: {events}"
     assert [one.position - events[0].position for one in events] == list(range(len(events))), f"{unit} is torn apart"
-    assert all(one.stream_id == stream for one, (stream, _) in zip(events, unit.events, strict=False)), unit
+    streams = [stream for stream, _ in unit.events]
+    assert [one.stream_id for one in events] in ([], streams), f"{unit} is on other streams"
     match told:
         case None:
             return
@@ -95,8 +101,10 @@ def _held(unit: Sent, ledger: Ledger, found: dict[UUID, RecordedEvent]) -> None:
             return
     assert events, f"{unit} was acknowledged and is not there: {told}"
     if told.outcome != "spooled":
-        assert (told.first_position, told.position) == (events[0].position, events[-1].position), told
-        assert told.versions == tuple(one.version for one in events), told
+        assert (told.first_position, told.position) == (events[0].position, events[-1].position), (
+            f"{told} is not where it lies"
+        )
+        assert told.versions == tuple(one.version for one in events), f"{told} has other versions"
 
 
 def _in_order(ledger: Ledger, found: dict[UUID, RecordedEvent]) -> None:
