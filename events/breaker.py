@@ -5,9 +5,8 @@ was spooled is replayed before anything newer goes to it directly.
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -38,15 +37,12 @@ class Breaker:
         self._spool = spool
         self._takeover = takeover
         self._doubted = False
-        self._spooling = 0  # appends on their way into the spool
-        self._settled = asyncio.Event()  # there are none
         self._gate = asyncio.Event()
         self._wake = asyncio.Event()
         self._closing = False
         self._complaint = ""
         self._probe: asyncio.Task[Head] | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._settled.set()
         self._gate.set()
 
     def start(self) -> None:
@@ -70,18 +66,6 @@ class Breaker:
         """Wait while the last units are replayed."""
         while not self._gate.is_set():
             await self._gate.wait()
-
-    @contextlib.contextmanager
-    def spooling(self) -> Iterator[None]:
-        """Around an append to the spool: the breaker does not close meanwhile."""
-        self._spooling += 1
-        self._settled.clear()
-        try:
-            yield
-        finally:
-            self._spooling -= 1
-            if not self._spooling:
-                self._settled.set()
 
     async def close(self, seconds: float) -> None:
         """Look once more, for so long at most."""
@@ -154,8 +138,8 @@ class Breaker:
                 await self._replay(self._spool.units)
         self._gate.clear()
         try:
-            while self._spooling or self._spool.units:
-                await self._settled.wait()
+            while self._spool.busy or self._spool.units:
+                await self._spool.settle()
                 await self._replay(self._spool.units)
             await self._spool.empty()
             self.away_since = None  # nobody was let in since the spool was found empty

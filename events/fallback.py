@@ -21,6 +21,7 @@ from events.takeover import Takeover
 
 CLOSE_SECONDS: Final = 3.0  # to bring what is spooled into the log
 log = logging.getLogger("session_gateway.spool")
+H = TypeVar("H")
 T = TypeVar("T")
 
 
@@ -98,7 +99,6 @@ class FallbackEventStore:
         The append that finds out waits as long as the wrapped store tries. Ids stay: what had arrived after all is
         known to the log when it is replayed.
         """
-        check_unit(writes)
         while await self._direct():
             try:
                 return await self._inner.append(*writes, fence=fence)
@@ -108,10 +108,10 @@ class FallbackEventStore:
                 self._breaker.trip(str(error))
                 if not spoolable(writes, fence):
                     raise
+        check_unit(writes)
         if not spoolable(writes, fence):
             raise StoreUnavailable(f"the log is away since {self._breaker.away_since}: only facts are taken")
-        with self._breaker.spooling():
-            await self._spool.append(writes)
+        await self._spool.append(writes)
         return Spooled()
 
     async def _direct(self) -> bool:
@@ -181,9 +181,15 @@ class FallbackEventStore:
 
     def _tell_changed(self) -> None:
         status = self.status
-        for hook in self._changed:
-            hook(status)
+        self._tell(lambda hook: hook(status), self._changed)
 
     def _tell_spooled(self) -> None:
-        for hook in self._spooled:
-            hook()
+        self._tell(lambda hook: hook(), self._spooled)
+
+    def _tell(self, call: Callable[[H], None], hooks: Sequence[H]) -> None:
+        """Whoever listens must not cost an append its answer."""
+        for hook in hooks:
+            try:
+                call(hook)
+            except Exception:
+                log.exception("a hook of the spool failed")

@@ -81,6 +81,11 @@ class Spool:
         """How many units are durable here and not dropped."""
         return len(self._units)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a unit is on its way to the disk, its caller waiting or not."""
+        return self._writing is not None
+
     def pending(self, after: int = 0) -> tuple[StreamWrite, ...]:
         """The writes of those units, oldest first, but the first ``after`` that were ever pending."""
         newest = self.dropped + len(self._writes) - max(after, self.dropped)
@@ -114,16 +119,20 @@ class Spool:
                 self.dropped += 1
         self.changed()
 
+    async def settle(self) -> None:
+        """Wait until what is on its way is on the disk, or refused."""
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
+
     async def empty(self) -> None:
-        """Delete the file. Only when nothing is pending and nobody is in ``append``."""
+        """Delete the file. Only when nothing is pending, nothing on its way, and nobody let in."""
         if self._journal is not None:
             await self._journal.remove()
             self._journal = None
 
     async def close(self) -> None:
         """After what is being written. The file stays, unlocked, if there is one."""
-        if self._writing is not None:
-            await self._writing
+        await self.settle()
         if self._journal is not None:
             await self._journal.close()
 

@@ -215,6 +215,38 @@ async def test_a_replay_that_is_cut_off_goes_on_where_it_was(
     assert order_of(await spooling_store.read_log(limit=10_000), first.stream_id) == expected
 
 
+async def test_a_unit_whose_caller_left_is_not_left_behind(
+    spooling_store: FallbackEventStore, inner: WaveringStore, changes: Changes, tmp_path: Path
+) -> None:
+    """It is on its way to the disk, and nobody waits: the breaker does, else it would wait for the next outage."""
+    for _ in range(20):
+        await go_away(spooling_store, inner)
+        left = asyncio.create_task(spooling_store.append(write("session-left")))
+        await asyncio.sleep(0)
+        left.cancel()
+        inner.away = False
+        await changes.until(True)
+        await asyncio.wait([left])
+        assert spooling_store.status.spooled_units == 0 and spooling_store.pending() == ()
+        assert files(tmp_path) == []
+    assert len(await spooling_store.read_stream("session-left")) == 20
+
+
+async def test_a_hook_that_fails_costs_no_unit(
+    spooling_store: FallbackEventStore, inner: WaveringStore, changes: Changes, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a fault of the hook")
+
+    spooling_store.on_spooled(fail)
+    spooling_store.on_change(fail)
+    first = await go_away(spooling_store, inner)
+    inner.away = False
+    await changes.until(True)
+    assert len(await spooling_store.read_stream(first.stream_id)) == 1
+    assert "a fault of the hook" in caplog.text
+
+
 async def test_close_brings_what_is_spooled_into_a_log_that_is_back(inner: WaveringStore, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(breaker, "PROBE_SECONDS", 60.0)  # nobody but close looks
