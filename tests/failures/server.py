@@ -5,7 +5,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 from unittest.mock import patch
@@ -89,10 +89,14 @@ class OwnServer:
         await until(some)
         return killed
 
+    async def writers(self) -> list[int]:
+        """The pids of the backends that append to this log."""
+        async with connection(self.database.admin_dsn) as admin:
+            return [row["pid"] for row in await admin.fetch(WRITERS)]
+
     async def _kill_writers(self) -> int:
         try:
-            async with connection(self.database.admin_dsn) as admin:
-                pids = [row["pid"] for row in await admin.fetch(WRITERS)]
+            pids = await self.writers()
         except postgres.UNSURE:
             return 0
         for pid in pids:
@@ -107,11 +111,13 @@ class OwnServer:
         stopped = [postmaster, *postmaster.children(recursive=True)]
         try:
             for process in stopped[1:]:
-                process.suspend()
+                with suppress(psutil.NoSuchProcess):  # a session that was just ending
+                    process.suspend()
             yield
         finally:
             for process in stopped:
-                process.resume()
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     async def remove(self) -> None:
         """Stop it and delete its files."""
