@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import psutil
 import pytest
 
 PASSWORD: Final = "p@ss:w/rd?#[]% ü'\""
@@ -126,6 +127,20 @@ def standby_of(primary: Server) -> Iterator[Server]:
 
 def promote(standby: Server) -> None:
     _run("pg_ctl", "promote", "-D", standby.data, "-w")
+
+
+@contextmanager
+def frozen(server: Server) -> Iterator[None]:
+    """All its processes stopped, as by a machine that hangs; they go on afterwards."""
+    postmaster = psutil.Process(server.process.pid)
+    everyone = [postmaster, *postmaster.children(recursive=True)]
+    for process in everyone:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in everyone:
+            process.resume()
 
 
 @contextmanager

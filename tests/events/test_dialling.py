@@ -1,6 +1,7 @@
 """Dialling: hosts one by one, each with its time; what each host's reason is; who follows a fail-over."""
 
 import asyncio
+import re
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -21,9 +22,11 @@ from tests.debian_fixtures import DebianLog, log_on
 from tests.debian_postgres import PASSWORD, free_port
 from tests.event_fixtures import SMALL, connection, until
 from tests.factories import new_stream, write
+from tests.house import tree
 
 pytestmark = pytest.mark.postgres
 PLACE = "select inet_server_port()"
+OUTAGE_SECONDS = 20.0  # 5 until an answer is given up, 2 for the frozen host; the rest is a slow machine
 
 
 @contextmanager
@@ -127,6 +130,8 @@ async def test_a_server_that_takes_no_writes_will_do_where_any_will(debian_log: 
 @pytest.mark.parametrize("form", ["IPv6", "socket", "encoded socket"])
 async def test_a_host_is_an_address_of_either_family_or_a_socket(debian_log: DebianLog, form: str) -> None:
     server = debian_log.server
+    if form == "IPv6" and not _has_ipv6():
+        pytest.skip("NOT TESTED: this machine has no IPv6")
     place = {
         "IPv6": f"[::1]:{server.port}",
         "socket": "",
@@ -136,6 +141,22 @@ async def test_a_host_is_an_address_of_either_family_or_a_socket(debian_log: Deb
     async with dialled(url) as opened:
         address = await opened.fetchval("select host(inet_server_addr())")
         assert address == ("::1" if form == "IPv6" else None)
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_every_connection_is_dialled_here() -> None:
+    """Else one of them would hang on a frozen host, or prepare statements behind a pooler. The embedded server's own
+    module asks it whether it is up, on its socket."""
+    makes = re.compile(r"asyncpg\.(connect|create_pool)\(|asyncpg import.*(connect|create_pool)")
+    found = {module.path for module in tree.product() if makes.search(module.text)}
+    assert found == {"events/dialling.py", "events/embedded.py"}
 
 
 async def test_store_follows_a_failover_and_loses_nothing() -> None:
@@ -152,14 +173,48 @@ async def test_store_follows_a_failover_and_loses_nothing() -> None:
                     await store.close()
 
 
-async def _fail_over(store: PostgresEventStore, log: DebianLog, standby: debian_postgres.Server) -> None:
-    streams = [new_stream() for _ in range(3)]
-    assert await store.pool.fetchval(PLACE) == log.server.port
-    await store.append(write(streams[0]))
+@pytest.mark.slow
+async def test_store_leaves_a_leader_that_freezes() -> None:
+    """A stopped machine keeps its connections and takes new ones: asyncpg alone waits as long as it is frozen."""
+    with debian_postgres.running() as primary:
+        async with log_on(primary, "log") as log:
+            with debian_postgres.standby_of(primary) as standby:
+                url = log.url(f"127.0.0.1:{primary.port}", f"127.0.0.1:{standby.port}")
+                store = await PostgresEventStore.connect(url, SMALL)
+                try:
+                    await store.append(write(new_stream()))
+                    await _is_copied(log)
+                    with debian_postgres.frozen(primary):
+                        await asyncio.to_thread(debian_postgres.promote, standby)
+                        began = time.monotonic()
+                        await until(lambda: _appends(store), OUTAGE_SECONDS)
+                        print(f"outage after the promotion: {time.monotonic() - began:.1f} s")
+                        assert len(await store.read_log()) == 2
+                        await _is_woken(store, standby)
+                finally:
+                    await store.close()
+
+
+async def _appends(store: PostgresEventStore) -> bool:
+    try:
+        return isinstance(await store.append(write(new_stream())), Appended)
+    except StoreUnavailable:
+        return False
+
+
+async def _is_copied(log: DebianLog) -> None:
     async with connection(log.admin_url) as admin:
         wanted = await admin.fetchval("select pg_current_wal_lsn()")
         caught_up = "select bool_and(replay_lsn >= $1) and count(*) = 1 from pg_stat_replication"
         await until(lambda: admin.fetchval(caught_up, wanted))
+
+
+async def _fail_over(store: PostgresEventStore, log: DebianLog, standby: debian_postgres.Server) -> None:
+    streams = [new_stream() for _ in range(3)]
+    assert await store.pool.fetchval(PLACE) == log.server.port
+    await store.append(write(streams[0]))
+    await _is_copied(log)
+    async with connection(log.admin_url) as admin:
         await admin.execute("alter system set default_transaction_read_only = on")
         log.server.reload()
         await until(lambda: _demoted(log))
