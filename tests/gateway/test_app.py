@@ -137,8 +137,8 @@ async def test_a_fault_of_ours_is_told_without_its_reason(gateway: Gateway, monk
     async def broken() -> None:
         raise ZeroDivisionError("secret inner state")
 
-    monkeypatch.setattr(gateway.services.store, "head", broken)
-    answer = await gateway.client.get("/readyz")
+    monkeypatch.setattr(gateway.services.docker, "ping", broken)
+    answer = await gateway.client.get("/health")
     assert (answer.status_code, answer.json()["type"]) == (500, "/problems/internal")
     assert "secret inner state" not in answer.text
     assert answer.json()["request_id"] == answer.headers["x-request-id"]

@@ -15,6 +15,8 @@ from docker.errors import DaemonDown, DockerError
 from events.errors import (
     BadEvent,
     EventError,
+    JournalDamaged,
+    JournalLocked,
     LogForked,
     SchemaMissing,
     StoreUnavailable,
@@ -28,7 +30,7 @@ from projections.errors import ProjectionError
 
 ROOT = Path(__file__).parents[2]
 # Faults of ours, or of no request: they are logged with their traceback and answered as 500.
-OURS = {BadEvent, UnreadableEvent, SchemaMissing, ClientLeft}
+OURS = {BadEvent, UnreadableEvent, SchemaMissing, JournalLocked, JournalDamaged, ClientLeft}
 BASES = {EventError, ProjectionError, ProxyError, Exception}
 
 
