@@ -116,10 +116,12 @@ class Inside:
 
 
 @asynccontextmanager
-async def inside(product: Product, what: str, database: str, *arguments: str) -> AsyncIterator[Inside]:
-    """Run ``inside.py`` on a database (its admin DSN) with a product's code and SQL."""
+async def inside(
+    product: Product, what: str, database: str, *arguments: str, user: str = APP_USER
+) -> AsyncIterator[Inside]:
+    """Run ``inside.py`` on a database (the DSN to migrate with) with a product's code and SQL, as ``user``."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", str(FOLDER / "inside.py"), what, database, as_user(database, APP_USER), APP_USER),
+        *(sys.executable, "-P", str(FOLDER / "inside.py"), what, database, as_user(database, user), user),
         *(str(product.sql), *arguments),
         env={"PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8", "PYTHONPATH": str(product.root)},
         stdin=asyncio.subprocess.PIPE,

@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from events import codec, schema
 from events.embedded import EmbeddedPostgres
+from events.ids import short
 from events.lease import PostgresLeases
 from events.schema_plan import MANIFEST
 from events.store import Appended
@@ -67,6 +68,25 @@ async def test_upgraded_database_is_the_same_as_a_new_one(
         await admin.execute("drop schema log cascade; drop schema view cascade; drop table session_gateway_schema")
     await schema.apply(made_by, APP_USER)
     assert await _made_of(made_by) == upgraded
+
+
+@pytest.mark.parametrize("number", RELEASED)
+async def test_gateway_that_owns_its_log_upgrades_it_itself(database: str, tmp_path: Path, number: str) -> None:
+    """A hosted Postgres with one role, and no DB_ADMIN_URL."""
+    user = f"plain_{short()}"
+    await ensure_role(database, user)
+    dsn = as_user(database, user)
+    async with connection(database) as admin:
+        name = await admin.fetchval("select quote_ident(current_database())")
+        await admin.execute(f"alter database {name} owner to {user}")
+        async with inside(released(number, tmp_path), "fill", dsn, str(files.PAYLOADS), user=user) as filled:
+            await filled.end()
+        assert not (await schema.apply(dsn, user)).rights_separated
+        assert (await schema.status(dsn, user)).verdict == "up to date"
+        async with open_store(dsn) as store:
+            assert [codec.leaf_bytes(event).hex() for event in await whole(store)] == filled.lines
+            assert isinstance(await store.append(write(new_stream(), *events(3))), Appended)
+        await admin.execute(f"alter database {name} owner to current_user; drop owned by {user}; drop role {user}")
 
 
 _CATALOGS = """
