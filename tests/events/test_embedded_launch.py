@@ -30,6 +30,7 @@ from tests.events.embedded_users import (
     until,
     value,
 )
+from tests.failures.small_disk import mounted
 
 pytestmark = pytest.mark.postgres
 
@@ -123,12 +124,18 @@ async def test_two_uses_in_one_process_are_two(mine: Path) -> None:
         assert not running(mine)
 
 
-async def test_a_full_disk_is_said_before_it_is_filled(var: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """initdb would stop half way, and leave the disk full."""
-    monkeypatch.setattr(embedded_launch, "_ROOM_BYTES", 1 << 60)
-    with pytest.raises(EmbeddedPostgresFailed, match=r"needs \d+ MB, and .* has \d+ MB left"):
-        await embedded.start(var)
-    assert not (cluster(var) / "data.draft").exists()
+async def test_a_full_disk_is_said_before_it_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real disk of 150 MB: initdb would stop half way, and leave it full. With room it starts at once."""
+    with mounted(150) as disk:
+        monkeypatch.setattr(embedded_place, "SYSTEM_DIR", disk.path / "system")
+        var = disk.path / "var"
+        with pytest.raises(EmbeddedPostgresFailed, match=r"needs 200 MB, and .* has \d+ MB left"):
+            await embedded.start(var)
+        assert not (cluster(var) / "data.draft").exists()
+        monkeypatch.setattr(embedded_launch, "_ROOM_BYTES", 1)
+        async with await embedded.start(var) as server:
+            assert server.how == "initialised"
+        await embedded.remove(var)
 
 
 async def test_missing_binaries_are_said(var: Path, monkeypatch: pytest.MonkeyPatch) -> None:
