@@ -132,7 +132,7 @@ def _log(call: Call, head: int | None) -> LogHealth:
     return LogHealth(
         log_id=str(services.store.log_id),
         kept_in=services.storage,
-        head=head,
+        head=None if head is None else max(head, services.views.position),  # the look may be older than the view
         view=services.views.position,
         forked_at=None if services.views.forked is None else services.views.forked.differs_from,
         seen_ms_ago=round(services.outages.unseen() * 1000),
