@@ -12,7 +12,7 @@ from gateway.cli.exits import Exit
 from gateway.settings import load
 from gateway.storage import open_storage
 from tests.event_fixtures import APP_USER, connection
-from tests.gateway.cli.conftest import run
+from tests.gateway.cli.conftest import run, run_process
 
 pytestmark = pytest.mark.postgres
 FILES = [file.name for file in sql_files()]
@@ -25,13 +25,6 @@ def empty_database(database: str, database_variables: dict[str, str], monkeypatc
     monkeypatch.setenv("DB_NAME", name)
     monkeypatch.setenv("DB_ADMIN_URL", database)
     return database
-
-
-@pytest.fixture
-def no_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a gateway that does not get so far."""
-    monkeypatch.setenv("SESSION_RUNTIME", "mock")
-    monkeypatch.setenv("GATEWAY_BIND", "127.0.0.1:0")
 
 
 def execute(dsn: str, statement: str) -> None:
@@ -100,13 +93,13 @@ def test_database_of_a_later_release_is_left_alone(
         assert ran.err.startswith("The database is of release 9.0.0, which lets no release before 8.0.0 serve")
 
 
-@pytest.mark.usefixtures("no_runtime")
-def test_gateway_that_may_not_serve_says_so_in_one_sentence(database_variables: dict[str, str]) -> None:
-    execute(
-        database_variables["DB_ADMIN_URL"],
-        "update public.session_gateway_schema set release = '9.0.0', oldest = '8.0.0' where file = 'release.toml'",
-    )
-    ran = run("serve")
+async def test_gateway_that_may_not_serve_says_so_in_one_sentence(database_variables: dict[str, str]) -> None:
+    """As a process: from its end on ``serve`` gives the process it is in some seconds."""
+    async with connection(database_variables["DB_ADMIN_URL"]) as admin:
+        await admin.execute(
+            "update public.session_gateway_schema set release = '9.0.0', oldest = '8.0.0' where file = 'release.toml'"
+        )
+    ran = await run_process("serve", SESSION_RUNTIME="mock", GATEWAY_BIND="127.0.0.1:0")
     assert (ran.code, ran.out) == (Exit.LOG_UNAVAILABLE, "")
     assert [line for line in ran.err.splitlines() if not line.startswith("{")] == [
         "the database is of release 9.0.0, which lets no release before 8.0.0 serve on it, "
