@@ -41,6 +41,7 @@ class LogHealth(msgspec.Struct, frozen=True, kw_only=True):
     away_since: datetime | None
     spooled_units: int  # durable here, not in the log yet
     spooled_bytes: int
+    rejected_units: int  # refused by the log at a replay, and put aside: a fault of ours
     turned_away: int  # requests answered 503 for want of the log, since the process started
     exchanges_waiting: int
 
@@ -140,6 +141,7 @@ def _log(call: Call, head: int | None) -> LogHealth:
         away_since=status.away_since,
         spooled_units=status.spooled_units,
         spooled_bytes=status.spooled_bytes,
+        rejected_units=status.rejected_units,
         turned_away=services.outages.turned_away,
         exchanges_waiting=services.exchanges.waiting,
     )

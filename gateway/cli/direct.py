@@ -10,6 +10,8 @@ import msgspec
 from events.embedded import EmbeddedPostgresFailed
 from events.envelope import ActorKind
 from events.errors import EventError
+from events.fallback import FallbackEventStore
+from events.store import EventStore
 from gateway.cli import printing
 from gateway.cli.exits import Exit, Failure
 from gateway.recorder import Recorder, Who
@@ -48,13 +50,19 @@ async def open_log() -> AsyncIterator[Direct]:
                 Exit.LOG_UNAVAILABLE, f"There is no log in {chosen.data_dir}: a gateway makes it when it first starts."
             )
         async with open_storage(chosen, printing.note) as storage:
-            yield Direct(settings=chosen, storage=storage, recorder=Recorder(storage.store, storage.keyring))
+            recorder = Recorder(_past_the_spool(storage.store), storage.keyring)
+            yield Direct(settings=chosen, storage=storage, recorder=recorder)
     except BadSettings as error:  # a secret file that holds no secret
         raise Failure(Exit.USAGE, *error.problems) from error
     except (EventError, EmbeddedPostgresFailed) as error:
         raise Failure(Exit.LOG_UNAVAILABLE, sentence(error)) from error
     except OSError as error:
         raise Failure(Exit.LOG_UNAVAILABLE, f"The log in {chosen.data_dir} cannot be opened: {error}.") from error
+
+
+def _past_the_spool(store: EventStore) -> EventStore:
+    """Who revokes a key or erases a person must hear that the log is away, and not that it will be true some day."""
+    return store.inner if isinstance(store, FallbackEventStore) else store
 
 
 def sentence(error: Exception) -> str:

@@ -93,6 +93,7 @@ async def test_health_is_told_without_the_log(tmp_path: Path) -> None:
         assert (await client.get("/readyz")).json() == {"status": "ready"}
         again = (await gateway.client.get("/health")).json()
         assert (again["status"], again["log"]["spooled_units"], again["log"]["away_since"]) == ("healthy", 0, None)
+        assert again["log"]["rejected_units"] == 0
 
 
 async def test_a_process_that_may_miss_revocations_is_not_ready(tmp_path: Path) -> None:

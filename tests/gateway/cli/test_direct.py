@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.exits import Exit
+from events.catalogue import ApiKeyRevoked
+from events.envelope import KEYS
+from events.errors import StoreUnavailable
+from events.postgres import PostgresEventStore
+from gateway.cli.direct import CLI, open_log
+from gateway.cli.exits import Exit, Failure
 from gateway.storage import open_storage
+from tests.factories import payload
 from tests.gateway.cli.conftest import run
 from tests.gateway_fixtures import start_gateway
 
@@ -72,6 +78,24 @@ def test_a_database_that_does_not_answer(arguments: tuple[str, ...], monkeypatch
     assert (ran.code, ran.out) == (Exit.LOG_UNAVAILABLE, "")
     (sentence,) = ran.err.splitlines()
     assert sentence.endswith(".")
+
+
+async def test_a_command_is_done_or_refused_and_never_waits_in_a_spool(
+    database_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A revocation that lies on the operator's disk revokes nothing."""
+
+    async def away(*writes: object, **fence: object) -> None:
+        raise StoreUnavailable("the log is away")
+
+    with monkeypatch.context() as patch, pytest.raises(Failure) as raised:
+        async with open_log() as log:
+            patch.setattr(PostgresEventStore, "append", away)
+            await log.recorder.fact(KEYS, payload(ApiKeyRevoked), who=CLI)
+    assert raised.value.code == Exit.LOG_UNAVAILABLE
+    async with open_log() as log:
+        assert log.storage.store.status.spooled_units == 0
+        assert await log.storage.store.read_log(types=("api_key.*",)) == []
 
 
 def test_a_damaged_pointer_to_the_log(tmp_path: Path) -> None:
