@@ -12,6 +12,7 @@ from events import breaker
 from events.envelope import NEW
 from events.errors import StoreUnavailable
 from events.fallback import FallbackEventStore
+from events.journal import Journal
 from events.spool import REJECTED
 from events.store import Appended, Spooled
 from tests.event_fixtures import until
@@ -216,20 +217,32 @@ async def test_a_replay_that_is_cut_off_goes_on_where_it_was(
 
 
 async def test_a_unit_whose_caller_left_is_not_left_behind(
-    spooling_store: FallbackEventStore, inner: WaveringStore, changes: Changes, tmp_path: Path
+    spooling_store: FallbackEventStore, inner: WaveringStore, changes: Changes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is on its way to the disk, and nobody waits: the breaker does, else it would wait for the next outage."""
-    for _ in range(20):
-        await go_away(spooling_store, inner)
-        left = asyncio.create_task(spooling_store.append(write("session-left")))
+    """It is on its way to the disk and nobody waits for it: the breaker does, or it would lie there unseen."""
+    first = await go_away(spooling_store, inner)
+    disk, write_lines = asyncio.Event(), Journal.write
+
+    async def slow(journal: Journal, entries: list[object]) -> int:
+        await disk.wait()
+        return await write_lines(journal, entries)
+
+    monkeypatch.setattr(Journal, "write", slow)
+    try:
+        left = asyncio.create_task(spooling_store.append(write(first.stream_id)))
         await asyncio.sleep(0)
         left.cancel()
-        inner.away = False
-        await changes.until(True)
         await asyncio.wait([left])
-        assert spooling_store.status.spooled_units == 0 and spooling_store.pending() == ()
-        assert files(tmp_path) == []
-    assert len(await spooling_store.read_stream("session-left")) == 20
+        probes = inner.reads
+        inner.away = False
+        await until(lambda: probed(inner, probes + 1))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert not spooling_store.status.available
+    finally:
+        disk.set()
+    await changes.until(True)
+    assert len(await spooling_store.read_stream(first.stream_id)) == 2 and spooling_store.pending() == ()
 
 
 async def test_a_hook_that_fails_costs_no_unit(
