@@ -21,6 +21,10 @@ async def mortal_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
     In memory where that can be: a killed process takes nothing of what it wrote with it, wherever that lies, and each
     recovery syncs a thousand files first (3 s on a busy disk).
     """
+    parent = tmp_path_factory.getbasetemp().parent
+    for runs in (parent, parent.parent):  # a worker of pytest-xdist stands one lower
+        for former in (*runs.glob("pytest-*/mortal-server*"), *runs.glob("pytest-*/*/mortal-server*")):
+            await server.bury(former)
     data_dir = tmp_path_factory.mktemp("mortal-server")
     with small_disk.mounted_if_possible(MEGABYTES) as disk:
         where = disk.path if isinstance(disk, SmallDisk) else None

@@ -1,5 +1,6 @@
 """A Postgres that a test may kill, freeze and start again; nobody else is on it meanwhile."""
 
+import fcntl
 import os
 import re
 import signal
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import Final, Self
 from unittest.mock import patch
 
+import msgspec
 import psutil
 
 from events import embedded, embedded_place, postgres
 from events.embedded import EmbeddedPostgres
 from tests.event_fixtures import LogDatabase, connection, log_database, until
+from tests.failures import small_disk
 
 _SEVERITY: Final = re.compile(r"\b(ERROR|FATAL|PANIC): ")
 WRITERS: Final = """
@@ -56,7 +59,10 @@ class OwnServer:
 
     @property
     def postmaster(self) -> psutil.Process:
-        return psutil.Process(int((self.cluster / "postmaster.pid").read_text().split()[0]))
+        process = psutil.Process(int((self.cluster / "postmaster.pid").read_text().split()[0]))
+        if process.name() != "postgres":
+            raise psutil.NoSuchProcess(process.pid, msg="another process has its pid now")
+        return process
 
     def kill(self) -> None:
         """kill -9 of the postmaster; its children end when they see that it is gone."""
@@ -106,18 +112,23 @@ class OwnServer:
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """SIGSTOP of every process, the postmaster first so that it forks no other; SIGCONT afterwards."""
-        postmaster = self.postmaster
-        postmaster.suspend()
-        stopped = [postmaster, *postmaster.children(recursive=True)]
         try:
-            for process in stopped[1:]:
-                with suppress(psutil.NoSuchProcess):  # a session that was just ending
-                    process.suspend()
+            self._signal(signal.SIGSTOP)
             yield
         finally:
-            for process in stopped:
-                with suppress(psutil.NoSuchProcess):
-                    process.resume()
+            self._signal(signal.SIGCONT)
+
+    def thaw(self) -> None:
+        """For a server whose freezer was killed; nothing where none runs."""
+        with suppress(FileNotFoundError, psutil.NoSuchProcess):
+            self._signal(signal.SIGCONT)
+
+    def _signal(self, order: signal.Signals) -> None:
+        postmaster = self.postmaster
+        postmaster.send_signal(order)
+        for process in postmaster.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # a session that was just ending
+                process.send_signal(order)
 
     async def remove(self) -> None:
         """Stop it and delete its files."""
@@ -140,3 +151,17 @@ async def started(data_dir: Path, *, disk: Path | None = None) -> AsyncIterator[
         yield server
     finally:
         await server.remove()
+
+
+async def bury(data_dir: Path) -> None:
+    """Remove what a killed test session left in ``data_dir`` and in memory; not what is in use."""
+    pointer = embedded_place.read(data_dir / "postgres.json")
+    users = embedded_place.try_lock(data_dir / "postgres.users", fcntl.LOCK_EX) if pointer else None
+    if users is None:
+        return
+    os.close(users)
+    cluster = Path(msgspec.json.decode(pointer, type=embedded_place.Pointer).cluster)
+    former = OwnServer(data_dir, cluster.parent)
+    former.thaw()
+    await former.remove()
+    small_disk.unmount(cluster.parents[1])

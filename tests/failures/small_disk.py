@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 
+_NAME: Final = "gw-disk-"
 _BLOCK: Final = bytes(1 << 20)
 
 
@@ -52,7 +53,7 @@ def mounted(megabytes: int) -> Iterator[SmallDisk]:
 @contextmanager
 def mounted_if_possible(megabytes: int) -> Iterator[SmallDisk | str]:
     """The disk, or why there is none."""
-    with tempfile.TemporaryDirectory(prefix="gw-disk-") as directory:
+    with tempfile.TemporaryDirectory(prefix=_NAME) as directory:
         Path(directory).chmod(0o755)
         command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0755", "gw-disk", directory]
         said = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -63,3 +64,10 @@ def mounted_if_possible(megabytes: int) -> Iterator[SmallDisk | str]:
             yield SmallDisk(Path(directory))
         finally:
             subprocess.run(["umount", directory], check=True)
+
+
+def unmount(directory: Path) -> None:
+    """Remove the disk of a test session that was killed, if there is one."""
+    if directory.name.startswith(_NAME) and directory.is_mount():
+        subprocess.run(["umount", directory], check=True)
+        directory.rmdir()

@@ -33,7 +33,7 @@ def disk() -> Iterator[SmallDisk]:
 
 @pytest_asyncio.fixture
 async def cramped_server(disk: SmallDisk, tmp_path: Path) -> AsyncIterator[OwnServer]:
-    async with server.started(tmp_path, disk=disk.path) as own, own.with_log():
+    async with server.started(tmp_path / "mortal-server", disk=disk.path) as own, own.with_log():
         assert own.cluster.is_relative_to(disk.path)
         yield own
 
