@@ -17,6 +17,7 @@ from events.spool import REJECTED
 from events.store import Appended, Spooled
 from tests.event_fixtures import until
 from tests.events.wavering import (
+    AT_ONCE,
     Changes,
     WaveringStore,
     files,
@@ -54,6 +55,22 @@ async def test_a_log_that_takes_nothing_is_still_read(
     assert len(await spooling_store.read_stream(before.stream_id)) == 1
     assert spooling_store.status.spooled_units == 2 and [one.available for one in changes.told] == [False]
     inner.full = False
+    await changes.until(True)
+
+
+async def test_a_log_that_reads_and_is_slow_to_refuse_holds_nobody_up(
+    spooling_store: FallbackEventStore, inner: WaveringStore, changes: Changes
+) -> None:
+    """Postgres with a full disk: each replay takes the writer's six seconds to fail; appends do not wait for that."""
+    inner.full = True
+    assert await spooling_store.append(write(new_stream())) == Spooled()
+    inner.takes.clear()
+    before = inner.appends
+    await until(lambda: tried(inner, before + 1))
+    async with asyncio.timeout(AT_ONCE):
+        assert await spooling_store.append(write(new_stream())) == Spooled()
+    inner.full = False
+    inner.takes.set()
     await changes.until(True)
 
 
@@ -278,6 +295,10 @@ async def test_close_is_bounded_though_the_log_hangs(inner: WaveringStore, tmp_p
             await go_away(store, inner)
             inner.open.clear()
     assert len(files(tmp_path)) == 1
+
+
+async def tried(inner: WaveringStore, appends: int) -> bool:
+    return inner.appends >= appends
 
 
 async def probed(inner: WaveringStore, reads: int) -> bool:

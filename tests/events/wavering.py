@@ -30,6 +30,8 @@ class WaveringStore(MemoryEventStore):
         self.reads = 0
         self.open = asyncio.Event()
         self.open.set()
+        self.takes = asyncio.Event()  # cleared: appends wait, reads do not
+        self.takes.set()
         self._turn = asyncio.Lock()
 
     async def append(self, *writes: StreamWrite, fence: Fence | None = None) -> Outcome:
@@ -37,6 +39,7 @@ class WaveringStore(MemoryEventStore):
         self.appends += 1
         async with self._turn:
             await self.open.wait()
+            await self.takes.wait()
             if self.away or self.full:
                 raise StoreUnavailable("the log is away, says the test")
             if self.poison & {write.stream_id for write in writes}:
