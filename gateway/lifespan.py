@@ -33,6 +33,7 @@ from events.catalogue import (
 from events.envelope import KEYS, ActorKind, RecordedEvent, gateway_stream
 from events.errors import EventError
 from events.fallback import FallbackEventStore
+from events.schema import Applied
 from events.store import EventStore
 from gateway import RELEASE, context, forks, metrics, telemetry
 from gateway.access.caller import Access
@@ -146,9 +147,15 @@ async def running(
         _start(jobs, stack, services, reconciler)
         jobs.start("marks", Worker("marks", marks.save, MARK_SECONDS).run())
         await _operator_key(services)
-        notes = (*runtime.notes, *storage.notes, *remarks)
-        notes = notes if storage.schema.rights_separated else (*notes, NOT_SEPARATED)
+        notes = (*runtime.notes, *storage.notes, *remarks, *_schema_notes(storage.schema))
         yield Running(services=services, runtime=runtime, jobs=jobs, notes=notes)
+
+
+def _schema_notes(applied: Applied) -> list[str]:
+    notes = [] if applied.rights_separated else [NOT_SEPARATED]
+    if applied.newer is not None:
+        notes.append(f"THE DATABASE IS OF RELEASE {applied.newer}: this one, {RELEASE}, serves on it as it is.")
+    return notes
 
 
 def _make(data_dir: Path) -> None:

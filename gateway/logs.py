@@ -175,4 +175,6 @@ def _levels(level: int) -> dict[str, int]:
         ROOT_LOGGER: level,
         SERVER_LOGGER: max(level, logging.INFO),
         SECURITY_LOGGER: min(level, logging.INFO),
+        # Tells at each try, with a traceback, that Postgres is away; the breaker says so once.
+        "asyncpg.pool": max(level, logging.ERROR),
     }

@@ -6,10 +6,11 @@ import logging
 import stat
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 import pytest_asyncio
@@ -301,3 +302,17 @@ async def test_a_job_that_died_is_told_at_once(tmp_path: Path) -> None:
             await died.wait()
         (told,) = process.jobs.dead
         assert told.startswith("The job views ended: position ")
+
+
+async def test_a_database_of_a_later_release_is_told(tmp_path: Path) -> None:
+    """An operator who started the older one by mistake reads it on the screen."""
+    settings = load({**BASE, "SESSION_RUNTIME": "mock", "GATEWAY_DATA_DIR": str(tmp_path)})
+
+    @asynccontextmanager
+    async def later(settings: Settings, report: Report) -> AsyncIterator[Storage]:
+        async with memory_log(settings, report) as storage:
+            yield msgspec.structs.replace(storage, schema=Applied((), rights_separated=True, newer="9.0.0"))
+
+    async with running(settings, lambda _: None, log_of=later) as process:
+        (note,) = process.notes
+        assert note.startswith("THE DATABASE IS OF RELEASE 9.0.0")

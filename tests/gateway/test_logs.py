@@ -69,6 +69,7 @@ def test_the_servers_lines_have_the_same_shape_and_libraries_only_warn() -> None
         logging.getLogger("hypercorn.error").info("Running on %s", "http://127.0.0.1:1")
         logging.getLogger("httpx").info("HTTP Request: GET http://x/?q=1")
         logging.getLogger("asyncio").warning("slow")
+        logging.getLogger("asyncpg.pool").warning("Failed to restore the pool connection floor")
         log.debug("details")
     assert messages(console.getvalue()) == ["Running on http://127.0.0.1:1", "slow", "details"]
 
