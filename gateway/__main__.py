@@ -1,6 +1,7 @@
 """``python -m gateway``: the table of commands. A command's module is loaded when it is called, and no other.
 
-The module ``gateway/cli/NAME.py`` (``-`` is ``_`` there) has a Typer application ``app``; one with a single command is that command.
+The module ``gateway/cli/NAME.py`` (``-`` is ``_`` there) has a Typer application ``app``; one with a single command is
+that command.
 Foreseeable trouble ends in sentences on the standard error output and an exit code, never a traceback.
 """
 
