@@ -17,7 +17,6 @@ from events.takeover import Takeover
 
 PROBE_SECONDS: Final = 0.5  # between two looks at a log that is away
 PROBE_LIMIT_SECONDS: Final = 1.0  # what answers later is away
-FIRST_UNIT_SECONDS: Final = 0.005  # between two looks for what is being written
 TAKEOVER_SECONDS: Final = 5.0  # between two looks for what dead processes left
 # While appends are spooled behind the units that are replayed, these can never be the last. So appends wait while the
 # last ones are replayed, and from the third round on: they come as fast as the log takes them.
@@ -134,8 +133,7 @@ class Breaker:
 
     async def _come_back(self) -> None:
         """Replay all, then close. Raises what keeps the log away."""
-        while self._spool.busy and not self._spool.units:  # the first unit is on its way to the disk
-            await asyncio.sleep(FIRST_UNIT_SECONDS)
+        await self._spool.first()
         await self._replay(min(1, self._spool.units))  # a full disk reads but takes nothing: nobody waits for that
         for _ in range(ROUNDS):
             if self._spool.units > LAST_UNITS:

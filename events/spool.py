@@ -70,6 +70,7 @@ class Spool:
         self._queue: deque[_Waiting] = deque()
         self._queued_bytes = 0
         self._writing: asyncio.Task[None] | None = None
+        self._written = asyncio.Event()  # a batch, or refused
 
     @property
     def size(self) -> int:
@@ -119,6 +120,12 @@ class Spool:
                 self.dropped += 1
         self.changed()
 
+    async def first(self) -> None:
+        """Wait until a unit is durable here, or none is on its way."""
+        while self.busy and not self._units:
+            self._written.clear()
+            await self._written.wait()
+
     async def settle(self) -> None:
         """Wait until what is on its way is on the disk, or refused."""
         if self._writing is not None:
@@ -144,7 +151,9 @@ class Spool:
             except Exception as error:
                 self._fail(batch, error)
             self._queued_bytes -= sum(waiting.weight for waiting in batch)
+            self._written.set()
         self._writing = None
+        self._written.set()
 
     async def _write(self, batch: Sequence[_Waiting]) -> None:
         journal = self._journal or await self._open()
