@@ -117,13 +117,13 @@ async def test_a_database_that_never_answers_is_given_up(tmp_path: Path) -> None
 
 
 @pytest.mark.postgres
-async def test_a_docker_daemon_that_is_down_is_told(shared_log: LogDatabase, tmp_path: Path) -> None:
+async def test_a_docker_daemon_that_is_down_is_told(empty_log: LogDatabase, tmp_path: Path) -> None:
     """Local processes instead would be a fall-back that nobody asked for."""
     certs.generate(tmp_path / "certs", hosts=["127.0.0.1"], days=2)
     with receivers.dead() as url:
         host = f"tcp://{url.removeprefix('http://')}"
         settings = {"DOCKER_HOST": host, "DOCKER_CERT_PATH": str(tmp_path / "certs"), "SESSION_RUNTIME": "docker"}
-        ended = await _start(tmp_path, {**process.on_database(shared_log), **settings})
+        ended = await _start(tmp_path, {**process.on_database(empty_log), **settings})
     _check(
         ended,
         Exit.RUNTIME_UNAVAILABLE,
@@ -134,13 +134,13 @@ async def test_a_docker_daemon_that_is_down_is_told(shared_log: LogDatabase, tmp
 @pytest.mark.postgres
 @pytest.mark.docker
 async def test_certificates_of_another_authority_are_told(
-    docker_daemon: DockerDaemon, shared_log: LogDatabase, tmp_path: Path
+    docker_daemon: DockerDaemon, empty_log: LogDatabase, tmp_path: Path
 ) -> None:
     """Mutual TLS fails in a dozen ways that all look alike: the sentence says which side refused."""
     certs.generate(tmp_path / "certs", hosts=["127.0.0.1"], days=2)
     ours = {"DOCKER_CERT_PATH": str(tmp_path / "certs"), "DOCKER_CA_CERT": str(tmp_path / "certs" / "ca.pem")}
     settings = {**docker_daemon.environment, **ours, "SESSION_RUNTIME": "docker"}
-    ended = await _start(tmp_path, {**process.on_database(shared_log), **settings})
+    ended = await _start(tmp_path, {**process.on_database(empty_log), **settings})
     _check(
         ended,
         Exit.RUNTIME_UNAVAILABLE,
