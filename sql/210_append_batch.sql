@@ -1,9 +1,9 @@
 -- Appends a batch of units, each all or nothing, in order.
 -- Locks: the transaction advisory lock 7201/1, from here to commit; positions are therefore in order of commit.
--- Returns one row an event: 'a' appended, 'd' duplicate (the whole unit was written before; first positions),
---   'm' mismatch (an id is known, but not as this unit), 'f' fenced, 'c' conflict (at_version is the stream's head);
---   the other events of a refused unit answer '-'.
--- Promises: no gap, no reordering, recorded_at never goes back, nothing of a refused unit is written.
+-- Returns one row an event: 'a' appended, 'd' duplicate (the whole unit was written before; first positions), 'm' mismatch
+--   (an id is known, but not as this unit), 'f' fenced, 'c' conflict (at_version is the stream's head), else '-'.
+-- Promises: no gap, no reordering, recorded_at never goes back, nothing of a refused unit is written; the commit waits for
+--   the disk (311_commit_durably.sql).
 -- Raises GW001 unless read committed (an older snapshot would read stale heads).
 -- p_streams: distinct stream ids. One element an event: p_unit (running from 1), p_stream (index into p_streams),
 --   p_expected (null any, 0 new, n; only at a unit's first event of a stream), then the columns of events.

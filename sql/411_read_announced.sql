@@ -1,5 +1,5 @@
 -- The events of a reading that log.announce_read told within the last 15 minutes, in order of position.
--- Locks nothing. Promises: whoever gets a row is named in a log.read event that is committed.
+-- Locks nothing. Promises: whoever gets a row is named in a log.read event that is committed, and on the disk.
 -- Raises GW003 for a ticket that is not of this role, or too old; GW004 when it was told in this very transaction.
 create or replace function log.read_announced(p_ticket uuid)
 returns setof log.event_json
@@ -12,6 +12,7 @@ as $$
 declare
   told   jsonb;
   types  text[];
+  until  pg_lsn;
 begin
   -- append_batch holds its lock until commit: while we hold it, what it wrote could still be rolled back.
   if exists (select from pg_locks l where l.locktype = 'advisory' and l.pid = pg_backend_pid()
@@ -23,6 +24,18 @@ begin
      and e.recorded_at > clock_timestamp() - interval '15 minutes';
   if told is null or told->>'what' <> 'sql' then
     raise exception 'no reading of yours was announced with that id in the last 15 minutes' using errcode = 'GW003';
+  end if;
+  -- "set local synchronous_commit = off" before the commit would let him read first and the disk know later.
+  if pg_is_in_recovery() then
+    null;  -- a standby has it from the disk of the other
+  elsif current_setting('server_version_num')::int >= 170000 then
+    perform pg_logical_emit_message(false, 'session_gateway', '', true);
+  else
+    until := pg_current_wal_insert_lsn();
+    if pg_current_wal_flush_lsn() < until then
+      perform pg_logical_emit_message(false, 'session_gateway', repeat(' ', 8192));  -- the WAL writer writes full pages
+    end if;
+    while pg_current_wal_flush_lsn() < until loop perform pg_sleep(0.01); end loop;
   end if;
   -- 'session.*' as a LIKE pattern; null for all.
   select array_agg(replace(replace(t, '_', '\_'), '.*', '.%')) into types from jsonb_array_elements_text(told->'types') t;

@@ -9,13 +9,15 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from events import codec
+from events import codec, postgres
 from events.catalogue import LogRead
 from events.embedded import EmbeddedPostgres
 from events.envelope import SYSTEM, Actor, ActorKind
 from events.postgres import PostgresEventStore
 from events.schema_roles import AUDITOR_ROLE
 from events.store import Appended
+from events.writer import Unit
+from tests.debian_fixtures import DebianLog
 from tests.event_fixtures import LogDatabase, as_user, connection, ensure_role, log_database, open_store
 from tests.events.test_schema_rights import tables
 from tests.factories import event, events, new_stream, write
@@ -220,3 +222,18 @@ async def test_the_public_can_do_nothing_at_all(written: Written, postgres_serve
     async with connection(as_user(written.database.admin_dsn, "passer_by")) as passer_by:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await announce(passer_by)
+
+
+async def test_reading_is_on_the_disk_of_an_older_postgres_too(debian_log: DebianLog) -> None:
+    """Before 17 no function of Postgres waits for the disk: the function waits for the WAL writer."""
+    async with connection(debian_log.admin_url) as auditor:
+        await auditor.execute("set synchronous_commit = off")
+        for _ in range(5):
+            await auditor.execute("begin")
+            await auditor.fetchval(postgres._APPEND, *postgres._columns([Unit((write(new_stream()),), None)]))
+            ticket = await auditor.fetchval("select log.announce_read()")
+            await auditor.execute("set local synchronous_commit = off")
+            await auditor.execute("commit")
+            told_until = await auditor.fetchval("select pg_current_wal_insert_lsn()::text")
+            assert await auditor.fetch("select * from log.read_announced($1)", ticket)
+            assert await auditor.fetchval("select pg_current_wal_flush_lsn() >= $1::text::pg_lsn", told_until)
