@@ -5,12 +5,13 @@ No message here quotes any part of the URL: where one is malformed, any part of 
 
 import re
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias, get_args
+from typing import ClassVar, Final, Literal, TypeAlias, get_args
 from urllib.parse import unquote
 
 import msgspec
 
 from events.errors import EventError
+from events.redacted import Redacted
 
 TlsMode: TypeAlias = Literal["disable", "prefer", "require", "verify-ca", "verify-full"]
 TLS_MODES: Final[tuple[TlsMode, ...]] = get_args(TlsMode)
@@ -60,8 +61,10 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
         return self.mode.startswith("verify") or (self.mode == "require" and bool(self.authority))
 
 
-class DatabaseUrl(msgspec.Struct, frozen=True, kw_only=True):
+class DatabaseUrl(Redacted, frozen=True, kw_only=True):
     """A database on one host or, in this order, on several of which one takes writes."""
+
+    SECRET: ClassVar[frozenset[str]] = frozenset({"password"})
 
     hosts: tuple[Host, ...]
     user: str

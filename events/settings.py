@@ -1,20 +1,22 @@
 """DB_* and DATABASE_URL: where the log lives. Field names are environment variables in lower case (spec row C2)."""
 
 from collections.abc import Iterator
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 from urllib.parse import quote
 
-import msgspec
 from msgspec import Meta
 
 from events.database_tls import client_context
 from events.database_url import BadDatabaseUrl, parse
+from events.redacted import Redacted
 
 _IN_URL: Final = ("db_host", "db_port", "db_user", "db_password", "db_name")
 
 
-class DatabaseSettings(msgspec.Struct, frozen=True, kw_only=True):
+class DatabaseSettings(Redacted, frozen=True, kw_only=True):
     """Without ``db_host`` and ``database_url`` the log is in the embedded Postgres."""
+
+    SECRET: ClassVar[frozenset[str]] = frozenset({"database_url", "db_password", "db_admin_url", "db_direct_url"})
 
     use_database_storage: Annotated[
         bool, Meta(description="false: the log is a file under GATEWAY_DATA_DIR, of one process, for development")

@@ -78,17 +78,7 @@ class BadSettings(Exception):
 
 
 SECRET_CHARACTERS: Final = 32
-SECRET: Final = frozenset(
-    {
-        "database_url",
-        "db_password",
-        "db_admin_url",
-        "db_direct_url",
-        "session_token_secret",
-        "sealing_secret",
-        "model_api_key",
-    }
-)
+SECRET: Final = DatabaseSettings.SECRET | SessionSettings.SECRET | ModelSettings.SECRET
 _OWN: Final = "GATEWAY_"
 _CLIENTS: Final = frozenset({"GATEWAY_KEY"})  # the command line's, which may run in the same environment
 _COMMON: Final = frozenset({"LOGLEVEL"})  # other programs' words that are only a letter from ours

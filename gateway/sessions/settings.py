@@ -1,13 +1,16 @@
 """SESSION_*, MODEL_* and the seats. Field names are environment variables in lower case."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-import msgspec
 from msgspec import Meta
 
+from events.redacted import Redacted
 
-class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
+
+class SessionSettings(Redacted, frozen=True, kw_only=True):
     """What a session is made of and how many there may be."""
+
+    SECRET: ClassVar[frozenset[str]] = frozenset({"session_token_secret", "sealing_secret"})
 
     session_runtime: Annotated[
         str,
@@ -46,8 +49,10 @@ class SessionSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
 
 
-class ModelSettings(msgspec.Struct, frozen=True, kw_only=True):
+class ModelSettings(Redacted, frozen=True, kw_only=True):
     """The model that agents talk to: any OpenAI-compatible server, else the shipped stub."""
+
+    SECRET: ClassVar[frozenset[str]] = frozenset({"model_api_key"})
 
     model_base_url: Annotated[str, Meta(description="base URL, such as https://host/v1; empty: the shipped stub")] = ""
     model_api_key: Annotated[str, Meta(description="its key (secret)")] = ""

@@ -119,3 +119,4 @@ def test_a_url_does_not_show_its_password() -> None:
     found = parse(f"postgresql://u:{SECRET}@h1,h2/n")
     assert repr(found) == str(found) == "<n at h1:5432, h2:5432>"
     assert SECRET not in repr(msgspec.structs.replace(found, name="m"))
+    assert SECRET not in str(found.__rich_repr__())

@@ -154,6 +154,17 @@ def test_everything_that_is_a_secret_is_known_as_one() -> None:
     assert told == SECRET
 
 
+@pytest.mark.parametrize("field", sorted(SECRET))
+def test_a_secret_is_not_shown_by_the_struct_that_holds_it(field: str) -> None:
+    """Settings are an argument in tracebacks: whichever room the secret is in, alone or with the others."""
+    room = names()[field.upper()]
+    holds = msgspec.structs.replace(rooms()[room](), **{field: PLANTED})
+    everything = msgspec.structs.replace(settings.Settings(), **{room: holds})
+    for shown in (repr(holds), str(holds), f"{everything}", str(holds.__rich_repr__())):
+        assert PLANTED not in shown and field in shown
+    assert getattr(holds, field) == PLANTED
+
+
 @pytest.mark.parametrize(
     "environment",
     [
