@@ -53,4 +53,5 @@ class JournalDamaged(EventError):
 
 
 class JournalFull(StoreUnavailable):
-    """The disk took no more (ENOSPC, EDQUOT, EFBIG, EIO): the file ends where it did, nothing was acknowledged."""
+    """The disk took no more (full, failing, read-only): nothing was acknowledged. What could not be taken back, as the
+    message says then, may be in the file all the same. Retry with the same ids."""

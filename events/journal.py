@@ -1,25 +1,25 @@
 """Journal: an append-only file of checked lines, for the log without a database and for the spool.
 
 What ``write`` returned from is on the disk: one write and one fdatasync a batch, in a thread of the journal's own. A
-batch that failed leaves the file as it was. A process that died in mid-write leaves a torn end, which the next
-``open`` cuts: nobody was told that it was written. Anything else that is unreadable is refused, with its line number.
+batch that failed is cut off again; where the disk refuses that too, the error says so, and the journal takes nothing
+more until it could be cut and read again. A process that died in mid-write leaves a torn end, which the next ``open``
+cuts: nobody was told that it was written. Anything else that is unreadable is refused, with its line number.
 """
 
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from errno import EDQUOT, EFBIG, EIO, ENOSPC
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
+from events.disk import sync_directory, taking
 from events.errors import JournalDamaged, JournalFull, StoreClosed
 from events.file_lock import FileLock
 from events.journal_lines import Line, decode_header, decode_line, encode_header, encode_line, is_torn_header
 
-_FULL: Final = frozenset({ENOSPC, EDQUOT, EFBIG, EIO})
 _RESCUE: Final = "restore it from a copy; lines before this one are good"
 R = TypeVar("R")
 
@@ -42,7 +42,7 @@ class Journal:
         self._handle = handle
         self._size = 0  # the file's good length; what lies beyond is nobody's
         self._last_seq = 0
-        self._sound = True  # the file ends at ``_size``
+        self._sound = True  # the file ends at ``_size``; if not, it is cut and read again before anything is written
         self._closed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
 
@@ -53,6 +53,10 @@ class Journal:
         Raises JournalLocked (says who holds it), JournalDamaged (says which line), JournalFull, OSError.
         """
         return await asyncio.to_thread(_open, cls, path, header)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     @property
     def size(self) -> int:
@@ -67,8 +71,9 @@ class Journal:
     async def write(self, entries: Sequence[object]) -> int:
         """Add a line for each, all or none, durable when this returns; the number of the first.
 
-        An entry is anything that msgspec encodes to a JSON value (``encode_unit``). Raises JournalFull (nothing was
-        written), StoreClosed. A caller that is cancelled leaves the batch whole: written, or not at all.
+        An entry is anything that msgspec encodes to a JSON value (``encode_unit``). Raises StoreClosed, JournalFull:
+        nothing was written, unless it says that the batch may be there. A caller that is cancelled leaves the batch
+        whole: written, or not at all.
         """
         return await self._in_thread(lambda: self._write(entries))
 
@@ -81,7 +86,7 @@ class Journal:
         await self._end(remove=False)
 
     async def remove(self) -> None:
-        """Delete the file, and close."""
+        """Delete the file, and close. Raises OSError: still open when the file has kept its name, else closed."""
         await self._end(remove=True)
 
     async def _end(self, *, remove: bool) -> None:
@@ -89,10 +94,7 @@ class Journal:
             return
         ending = self._in_thread(lambda: self._close(remove=remove))
         self._closed = True
-        try:
-            await asyncio.shield(ending)
-        finally:
-            self._thread.shutdown(wait=False)
+        await asyncio.shield(ending)
 
     def _in_thread(self, work: Callable[[], R]) -> "asyncio.Future[R]":
         if self._closed:
@@ -104,17 +106,20 @@ class Journal:
         content = self.path.read_bytes()
         good, newline, torn = content.rpartition(b"\n")
         if not newline:  # new, or its maker died before the header was whole
-            if not is_torn_header(content):
+            if not is_torn_header(content, header):
                 raise JournalDamaged(f"{self.path} is no journal")
             self._start_afresh(header)
             sync_directory(self.path.parent)
             return [], 0
-        lines = [self._line(number, line) for number, line in enumerate(good.split(b"\n"), start=1)]
+        lines = self._lines(good)
         self.header = decode_header(lines[0])
         self._size, self._last_seq = len(good) + 1, len(lines) - 1
         if torn:
             self._cut()
         return lines[1:], len(torn)
+
+    def _lines(self, good: bytes) -> list[Line]:
+        return [self._line(number, line) for number, line in enumerate(good.split(b"\n"), start=1)]
 
     def _line(self, number: int, raw: bytes) -> Line:
         line = decode_line(raw)
@@ -124,15 +129,30 @@ class Journal:
 
     def _close(self, *, remove: bool) -> None:
         if remove:
+            self._unlink()
+        try:
+            if remove:
+                sync_directory(self.path.parent)
+        finally:
+            self._thread.shutdown(wait=False)
+            os.close(self._handle)
+            self._lock.release(remove=remove)
+
+    def _unlink(self) -> None:
+        """A file without its name must never be written into; one that kept it goes on being the journal."""
+        try:
             self.path.unlink(missing_ok=True)
-            sync_directory(self.path.parent)
-        os.close(self._handle)
-        self._lock.release(remove=remove)
+        except OSError:
+            if os.path.lexists(self.path):
+                self._closed = False
+                raise
 
     def _write(self, entries: Sequence[object]) -> int:
         first = self._last_seq + 1
         lines = b"".join(encode_line(seq, entry) for seq, entry in enumerate(entries, first))
-        self._put(lines if self._size else encode_header(self.header) + lines)  # no header: its write had failed
+        if not self._size:  # the write of the header had failed; nothing is ever durable before it
+            self._put(encode_header(self.header))
+        self._put(lines)
         self._last_seq += len(entries)
         return first
 
@@ -144,53 +164,58 @@ class Journal:
 
     def _put(self, batch: bytes) -> None:
         """Write at the good end, so that what an earlier failure left beyond it is never part of the file."""
+        if not self._sound:
+            self._mend()
         try:
-            if not self._sound:
-                self._cut()
             written = 0
             while written < len(batch):
                 written += os.pwrite(self._handle, batch[written:], self._size + written)
             os.fdatasync(self._handle)
         except OSError as error:
-            self._sound = False
-            self._cut_if_possible()
-            if error.errno not in _FULL:
-                raise
-            raise JournalFull(f"{self.path} cannot grow: {error.strerror}") from error
+            taken_back = self._cut_if_possible()
+            told = "" if taken_back else "; nor could the batch be taken back: it may be there"
+            raise JournalFull(f"{self.path} cannot grow: {error.strerror}{told}") from error
         self._size += len(batch)
+
+    def _mend(self) -> None:
+        """The disk refused both a batch and its removal: believe nothing of the file that was not read again."""
+        try:
+            self._cut()
+            content = self.path.read_bytes()
+            lines = self._lines(content.removesuffix(b"\n")) if content else []
+            if len(content) != self._size or len(lines) != (self._last_seq + 1 if self._size else 0):
+                raise JournalDamaged(f"{self.path} is not what was written")
+        except (OSError, JournalDamaged) as error:
+            self._sound = False
+            raise JournalFull(f"{self.path} takes nothing, its disk failed and it cannot be read: {error}") from error
 
     def _cut(self) -> None:
         os.ftruncate(self._handle, self._size)
         os.fdatasync(self._handle)
         self._sound = True
 
-    def _cut_if_possible(self) -> None:
+    def _cut_if_possible(self) -> bool:
+        self._sound = False
         try:
             self._cut()
         except OSError:
-            self._sound = False  # before the next write, again
+            return False  # tried again before the next write
+        return True
 
 
 def _open(kind: type[Journal], path: Path, header: Mapping[str, str]) -> Opened:
     lock = FileLock.take(path)
     try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with taking(path):
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except BaseException:
         lock.release()
         raise
     journal = kind(path, lock, handle)
     try:
-        lines, torn = journal._load(header)
+        with taking(path):
+            lines, torn = journal._load(header)
     except BaseException:
         journal._close(remove=False)
         raise
     return Opened(journal, lines, torn)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make a file's name as durable as its bytes."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

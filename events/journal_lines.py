@@ -61,10 +61,14 @@ def decode_header(line: Line) -> dict[str, str]:
     return header
 
 
-def is_torn_header(content: bytes) -> bool:
-    """Whether a file without one whole line can be the beginning of a journal, and not somebody's document."""
-    begin = b'{"seq":0,"entry":'
-    return content.strip(b"\0")[: len(begin)] == begin[: len(content.strip(b"\0"))]
+def is_torn_header(content: bytes, header: Mapping[str, str]) -> bool:
+    """Whether a file without one whole line can be the beginning of a journal to which nothing was ever added.
+
+    Not somebody's document; and nothing longer than its header, which is durable before anything is acknowledged: a
+    file of zeros can be what became of a journal.
+    """
+    begin, written = b'{"seq":0,"entry":', content.strip(b"\0")
+    return len(content) < len(encode_header(header)) and written[: len(begin)] == begin[: len(written)]
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

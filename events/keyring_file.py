@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 
+from events.disk import sync_directory
 from events.errors import JournalDamaged, StoreUnavailable
-from events.journal import sync_directory
 from events.sealing import SubjectKey, subject_tag, unwrap, wrap
 
 FILE: Final = "subject-keys.json"

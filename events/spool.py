@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Meta
 
+from events.disk import make_directory
 from events.envelope import ANY, Fence, StreamWrite
 from events.errors import EventError, StoreClosed, StoreUnavailable
 from events.journal import Journal
@@ -173,7 +174,7 @@ class Spool:
                 waiting.written.set_exception(refusal)
 
     async def _open(self) -> Journal:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await asyncio.to_thread(make_directory, self.path.parent)
         opened = await Journal.open(self.path, header={"log_id": str(self._log_id)})
         if opened.lines:
             await opened.journal.close()

@@ -13,9 +13,9 @@ from uuid import UUID
 
 import msgspec
 
+from events.disk import sync_directory
 from events.errors import JournalDamaged, JournalLocked
 from events.file_lock import FileLock
-from events.journal import sync_directory
 from events.journal_lines import decode_header, decode_line, decode_unit
 from events.spool import SUFFIX, Unit, first_batch, put_aside, replay
 from events.store import EventStore

@@ -14,6 +14,7 @@ import pytest
 
 from events.errors import JournalDamaged, JournalFull, JournalLocked, StoreClosed
 from events.journal import Journal, Opened
+from tests.failures import small_disk
 
 HEADER = {"log_id": "a"}
 
@@ -173,7 +174,8 @@ async def test_batch_that_does_not_fit_leaves_the_file_as_it_was(path: Path) -> 
 async def test_batch_that_the_disk_did_not_confirm_is_no_part_of_the_file(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even when it cannot be cut off at once: the next batch is written over it."""
+    """Even when it cannot be cut off at once: who is told hears that it may be there; the next batch is written over
+    it once the file could be cut and read again."""
     opened = await Journal.open(path, header=HEADER)
     await opened.journal.write(["one"])
 
@@ -183,12 +185,92 @@ async def test_batch_that_the_disk_did_not_confirm_is_no_part_of_the_file(
     with monkeypatch.context() as broken:
         broken.setattr(os, "fdatasync", fail)
         broken.setattr(os, "ftruncate", fail)
-        with pytest.raises(JournalFull):
+        with pytest.raises(JournalFull, match="it may be there"):
             await opened.journal.write(["x" * 500])
+        with pytest.raises(JournalFull, match="takes nothing"):
+            await opened.journal.write(["y"])
     assert len(content(path)) > opened.journal.size
     await opened.journal.write(["two"])
     await opened.journal.close()
     assert await found(path) == ([b'"one"', b'"two"'], 0)
+
+
+async def test_file_that_is_not_whole_after_its_disk_failed_takes_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write behind lines that are gone would be acknowledged, and refused at the next start."""
+    opened = await Journal.open(path, header=HEADER)
+    await opened.journal.write(["one"])
+    whole = content(path)
+
+    def fail(*of: object) -> None:
+        raise OSError(EIO, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fdatasync", fail)
+        broken.setattr(os, "ftruncate", fail)
+        with pytest.raises(JournalFull):
+            await opened.journal.write(["two"])
+    put(path, whole.replace(b"one", b"0ne"))
+    for _ in range(2):
+        with pytest.raises(JournalFull, match="damaged at line 2"):
+            await opened.journal.write(["three"])
+    put(path, whole)
+    assert await opened.journal.write(["three"]) == 2
+    await opened.journal.close()
+    assert await found(path) == ([b'"one"', b'"three"'], 0)
+
+
+async def test_read_only_disk_is_a_log_that_is_away() -> None:
+    """Linux remounts a failing disk so: callers retry, as for a full one, and a start says what it is."""
+    with small_disk.mounted(1) as disk:
+        path = disk.path / "log.jsonl"
+        opened = await Journal.open(path, header=HEADER)
+        await opened.journal.close()
+        path.with_name("log.jsonl.lock").touch()
+        disk.write_protect()
+        with pytest.raises(JournalFull, match="Read-only"):
+            await Journal.open(path, header=HEADER)
+
+
+async def test_journal_whose_every_byte_was_lost_is_not_made_anew(path: Path) -> None:
+    whole = await made(path, ["one", "two"])
+    for lost in (bytes(len(whole)), whole.replace(b"\n", b" ")):
+        put(path, lost)
+        with pytest.raises(JournalDamaged, match="no journal"):
+            await Journal.open(path, header=HEADER)
+        assert content(path) == lost
+
+
+async def test_journal_that_cannot_be_removed_goes_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It kept its name and its lock: closed, it would shut its own process out."""
+    opened = await Journal.open(path, header=HEADER)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(EIO, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "unlink", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            await opened.journal.remove()
+    assert not opened.journal.closed and await opened.journal.write(["one"]) == 1
+    await opened.journal.remove()
+    assert list(path.parent.iterdir()) == []
+
+
+async def test_removal_that_may_not_last_closes_the_journal(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be written into a file without a name is lost."""
+    opened = await Journal.open(path, header=HEADER)
+
+    def fail(*_: object) -> None:
+        raise OSError(EIO, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            await opened.journal.remove()
+    assert opened.journal.closed
+    await made(path)
 
 
 async def test_disk_that_stands_still_does_not_stop_the_loop(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,16 @@ def test_bytes_that_are_no_text_are_refused() -> None:
 
 
 def test_a_torn_header_is_told_from_a_document() -> None:
-    header = encode_header({"log_id": "a"})
-    assert all(is_torn_header(header[:length]) for length in range(len(header)))
-    assert is_torn_header(bytes(512))
-    assert not is_torn_header(b"Dear Ada")
+    fields = {"log_id": "a"}
+    header = encode_header(fields)
+    assert all(is_torn_header(header[:length], fields) for length in range(len(header)))
+    assert is_torn_header(bytes(len(header) - 1), fields)
+    assert not is_torn_header(b"Dear Ada", fields)
+
+
+def test_what_is_longer_than_a_header_is_no_torn_one() -> None:
+    """A header is durable before anything is added: zeros that are longer were a journal, and somebody was told."""
+    fields = {"log_id": "a"}
+    header = encode_header(fields)
+    assert not is_torn_header(bytes(len(header)), fields)
+    assert not is_torn_header((header + header).replace(b"\n", b" "), fields)

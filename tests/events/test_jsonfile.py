@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from errno import EROFS
 from pathlib import Path
 from uuid import UUID
 
@@ -13,7 +15,7 @@ import msgspec
 import pytest
 
 from events.envelope import NEW, Fence, RecordedEvent
-from events.errors import JournalDamaged, JournalLocked, StoreUnavailable
+from events.errors import JournalDamaged, JournalFull, JournalLocked, StoreUnavailable
 from events.journal import Journal
 from events.journal_lines import encode_unit
 from events.jsonfile import FILE, JsonFileEventStore
@@ -23,6 +25,7 @@ from tests.contracts.stores import appended, head_of
 from tests.event_fixtures import until
 from tests.events.test_journal import content, full_at, put
 from tests.factories import CAUSE, FRONTEND, event, events, new_stream, raw, write
+from tests.failures import small_disk
 
 WRITERS = 4
 # Each writer tells an id only when its unit was acknowledged; killed by the test, at any moment.
@@ -177,6 +180,34 @@ async def test_disk_that_is_full_refuses_and_the_log_stays_as_it_was(path: Path)
         before = await whole(store)
     async with opened(path) as store:
         assert await whole(store) == before
+
+
+async def test_start_on_a_full_disk_says_so_and_can_be_repeated() -> None:
+    """The first try must not keep the lock: the second would blame a process that is not there."""
+    with small_disk.mounted(1) as disk:
+        disk.fill()
+        for _ in range(2):
+            with pytest.raises(JournalFull):
+                await JsonFileEventStore.open(disk.path / "events.jsonl")
+        disk.free()
+        await (await JsonFileEventStore.open(disk.path / "events.jsonl")).close()
+
+
+async def test_disk_that_became_read_only_is_a_log_that_is_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux remounts a failing disk so; the kernel refuses the write of an open file too then."""
+    store = await JsonFileEventStore.open(path)
+
+    def read_only(*_: object) -> int:
+        raise OSError(EROFS, os.strerror(EROFS))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pwrite", read_only)
+        with pytest.raises(StoreUnavailable, match="Read-only"):
+            await store.append(write(new_stream()))
+    assert store.status.away_since is not None
+    await store.append(write(new_stream()))
+    assert store.status.available
+    await store.close()
 
 
 async def test_nobody_sees_what_is_not_yet_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

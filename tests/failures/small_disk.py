@@ -37,6 +37,10 @@ class SmallDisk:
     def free(self) -> None:
         self._ballast.unlink()
 
+    def write_protect(self) -> None:
+        """As Linux does with a disk that fails."""
+        subprocess.run(["mount", "-o", "remount,ro", self.path], check=True)
+
 
 @contextmanager
 def mounted(megabytes: int) -> Iterator[SmallDisk]:
