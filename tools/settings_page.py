@@ -1,17 +1,12 @@
 """Writes ``docs/settings.md`` out of the settings' own structs: ``make docs``. A test compares the page with them."""
 
-import importlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from msgspec import inspect
 
-ROOT: Final = Path(__file__).resolve().parent.parent
-_ROOMS: Final = ("gateway", "docker", "events", "projections")
-# Settings that stand next to their user, not in a settings.py of their own.
-_ELSEWHERE: Final = ("gateway/logs.py", "gateway/telemetry.py", "gateway/server.py")
+from gateway.settings import rooms
+
 _WORDS: Final = {
     inspect.IntType: "whole number",
     inspect.FloatType: "number",
@@ -41,19 +36,8 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 def structs() -> list[type[msgspec.Struct]]:
-    """Every settings struct, in the order of the page."""
-    found = []
-    for path in _modules():
-        module = importlib.import_module(path.with_suffix("").as_posix().replace("/", "."))
-        found += [
-            value
-            for name, value in vars(module).items()
-            if name.endswith("Settings")
-            and isinstance(value, type)
-            and issubclass(value, msgspec.Struct)
-            and value.__module__ == module.__name__
-        ]
-    return found
+    """Every struct that the gateway's settings are composed of, in their order: what is read is what the page shows."""
+    return list(rooms().values())
 
 
 def settings_of(struct: type[msgspec.Struct]) -> list[Setting]:
@@ -75,15 +59,6 @@ def page() -> str:
         heading = f"## {struct.__name__.removesuffix('Settings') or 'Gateway'}\n\n{first_sentence} (`{source}`)\n"
         parts.append(f"{heading}\n| variable | value | default | meaning |\n|---|---|---|---|\n{rows}\n")
     return "\n".join(parts)
-
-
-def _modules() -> Iterator[Path]:
-    for room in _ROOMS:
-        for path in sorted((ROOT / room).rglob("settings.py"), key=lambda path: (len(path.parts), path)):
-            yield path.relative_to(ROOT)
-    for name in _ELSEWHERE:
-        if (ROOT / name).exists():
-            yield Path(name)
 
 
 def _setting(field: inspect.Field) -> Setting:
