@@ -24,7 +24,7 @@ from gateway.cli.client import run
 from gateway.cli.direct import CLI, Direct, open_log
 from gateway.cli.exits import Exit, Failure
 from gateway.cli.options import DryRun, Json, family
-from gateway.recorder import session_subject
+from gateway.recorder import session_subject, utc_now
 from gateway.sessions import legacy
 from gateway.sessions.legacy import LegacySession, NotASessionsFile, RefusedRow
 
@@ -81,7 +81,7 @@ def _zone(name: str) -> ZoneInfo:
 def _read(file: Path, zone: ZoneInfo, owner_field: str | None) -> list[LegacySession | RefusedRow]:
     try:
         content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        return legacy.read(content.decode("utf-8-sig"), zone=zone, owner_field=owner_field)
+        return legacy.read(content.decode("utf-8-sig"), now=utc_now(), zone=zone, owner_field=owner_field)
     except OSError as error:
         raise Failure(Exit.USAGE, f"{file} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:

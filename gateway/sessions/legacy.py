@@ -18,7 +18,7 @@ import msgspec
 STATUSES: Final = ("creating", "running", "stopped", "error")
 TOKEN_FIELD: Final = "auth_token"
 MAX_TEXT: Final = 16 * 1024  # bytes of each sealed field
-_ID: Final = re.compile(r"[0-9A-Za-z_.-]{1,100}")
+_ID: Final = re.compile(r"(?!\.{1,2}$)[0-9A-Za-z_.-]{1,100}")  # "." and ".." would lead elsewhere as part of a path
 _KNOWN: Final = (
     "session_id",
     "container_name",
@@ -66,7 +66,7 @@ class _Bad(Exception):
 
 
 def read(
-    text: str, *, zone: ZoneInfo | None = None, owner_field: str | None = None
+    text: str, *, now: datetime, zone: ZoneInfo | None = None, owner_field: str | None = None
 ) -> list[LegacySession | RefusedRow]:
     """Every record of the file, in its order. ``zone``: of times that name none (UTC when not given).
 
@@ -81,7 +81,9 @@ def read(
             if session_id in seen:
                 raise _Bad("the session stands twice in the file")
             seen.add(session_id)
-            found.append(_session(session_id, record, zone, owner_field))
+            session = _session(session_id, _without_tokens(record), zone, owner_field)
+            _check_times(session, now)
+            found.append(session)
         except _Bad as bad:
             found.append(RefusedRow(row=row, session_id=session_id, reason=str(bad)))
     return found
@@ -112,6 +114,20 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
+
+
+def _without_tokens(value: Any) -> Any:
+    """The record without any field of that name, however deep: forks of the manager kept a copy in ``metadata``."""
+    if isinstance(value, dict):
+        return {name: _without_tokens(each) for name, each in value.items() if name != TOKEN_FIELD}
+    return [_without_tokens(each) for each in value] if isinstance(value, list) else value
+
+
+def _check_times(session: LegacySession, now: datetime) -> None:
+    if session.created_at > now:
+        raise _Bad("created_at is still to come")
+    if session.last_accessed is not None and not session.created_at <= session.last_accessed <= now:
+        raise _Bad("last_accessed is not between created_at and now")
 
 
 def _session_id(key: str | None, record: Any) -> str:

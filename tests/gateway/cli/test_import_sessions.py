@@ -64,7 +64,7 @@ def test_records_become_ended_sessions_once(legacy_file: Path) -> None:
     one = shown["abc-1"]
     assert (one["status"], one["reason"], one["owner"]) == ("stopped", "imported", "Ada")
     assert one["metadata"] == {"user_id": "Ada", "topic": "analysis"}
-    assert one["created_at"] == "2026-01-18T22:29:04.123456Z" and one["last_accessed"] == "2026-01-18T22:00:00Z"
+    assert one["created_at"] == "2026-01-18T22:29:04.123456Z" and one["last_accessed"] == "2026-01-18T23:30:00Z"
 
 
 def test_neither_token_nor_anything_personal_is_in_the_log_in_clear(legacy_file: Path) -> None:

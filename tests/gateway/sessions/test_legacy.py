@@ -10,6 +10,7 @@ import pytest
 from gateway.sessions import legacy
 from gateway.sessions.legacy import LegacySession, NotASessionsFile, RefusedRow
 
+NOW = datetime(2026, 2, 1, tzinfo=UTC)
 RECORD: dict[str, Any] = {
     "session_id": "abc-1",
     "container_name": "chat-abc-1",
@@ -18,7 +19,7 @@ RECORD: dict[str, Any] = {
     "port": 4096,
     "auth_token": "s3cr3t-t0k3n",
     "created_at": "2026-01-18T22:29:04.123456",
-    "last_accessed": "2026-01-18T23:00:00+01:00",
+    "last_accessed": "2026-01-19T00:30:00+01:00",
     "status": "running",
     "metadata": {"user_id": "Ada", "topic": "analysis"},
 }
@@ -27,18 +28,18 @@ RECORD: dict[str, Any] = {
 def one(**changed: Any) -> LegacySession | RefusedRow:
     """What a file with one record gives; a field that is ... is left out."""
     record = {name: value for name, value in {**RECORD, **changed}.items() if value is not ...}
-    [read] = legacy.read(json.dumps([record]))
+    [read] = legacy.read(json.dumps([record]), now=NOW)
     return read
 
 
 def test_a_record_is_taken_over_field_by_field() -> None:
-    read = legacy.read(json.dumps([RECORD]), zone=ZoneInfo("Europe/Oslo"), owner_field="user_id")
+    read = legacy.read(json.dumps([RECORD]), now=NOW, zone=ZoneInfo("Europe/Oslo"), owner_field="user_id")
     assert read == [
         LegacySession(
             session_id="abc-1",
             status="running",
             created_at=datetime(2026, 1, 18, 21, 29, 4, 123456, tzinfo=UTC),
-            last_accessed=datetime(2026, 1, 18, 22, 0, tzinfo=UTC),
+            last_accessed=datetime(2026, 1, 18, 23, 30, tzinfo=UTC),
             container_name="chat-abc-1",
             container_id="0f1e2d",
             port=4096,
@@ -51,7 +52,11 @@ def test_a_record_is_taken_over_field_by_field() -> None:
 
 
 def test_the_token_is_nowhere_in_what_is_read() -> None:
-    assert "s3cr3t-t0k3n" not in repr(one())
+    """Nor where a fork of that manager kept a copy of it."""
+    copied = {"auth_token": "s3cr3t-t0k3n", "deep": [{"auth_token": "s3cr3t-t0k3n", "topic": "x"}]}
+    read = one(metadata=copied, extra=copied)
+    assert isinstance(read, LegacySession) and read.metadata == '{"deep":[{"topic":"x"}]}'
+    assert "s3cr3t-t0k3n" not in repr(read)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +71,7 @@ def test_the_token_is_nowhere_in_what_is_read() -> None:
     ids=["list", "object", "under sessions", "object under sessions", "id as key only"],
 )
 def test_each_shape_of_the_file_is_read(content: Any) -> None:
-    [read] = legacy.read(json.dumps(content))
+    [read] = legacy.read(json.dumps(content), now=NOW)
     assert isinstance(read, LegacySession) and read.session_id == "abc-1"
 
 
@@ -87,6 +92,10 @@ def test_seconds_since_1970_are_a_time() -> None:
         ({"session_id": ...}, "session_id is not"),
         ({"session_id": "a b"}, "session_id is not"),
         ({"session_id": "../x"}, "session_id is not"),
+        ({"session_id": ".."}, "session_id is not"),
+        ({"created_at": "2999-01-01T00:00:00Z"}, "created_at is still to come"),
+        ({"last_accessed": "2026-01-01T00:00:00Z"}, "last_accessed is not between"),
+        ({"last_accessed": "2999-01-01T00:00:00Z"}, "last_accessed is not between"),
         ({"session_id": "x" * 101}, "session_id is not"),
         ({"session_id": 7}, "session_id is not"),
         ({"status": "paused"}, "status is not one of"),
@@ -113,13 +122,14 @@ def test_a_record_that_cannot_be_true_is_refused_with_its_reason(changed: dict[s
 
 
 def test_a_refused_record_does_not_stop_the_others() -> None:
-    read = legacy.read(json.dumps([RECORD, {**RECORD, "status": "?"}, 5, RECORD, {**RECORD, "session_id": "abc-2"}]))
+    records = [RECORD, {**RECORD, "status": "?"}, 5, RECORD, {**RECORD, "session_id": "abc-2"}]
+    read = legacy.read(json.dumps(records), now=NOW)
     assert [type(each) for each in read] == [LegacySession, RefusedRow, RefusedRow, RefusedRow, LegacySession]
     assert [each.row for each in read if isinstance(each, RefusedRow)] == [2, 3, 4]
 
 
 def test_an_id_that_differs_from_its_key_is_refused() -> None:
-    [read] = legacy.read(json.dumps({"other": RECORD}))
+    [read] = legacy.read(json.dumps({"other": RECORD}), now=NOW)
     assert isinstance(read, RefusedRow) and "differs from the key" in read.reason
 
 
@@ -130,4 +140,4 @@ def test_an_id_that_differs_from_its_key_is_refused() -> None:
 )
 def test_what_is_no_sessions_file_is_refused_whole(text: str) -> None:
     with pytest.raises(NotASessionsFile):
-        legacy.read(text)
+        legacy.read(text, now=NOW)
