@@ -5,7 +5,6 @@ something waits in it. When to spool and when to replay is in ``fallback``, file
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
@@ -20,19 +19,16 @@ from events.disk import make_directory
 from events.envelope import ANY, Fence, StreamWrite
 from events.errors import EventError, StoreClosed, StoreUnavailable
 from events.journal import Journal
-from events.journal_lines import UnitEntry, decode_unit, encode_unit
+from events.journal_lines import UnitEntry, encode_unit
 from events.store import Appended, Conflict, EventStore, Fenced, Mismatch
 
 SUFFIX: Final = ".spool.jsonl"
-REJECTED: Final = ".rejected.jsonl"
 BATCH_EVENTS: Final = 128  # replayed at once: what the writer of the log sends as one batch
 _WRITTEN_AT_ONCE: Final = 256
 _EVENT_BYTES: Final = 600  # an event's line without its payload and actor
-log = logging.getLogger("session_gateway.spool")
-
 Unit = tuple[StreamWrite, ...]
 Reject = Callable[[Unit, str], Awaitable[None]]
-"""Puts aside a unit that the log refuses, with the reason."""
+"""Takes a unit that the log refuses, with the reason. It must not raise: what cannot be kept now is its own affair."""
 
 
 def spoolable(writes: Sequence[StreamWrite], fence: Fence | None) -> bool:
@@ -133,10 +129,16 @@ class Spool:
             await asyncio.wait({self._writing})
 
     async def empty(self) -> None:
-        """Delete the file. Only when nothing is pending, nothing on its way, and nobody let in."""
+        """Delete the file. Only when nothing is pending, nothing on its way, and nobody let in.
+
+        Raises OSError: a file that kept its name goes on being this spool's, and ``size`` says that it is there.
+        """
         if self._journal is not None:
-            await self._journal.remove()
-            self._journal = None
+            try:
+                await self._journal.remove()
+            finally:
+                if self._journal.closed:
+                    self._journal = None
 
     async def close(self) -> None:
         """After what is being written. The file stays, unlocked, if there is one."""
@@ -225,25 +227,3 @@ async def replay(into: EventStore, units: Sequence[Unit], reject: Reject) -> Rep
             case _:
                 return Replayed(done, rejected, StoreUnavailable("the log ended before it answered"))
     return Replayed(len(units), rejected, None)
-
-
-async def put_aside(unit: Unit, reason: str, *, spool: Path, log_id: UUID) -> None:
-    """Write a unit that the log refused into ``NAME.rejected.jsonl`` beside its spool, once, and say so.
-
-    Raises EventError or OSError when that cannot be: the unit is still in the spool then.
-    """
-    path = spool.with_name(spool.name.removesuffix(SUFFIX) + REJECTED)
-    opened = await Journal.open(path, header={"log_id": str(log_id)})
-    try:
-        if unit not in (decode_unit(line.entry)[0] for line in opened.lines):  # a replay that began anew
-            await opened.journal.write([encode_unit(unit, {"reason": reason})])
-    finally:
-        await opened.journal.close()
-    first = unit[0]
-    log.error(
-        "a spooled unit was refused by the log and is kept in %s: %s (%s on %s)",
-        path,
-        reason,
-        first.events[0].type,
-        first.stream_id,
-    )

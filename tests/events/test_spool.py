@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 import pytest_asyncio
@@ -13,7 +13,7 @@ from events.errors import BadEvent, StoreUnavailable
 from events.journal import Journal
 from events.journal_lines import decode_unit
 from events.memory import MemoryEventStore
-from events.spool import BATCH_EVENTS, REJECTED, SUFFIX, Spool, Unit, first_batch, put_aside, replay, spoolable
+from events.spool import BATCH_EVENTS, Spool, Unit, first_batch, replay, spoolable
 from events.store import Appended, Outcome
 from tests.factories import events, new_stream, write
 
@@ -199,16 +199,3 @@ async def test_a_unit_that_the_log_refuses_is_put_aside_with_the_reason() -> Non
     assert [one for one, _ in aside.kept] == [mixed, poison]
     assert "Mismatch" in aside.kept[0][1] and aside.kept[1][1] == "BadEvent: poison"
     assert len(await log.read_log()) == 2
-
-
-async def test_what_is_put_aside_can_be_read_with_its_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    spool, refused = tmp_path / f"gw-1{SUFFIX}", [unit(), unit(1, 1)]
-    for one in (*refused, *refused):
-        await put_aside(one, f"reason of {one[0].stream_id}", spool=spool, log_id=LOG)
-    opened = await Journal.open(tmp_path / f"gw-1{REJECTED}", header={"log_id": str(uuid4())})
-    assert opened.journal.header == {"log_id": str(LOG)}
-    read = [decode_unit(line.entry) for line in opened.lines]
-    await opened.journal.close()
-    assert [one for one, _ in read] == refused
-    assert [extra["reason"] for _, extra in read] == [f"reason of {one[0].stream_id}" for one in refused]
-    assert all(one[0].stream_id in caplog.text for one in refused)

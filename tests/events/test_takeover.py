@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Sequence
+from errno import EACCES
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,10 +16,12 @@ import pytest
 from events.errors import StoreUnavailable
 from events.journal_lines import encode_header, encode_line, encode_unit
 from events.memory import MemoryEventStore
-from events.spool import REJECTED, SUFFIX, Spool, Unit
+from events.rejected import REJECTED
+from events.spool import SUFFIX, Spool, Unit
 from events.takeover import DAMAGED, Takeover
 from tests.events.wavering import WaveringStore
 from tests.factories import event, events, new_stream, write
+from tests.failures import small_disk
 
 
 @pytest.fixture
@@ -111,6 +115,7 @@ async def test_a_torn_last_line_is_cut(
         await takeover.run_once()
         assert await in_log(log) == ids(units[:4])
         assert names(tmp_path) == []
+        assert f"cut a torn end of {len(whole.splitlines()[-1]) + 1 - cut} bytes" in caplog.text
     assert errors(caplog) == []
 
 
@@ -154,6 +159,113 @@ async def test_what_can_be_read_of_a_damaged_file_is_replayed_and_the_file_kept(
     assert str(kept) in said and "line" in said and "4" in said
     await takeover.run_once()
     assert len(errors(caplog)) == 1
+
+
+def zeros(whole: bytes) -> bytes:
+    return bytes(len(whole))
+
+
+def without_line_feeds(whole: bytes) -> bytes:
+    return whole.replace(b"\n", b" ")
+
+
+def garbage(whole: bytes) -> bytes:
+    return os.urandom(len(whole)).replace(b"\n", b"x")
+
+
+@pytest.mark.parametrize("lost", [zeros, without_line_feeds, garbage])
+async def test_a_file_that_lost_every_line_is_kept(
+    takeover: Takeover, tmp_path: Path, log: WaveringStore, caplog: pytest.LogCaptureFixture, lost: object
+) -> None:
+    """Its units were acknowledged: only what can be a torn header, which nobody was told behind, may go unseen."""
+    path = left(tmp_path, log, units_of(1))
+    broken = lost(path.read_bytes())  # type: ignore[operator]  # one of above
+    path.write_bytes(broken)
+    await takeover.run_once()
+    kept = tmp_path / f"gw-dead{DAMAGED}"
+    assert names(tmp_path) == [kept.name] and kept.read_bytes() == broken
+    assert str(kept) in errors(caplog)[0] and "nobody was told" not in caplog.text
+
+
+async def test_what_is_kept_is_never_written_over(takeover: Takeover, log: WaveringStore, tmp_path: Path) -> None:
+    """Nor what a person copied to that name."""
+    for nth in ("", ".2"):
+        (tmp_path / f"gw-dead{nth}{DAMAGED}").write_text("kept for a person")
+    left(tmp_path, log, []).write_bytes(bytes(5000))
+    await takeover.run_once()
+    assert (tmp_path / f"gw-dead{DAMAGED}").read_text() == "kept for a person"
+    assert (tmp_path / f"gw-dead.2{DAMAGED}").read_text() == "kept for a person"
+    assert (tmp_path / f"gw-dead.3{DAMAGED}").read_bytes() == bytes(5000)
+
+
+async def test_a_file_that_cannot_be_opened_holds_up_no_other(
+    takeover: Takeover, log: WaveringStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A directory, and a link that is not followed as another user's file is not. Each told once."""
+    (tmp_path / f"gw-a{SUFFIX}").mkdir()
+    (tmp_path / f"gw-b{SUFFIX}.lock").symlink_to(tmp_path / "elsewhere")
+    left(tmp_path, log, units_of(1), name="gw-b")
+    left(tmp_path, log, units := units_of(3), name="gw-c")
+    for _ in range(2):
+        assert await takeover.run_once() == 0
+    assert await in_log(log) == ids(units)
+    said = errors(caplog)
+    assert len(said) == 2 and f"gw-a{SUFFIX}" in said[0] and f"gw-b{SUFFIX}" in said[1]
+
+
+async def test_a_full_disk_is_no_obstacle(log: WaveringStore) -> None:
+    """The lock's text has no room: the file was locked, and never taken over again."""
+    with small_disk.mounted(1) as disk:
+        left(disk.path, log, units := units_of(2))
+        disk.fill()
+        await Takeover(disk.path, log).run_once()
+        assert await in_log(log) == ids(units) and names(disk.path) == ["ballast"]
+
+
+async def test_a_refused_unit_that_cannot_be_put_aside_stays_in_its_file(log: WaveringStore) -> None:
+    """It was acknowledged. What stands behind it is brought in, once: looks while the disk is full ask no log."""
+    units = units_of(3)
+    log.poison = {units[0][0].stream_id}
+    with small_disk.mounted(1) as disk:
+        path, takeover = left(disk.path, log, units), Takeover(disk.path, log)
+        disk.fill()
+        assert await takeover.run_once() == 1
+        assert path.exists() and await in_log(log) == ids(units[1:])
+        asked = log.appends
+        assert await takeover.run_once() == 0 and path.exists() and log.appends == asked
+        disk.free()
+        assert await takeover.run_once() == 0
+        assert [one for one in names(disk.path) if not one.endswith(".lock")] == [f"gw-dead{REJECTED}"]
+        assert takeover.rejected == 1 and log.appends == asked
+
+
+async def test_a_file_that_cannot_be_removed_is_brought_in_once(
+    takeover: Takeover, log: WaveringStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """But what was written into a file of its name since then is another matter."""
+    path = left(tmp_path, log, units_of(2))
+    left(tmp_path, log, more := units_of(2), name="gw-other")
+    unlink = Path.unlink
+
+    def fail(one: Path, missing_ok: bool = False) -> None:
+        if one == path:
+            raise PermissionError(EACCES, "says the test")
+        unlink(one, missing_ok)
+
+    with pytest.MonkeyPatch.context() as broken:
+        broken.setattr(Path, "unlink", fail)
+        await takeover.run_once()
+        asked = log.appends
+        await takeover.run_once()
+        assert log.appends == asked == 4 and path.exists()
+        [said] = errors(caplog)
+        assert str(path) in said and "cannot be removed" in said
+        assert (await in_log(log))[3:] == ids(more)
+        left(tmp_path, log, newer := units_of(3))
+        await takeover.run_once()
+        assert (await in_log(log))[6:] == ids(newer)
+    await takeover.run_once()
+    assert names(tmp_path) == []
 
 
 async def test_a_unit_that_cannot_be_read_though_its_line_can_is_damage(

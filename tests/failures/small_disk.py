@@ -22,8 +22,8 @@ class SmallDisk:
         self.path = path
         self._ballast = path / "ballast"
 
-    def fill(self) -> None:
-        """Leave no byte free."""
+    def fill(self, *, but: int = 0) -> None:
+        """Leave no byte free, or so many."""
         size = len(_BLOCK)
         with self._ballast.open("ab", buffering=0) as ballast:
             while size:
@@ -33,6 +33,8 @@ class SmallDisk:
                     if error.errno != errno.ENOSPC:
                         raise
                     size //= 2
+        if but:
+            os.truncate(self._ballast, self._ballast.stat().st_size - but)
 
     def free(self) -> None:
         self._ballast.unlink()
