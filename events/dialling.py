@@ -9,6 +9,7 @@ process id: the one it gives at the start is not the one that answers.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlencode
 
@@ -17,7 +18,7 @@ from asyncpg.connect_utils import SessionAttribute
 
 from events.database_tls import client_context, refusal
 from events.database_url import BadDatabaseUrl, DatabaseUrl, Host
-from events.errors import StoreUnavailable
+from events.errors import OtherLog, StoreUnavailable
 from events.settings import DatabaseSettings
 
 DIAL_SECONDS: Final = 2.0
@@ -51,11 +52,13 @@ class Dialler:
     """Connects to one database. Shared by all who use it, so that each learns which host is good.
 
     ``statement_cache`` is the number of prepared statements kept by a connection; None: as many as is safe.
+    ``examine`` is asked of each new connection and raises OtherLog for a host to pass over.
     """
 
     def __init__(self, url: DatabaseUrl, *, statement_cache: int | None = None) -> None:
         self.url = url
         self._hosts = list(url.hosts)
+        self.examine: Callable[[Connection], Awaitable[None]] | None = None
         self._statement_cache = statement_cache
         self._pooled = False
 
@@ -74,7 +77,7 @@ class Dialler:
             try:
                 async with asyncio.timeout(DIAL_SECONDS):
                     connection = await self._try(host, application, command_timeout)
-            except (OSError, ReadOnly, BadDatabaseUrl, asyncpg.PostgresError, *LOST) as error:
+            except (OSError, ReadOnly, OtherLog, BadDatabaseUrl, asyncpg.PostgresError, *LOST) as error:
                 reasons.append(f"{host}: {self._reason(error)}")
                 continue
             self._prefer(host)
@@ -100,6 +103,8 @@ class Dialler:
                 raise ReadOnly("it takes no writes: a standby, or default_transaction_read_only is on")
             if not met and await _holds(connection, f"pg_backend_pid() <> {connection.get_server_pid()}"):
                 self._pooled = True
+            if self.examine is not None and cache == self._cache_size():
+                await self.examine(connection)
         except BaseException:
             connection.terminate()
             raise

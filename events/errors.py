@@ -12,6 +12,11 @@ class StoreUnavailable(EventError):
     """Postgres cannot be reached or did not answer in time; nothing was acknowledged. Retry with the same ids."""
 
 
+class OtherLog(StoreUnavailable):
+    """Postgres answers with another log than the one that this process began with. Nothing of ours may enter it, and
+    nothing of it is ours; a person brings the former one back, or restarts the process to work on this one."""
+
+
 class StoreClosed(EventError):
     """The store was closed by us; a caller used it after shutdown."""
 

@@ -7,27 +7,18 @@ with ``terminate()``, since ``close()`` waits for the server that does not answe
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 from uuid import UUID
 
 import asyncpg
 
+from events import batch
 from events.database_url import parse
 from events.dialling import LOST, Connection, Dialler, Pool, open_pool
-from events.envelope import EventData, Fence, RecordedEvent, StreamWrite
-from events.errors import BadEvent, SchemaMissing, StoreClosed, StoreUnavailable
+from events.envelope import Fence, RecordedEvent, StreamWrite
+from events.errors import BadEvent, OtherLog, SchemaMissing, StoreClosed, StoreUnavailable
 from events.settings import DatabaseSettings
-from events.store import (
-    Appended,
-    Conflict,
-    Fenced,
-    Head,
-    Mismatch,
-    Outcome,
-    StoreStatus,
-    check_unit,
-    expected_number,
-)
+from events.store import Appended, Head, Outcome, StoreStatus, check_unit
 from events.writer import Unit, Writer
 
 COMMAND_SECONDS: Final = 5.0
@@ -39,7 +30,8 @@ UNSURE: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.Interface
 # Columns of an event; a later release may have added some, which this one does not read.
 _COLUMNS = tuple(name for name in RecordedEvent.__struct_fields__ if name not in ("log_id", "actor"))
 _INT4, _INT8 = 2**31 - 1, 2**63 - 1
-_APPEND = "select * from log.append_batch($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16)"
+# Beside what is read: a pooler may lead a connection to another log without our learning it.
+_LOG = "(select log_id from log.identity) as log_id"
 _ARRAYS = (
     f"select {', '.join(f'null::{kind}[]' for kind in ('int', 'smallint', 'bigint', 'uuid', 'bytea', 'timestamptz'))}"
 )
@@ -66,18 +58,10 @@ class PostgresEventStore:
         """Raises StoreUnavailable when Postgres does not answer, SchemaMissing when it holds no log."""
         wanted = settings or DatabaseSettings()
         dialler = _dialler(dsn, wanted)
+        log_id = await _identify(dialler)
+        dialler.examine = lambda connection: _examine(connection, log_id)
         pool = await open_pool(dialler, wanted, command_timeout=COMMAND_SECONDS)
-        try:
-            log_id = await pool.fetchval("select log_id from log.identity")
-        except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
-            pool.terminate()
-            raise SchemaMissing(
-                "the database holds no log: run the gateway once as its owner (DB_ADMIN_URL)"
-            ) from error
-        except UNSURE as error:
-            pool.terminate()
-            raise StoreUnavailable(f"the log cannot be read: {_told(error)}") from error
-        store = cls(dialler, pool, UUID(str(log_id)))
+        store = cls(dialler, pool, log_id)
         store._writer.start()
         listening = _dialler(direct, wanted) if (direct := wanted.direct_dsn()) else dialler
         if direct or not dialler.pooled:
@@ -112,7 +96,7 @@ class PostgresEventStore:
         return await self._writer.append(Unit(writes, fence))
 
     async def head(self) -> Head:
-        row = await self._fetch("select position, recorded_at from log.tip order by position desc limit 1")
+        row = await self._fetch(f"select position, recorded_at, {_LOG} from log.tip order by position desc limit 1")
         position = row[0]["position"]
         return Head(position, row[0]["recorded_at"] if position else None)
 
@@ -120,7 +104,11 @@ class PostgresEventStore:
         self, stream_id: str, *, after: int = 0, limit: int = 1000, backwards: bool = False
     ) -> list[RecordedEvent]:
         rows = await self._fetch(
-            "select * from log.read_stream($1,$2,$3,$4)", stream_id, min(after, _INT4), min(limit, _INT4), backwards
+            f"select *, {_LOG} from log.read_stream($1,$2,$3,$4)",
+            stream_id,
+            min(after, _INT4),
+            min(limit, _INT4),
+            backwards,
         )
         return [self._recorded(row) for row in rows]
 
@@ -130,19 +118,19 @@ class PostgresEventStore:
         patterns = [_pattern(wanted) for wanted in types] or None
         after, limit = min(after, _INT8 - 1), min(limit, _INT4)
         if stream_id is None:
-            rows = await self._fetch("select * from log.read_log($1,$2,$3)", after, limit, patterns)
+            rows = await self._fetch(f"select *, {_LOG} from log.read_log($1,$2,$3)", after, limit, patterns)
         else:
             rows = await self._fetch(
-                "select * from log.read_log_stream($1,$2,$3,$4)", stream_id, after, limit, patterns
+                f"select *, {_LOG} from log.read_log_stream($1,$2,$3,$4)", stream_id, after, limit, patterns
             )
         return [self._recorded(row) for row in rows]
 
     async def find(self, event_id: UUID) -> RecordedEvent | None:
-        rows = await self._fetch("select * from log.find_event($1)", event_id)
+        rows = await self._fetch(f"select *, {_LOG} from log.find_event($1)", event_id)
         return self._recorded(rows[0]) if rows else None
 
     async def position_at(self, moment: datetime) -> int:
-        rows = await self._fetch("select log.position_at($1) as position", moment)
+        rows = await self._fetch(f"select log.position_at($1) as position, {_LOG}", moment)
         return int(rows[0]["position"])
 
     async def size(self) -> int:
@@ -186,6 +174,8 @@ class PostgresEventStore:
             raise StoreClosed("this log was closed")
         try:
             rows = await self._read(query, *arguments)
+            if rows and (found := rows[0].get("log_id", self._log_id)) != self._log_id:
+                raise _other(found, self._log_id)
         except (StoreUnavailable, *UNSURE) as error:
             await self._is_away(error)
             raise StoreUnavailable(f"Postgres did not answer: {_told(error)}") from error
@@ -213,10 +203,12 @@ class PostgresEventStore:
                 self._hearing.terminate()
 
     async def _send(self, units: Sequence[Unit]) -> list[Outcome]:
-        columns = _columns(units)
+        columns = batch.columns(units)
         try:
             connection = await self._writing_connection()
-            rows = await connection.fetch(_APPEND, *columns, timeout=COMMAND_SECONDS)
+            rows = await connection.fetch(batch.APPEND, *columns, self._log_id, timeout=COMMAND_SECONDS)
+            if not rows:
+                raise _other(await _log_of(connection), self._log_id)
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
             if isinstance(error, asyncpg.CheckViolationError) and not error.constraint_name:
                 await self._make_partitions(error)
@@ -226,7 +218,7 @@ class PostgresEventStore:
             await self._is_away(error)
             raise StoreUnavailable(f"Postgres did not take the batch: {_told(error)}") from error
         self._away_since = None
-        outcomes = _outcomes(units, rows)
+        outcomes = batch.outcomes(units, rows)
         await self._saw(max((each.position for each in outcomes if isinstance(each, Appended)), default=0))
         return outcomes
 
@@ -289,6 +281,35 @@ def _dialler(dsn: str, settings: DatabaseSettings) -> Dialler:
     return Dialler(parse(dsn), statement_cache=None if cache < 0 else cache)
 
 
+async def _log_of(connection: Connection) -> UUID:
+    return UUID(str(await connection.fetchval("select log_id from log.identity", timeout=COMMAND_SECONDS)))
+
+
+async def _identify(dialler: Dialler) -> UUID:
+    """Which log the database holds."""
+    connection = await dialler.dial("session-gateway", command_timeout=COMMAND_SECONDS)
+    try:
+        return await _log_of(connection)
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
+        raise SchemaMissing("the database holds no log: run the gateway once as its owner (DB_ADMIN_URL)") from error
+    except UNSURE as error:
+        raise StoreUnavailable(f"the log cannot be read: {_told(error)}") from error
+    finally:
+        connection.terminate()
+
+
+async def _examine(connection: Connection, wanted: UUID) -> None:
+    """A database made anew under the same name, or another host of the URL, may hold another log."""
+    if (found := await _log_of(connection)) != wanted:
+        raise _other(found, wanted)
+
+
+def _other(found: UUID, wanted: UUID) -> OtherLog:
+    return OtherLog(
+        f"it holds the log {found} now, and this process works on {wanted}: bring that one back, or restart"
+    )
+
+
 def _told(error: BaseException) -> str:
     """The error in a line, without the details of Postgres, which quote what was written."""
     if isinstance(error, StoreUnavailable):
@@ -301,62 +322,3 @@ def _pattern(wanted: str) -> str:
     """A tag or a family (``session.*``) as a LIKE pattern."""
     escaped = wanted.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
     return escaped[:-1] + "%" if escaped.endswith(".*") else escaped
-
-
-def _columns(units: Sequence[Unit]) -> tuple[list[Any], ...]:
-    """The arguments of ``append_batch``: one array a column, one element an event."""
-    streams: dict[str, int] = {}
-    rows: list[tuple[int, int, int | None, EventData]] = []
-    for number, unit in enumerate(units, start=1):
-        for write in unit.writes:
-            stream = streams.setdefault(write.stream_id, len(streams) + 1)
-            expected = expected_number(write.expected_version)
-            for event in write.events:
-                rows.append((number, stream, expected, event))
-                expected = None
-    events = [row[3] for row in rows]
-    return (
-        list(streams),
-        [row[0] for row in rows],
-        [row[1] for row in rows],
-        [row[2] for row in rows],
-        [event.event_id for event in events],
-        [event.type for event in events],
-        [event.schema_version for event in events],
-        [event.payload for event in events],
-        [event.actor.decode() for event in events],
-        [event.causation_id for event in events],
-        [event.correlation_id for event in events],
-        [event.trace_id for event in events],
-        [event.span_id for event in events],
-        [event.occurred_at for event in events],
-        [unit.fence.lease if unit.fence else None for unit in units],
-        [unit.fence.epoch if unit.fence else None for unit in units],
-    )
-
-
-def _outcomes(units: Sequence[Unit], rows: "Sequence[asyncpg.Record]") -> list[Outcome]:
-    outcomes, start = [], 0
-    for unit in units:
-        outcomes.append(_outcome(unit, rows[start : start + len(unit)]))
-        start += len(unit)
-    return outcomes
-
-
-def _outcome(unit: Unit, rows: "Sequence[asyncpg.Record]") -> Outcome:
-    telling = next((number for number, row in enumerate(rows) if row["outcome"] != "-"), None)
-    if telling is None:
-        raise StoreUnavailable("append_batch answered a unit without a verdict")
-    row = rows[telling]
-    stream_id, event = [(write.stream_id, event) for write in unit.writes for event in write.events][telling]
-    match row["outcome"]:
-        case "c":
-            return Conflict(stream_id, row["at_version"])
-        case "m":
-            return Mismatch(event.event_id)
-        case "f":
-            assert unit.fence is not None
-            return Fenced(unit.fence.lease)
-        case verdict:
-            versions = tuple(row["at_version"] for row in rows)
-            return Appended(rows[0]["at_position"], rows[-1]["at_position"], versions, duplicate=verdict == "d")

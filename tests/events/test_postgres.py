@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from events import postgres
+from events import batch
 from events.embedded import EmbeddedPostgres
 from events.envelope import NEW
 from events.errors import BadEvent, SchemaMissing, StoreClosed, StoreUnavailable
@@ -32,6 +32,7 @@ pytestmark = pytest.mark.postgres
 OURS = """
 select pid from pg_stat_activity where application_name like 'session-gateway%' and datname = current_database()
 """
+LOG_ID = "select log_id from log.identity"
 LISTENING = """
 select pid from pg_stat_activity
  where application_name = 'session-gateway listener' and datname = current_database()
@@ -74,7 +75,7 @@ async def test_repeats_within_a_batch_do_not_break_it(empty_log: LogDatabase) ->
     stream, fact = new_stream(), event()
     units = [Unit((write(stream, fact, expected=expected),), None) for expected in (9, NEW, NEW, 1)]
     async with connection(empty_log.app_dsn) as app:
-        rows = await app.fetch(postgres._APPEND, *postgres._columns(units))
+        rows = await app.fetch(batch.APPEND, *batch.columns(units), await app.fetchval(LOG_ID))
     assert [(row["outcome"], row["at_position"], row["at_version"]) for row in rows] == [
         ("c", None, 0),
         ("a", 1, 1),
@@ -148,7 +149,7 @@ async def test_stale_snapshot_is_refused(empty_log: LogDatabase) -> None:
         for isolation in ("repeatable read", "serializable"):
             await app.execute(f"begin isolation level {isolation}")
             with pytest.raises(asyncpg.PostgresError) as refused:
-                await app.fetch(postgres._APPEND, *postgres._columns(units))
+                await app.fetch(batch.APPEND, *batch.columns(units), await app.fetchval(LOG_ID))
             await app.execute("rollback")
             assert refused.value.sqlstate == "GW001"
 

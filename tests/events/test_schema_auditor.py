@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from events import codec, postgres
+from events import batch, codec
 from events.catalogue import LogRead
 from events.embedded import EmbeddedPostgres
 from events.envelope import SYSTEM, Actor, ActorKind
@@ -228,9 +228,10 @@ async def test_reading_is_on_the_disk_of_an_older_postgres_too(debian_log: Debia
     """Before 17 no function of Postgres waits for the disk: the function waits for the WAL writer."""
     async with connection(debian_log.admin_url) as auditor:
         await auditor.execute("set synchronous_commit = off")
+        log_id = await auditor.fetchval("select log_id from log.identity")
         for _ in range(5):
             await auditor.execute("begin")
-            await auditor.fetchval(postgres._APPEND, *postgres._columns([Unit((write(new_stream()),), None)]))
+            await auditor.fetch(batch.APPEND, *batch.columns([Unit((write(new_stream()),), None)]), log_id)
             ticket = await auditor.fetchval("select log.announce_read()")
             await auditor.execute("set local synchronous_commit = off")
             await auditor.execute("commit")

@@ -4,14 +4,13 @@ A fresh log has no statistics: there a planner guesses, and a guess once halved 
 """
 
 from collections.abc import AsyncIterator
-from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
 import pytest_asyncio
 
-from events import postgres
+from events import batch
 from events.embedded import EmbeddedPostgres
 from events.store import Appended
 from events.writer import Unit
@@ -211,5 +210,5 @@ async def test_repeated_unit_is_found_by_index(seeded: SeededLog, admin: Connect
 
 
 async def _appending(admin: Connection, units: list[Unit]) -> Explained:
-    columns: tuple[Any, ...] = postgres._columns(units)
-    return await explain(admin, postgres._APPEND, *columns)
+    log_id = await admin.fetchval("select log_id from log.identity")
+    return await explain(admin, batch.APPEND, *batch.columns(units), log_id)
