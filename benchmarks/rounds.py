@@ -2,6 +2,7 @@
 
 import random
 import statistics
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
@@ -95,5 +96,4 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Non
     shown.columns[0].justify = "left"
     for row in rows:
         shown.add_row(*row)
-    console = Console()
-    console.print(shown, width=max(console.width, 150), soft_wrap=True)
+    Console(width=None if sys.stdout.isatty() else 160).print(shown)

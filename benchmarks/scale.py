@@ -16,6 +16,7 @@ from benchmarks import load, server
 from benchmarks.load import Measured
 from benchmarks.rounds import Cell, Rounds, interleave, progress, table
 from events.embedded import EmbeddedPostgres
+from events.ids import short
 from events.postgres import PostgresEventStore
 
 SIZES: Final = {"10k": 10_000, "1M": 1_000_000, "3M": 3_000_000}
@@ -43,6 +44,8 @@ async def main() -> None:
         cells: dict[str, Cell] = {}
         for name, log in logs.items():
             cells[f"append {name}"] = functools.partial(_append, log.store)
+        cells["append 10k"] = functools.partial(_append_to_fresh, running, SIZES["10k"])
+        for name, log in logs.items():
             cells[f"tail {name}"] = functools.partial(_tail, log.store)
             cells[f"read {name}"] = functools.partial(_read, log)
         rounds = await interleave(cells, ROUNDS, title="scale")
@@ -75,6 +78,18 @@ async def _filled(stack: AsyncExitStack, running: EmbeddedPostgres, name: str, s
 
 async def _append(store: PostgresEventStore) -> Measured:
     return await load.producers(32, SECONDS, functools.partial(load.append_streams, store))
+
+
+async def _append_to_fresh(running: EmbeddedPostgres, size: int) -> Measured:
+    """The smallest log would be ten times as long after a few rounds: a new one each time."""
+    base = await server.database(running, f"fresh_{short()}")
+    store = await server.store(base)
+    try:
+        await load.fill(store, size, lambda made: None)
+        return await _append(store)
+    finally:
+        await store.close()
+        await server.drop(running, base)
 
 
 async def _tail(store: PostgresEventStore) -> Measured:

@@ -46,6 +46,12 @@ async def database(running: EmbeddedPostgres, name: str, *, partition_size: int 
     return Base(admin, running.dsn_for(USER, name))
 
 
+async def drop(running: EmbeddedPostgres, base: Base) -> None:
+    """Delete a database of ``database``."""
+    async with connection(running.admin_dsn) as admin:
+        await admin.execute(f'drop database "{urlsplit(base.dsn).path.lstrip("/")}" with (force)')
+
+
 async def store(base: Base) -> PostgresEventStore:
     return await PostgresEventStore.connect(base.dsn, _FEW)
 
