@@ -17,7 +17,14 @@ class Keyring(Protocol):
         ...
 
     async def keys(self, ids: Iterable[str]) -> dict[str, SubjectKey]:
-        """The keys that still exist among ``ids``."""
+        """The keys that still exist among ``ids``. Raises StoreUnavailable."""
+        ...
+
+    def known(self, ids: Iterable[str]) -> dict[str, SubjectKey | None]:
+        """What can be told of ``ids`` without asking where the keys lie: the key, or None when it was destroyed.
+
+        An id that is missing in the answer may have a key or none.
+        """
         ...
 
     async def erase(self, subject: str) -> tuple[str, ...]:
@@ -25,7 +32,7 @@ class Keyring(Protocol):
         ...
 
     def forget(self, ids: Iterable[str]) -> None:
-        """Drop cached copies: another process destroyed these keys."""
+        """These keys were destroyed, by whomever: drop cached copies, and never ask for them again."""
         ...
 
 
@@ -41,6 +48,10 @@ class MemoryKeyring:
     async def keys(self, ids: Iterable[str]) -> dict[str, SubjectKey]:
         wanted = set(ids)
         return {key.id: key for key in self._by_subject.values() if key.id in wanted}
+
+    def known(self, ids: Iterable[str]) -> dict[str, SubjectKey | None]:
+        by_id = {key.id: key for key in self._by_subject.values()}
+        return {key_id: by_id.get(key_id) for key_id in ids}
 
     async def erase(self, subject: str) -> tuple[str, ...]:
         key = self._by_subject.pop(subject, None)

@@ -58,6 +58,9 @@ class FileKeyring:
     async def keys(self, ids: Iterable[str]) -> dict[str, SubjectKey]:
         return {key_id: self._keys[key_id] for key_id in set(ids) if key_id in self._keys}
 
+    def known(self, ids: Iterable[str]) -> dict[str, SubjectKey | None]:
+        return {key_id: self._keys.get(key_id) for key_id in ids}
+
     async def erase(self, subject: str) -> tuple[str, ...]:
         return await asyncio.shield(self._erase(subject_tag(self._secret, subject)))
 

@@ -1,5 +1,6 @@
 """Keyring in ``view.subject_key``: wrapped under the sealing secret, cached in memory until forgotten."""
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 import asyncpg
@@ -23,16 +24,16 @@ class PostgresKeyring:
         self._secret = sealing_secret
         self._away = away
         self._by_id: dict[str, SubjectKey] = {}
-        self._ids: dict[str, str] = {}  # subject -> key id
+        self._by_tag: dict[bytes, SubjectKey] = {}
         self._secret_fits = False
-        self._forgotten: set[str] = set()  # an answer under way when they were destroyed may still hold them
+        self._destroyed: set[str] = set()  # an answer under way when they were destroyed may still hold them
 
     async def key_for(self, subject: str) -> SubjectKey:
-        if (key_id := self._ids.get(subject)) and (cached := self._by_id.get(key_id)):
+        tag = subject_tag(self._secret, subject)
+        if cached := self._by_tag.get(tag):
             return cached
         await self.prove()
         fresh = SubjectKey.new()
-        tag = subject_tag(self._secret, subject)
         await self._fetch(
             "insert into view.subject_key (key_id, subject, wrapped) values ($1,$2,$3)"
             " on conflict (subject) do nothing",
@@ -40,22 +41,23 @@ class PostgresKeyring:
             tag,
             wrap(self._secret, fresh),
         )
-        rows = await self._fetch("select key_id, wrapped from view.subject_key where subject = $1", tag)
+        rows = await self._fetch("select key_id, subject, wrapped from view.subject_key where subject = $1", tag)
         if not rows:  # erased between the two statements: the next try makes a new one
             return await self.key_for(subject)
-        key = unwrap(self._secret, rows[0]["key_id"], rows[0]["wrapped"])
-        self._ids[subject] = key.id
-        self._keep(key)
-        return key
+        return self._take(rows[0])
 
     async def keys(self, ids: Iterable[str]) -> dict[str, SubjectKey]:
         wanted = set(ids)
-        missing = sorted(wanted - self._by_id.keys())
+        missing = wanted - self._by_id.keys() - self._destroyed
         if missing:
-            query = "select key_id, wrapped from view.subject_key where key_id = any($1)"
-            for row in await self._fetch(query, missing):
-                self._keep(unwrap(self._secret, row["key_id"], row["wrapped"]))
+            query = "select key_id, subject, wrapped from view.subject_key where key_id = any($1)"
+            for row in await self._fetch(query, sorted(missing)):
+                self._take(row)
         return {key_id: self._by_id[key_id] for key_id in wanted if key_id in self._by_id}
+
+    def known(self, ids: Iterable[str]) -> dict[str, SubjectKey | None]:
+        wanted = set(ids)
+        return {key_id: self._by_id.get(key_id) for key_id in wanted & (self._by_id.keys() | self._destroyed)}
 
     async def erase(self, subject: str) -> tuple[str, ...]:
         await self.prove()
@@ -68,14 +70,17 @@ class PostgresKeyring:
 
     def forget(self, ids: Iterable[str]) -> None:
         gone = set(ids)
-        self._forgotten |= gone
-        self._ids = {subject: key_id for subject, key_id in self._ids.items() if key_id not in gone}
+        self._destroyed |= gone
+        self._by_tag = {tag: key for tag, key in self._by_tag.items() if key.id not in gone}
         for key_id in gone:
             self._by_id.pop(key_id, None)
 
-    def _keep(self, key: SubjectKey) -> None:
-        if key.id not in self._forgotten:
-            self._by_id[key.id] = key
+    def _take(self, row: "asyncpg.Record") -> SubjectKey:
+        """The key of a row; kept, also for who asks by its subject, unless it was destroyed meanwhile."""
+        key = unwrap(self._secret, row["key_id"], row["wrapped"])
+        if key.id not in self._destroyed:
+            self._by_id[key.id] = self._by_tag[row["subject"]] = key
+        return key
 
     async def prove(self) -> None:
         """Raise UnreadableEvent unless the sealing secret is the one that this log's keys were wrapped under.
@@ -92,6 +97,19 @@ class PostgresKeyring:
         if self._away():
             raise StoreUnavailable("the subject keys are where the log is, and that is away")
         try:
-            return await self._pool.fetch(query, *arguments, timeout=COMMAND_SECONDS)
+            return await self._answer(query, *arguments)
         except UNSURE as error:
-            raise StoreUnavailable(f"the subject keys cannot be reached: {type(error).__name__}: {error}") from error
+            reason = str(error) or type(error).__name__
+            raise StoreUnavailable(f"the subject keys cannot be reached: {reason}") from error
+
+    async def _answer(self, query: str, *arguments: object) -> "list[asyncpg.Record]":
+        """One deadline for the wait for a connection and the answer, after which the connection is ended.
+
+        The pool would first wait for a frozen server to cancel the query.
+        """
+        async with asyncio.timeout(COMMAND_SECONDS), self._pool.acquire() as connection:
+            try:
+                return await connection.fetch(query, *arguments)
+            except (TimeoutError, asyncio.CancelledError):
+                connection.terminate()
+                raise

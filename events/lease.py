@@ -52,7 +52,7 @@ class PostgresLeases:
         try:
             return await self._pool.fetchval(query, *arguments, timeout=COMMAND_SECONDS)
         except UNSURE as error:
-            raise StoreUnavailable(f"leases cannot be reached: {type(error).__name__}: {error}") from error
+            raise StoreUnavailable(f"leases cannot be reached: {str(error) or type(error).__name__}") from error
 
 
 class MemoryLeases:

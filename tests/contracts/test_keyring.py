@@ -94,6 +94,13 @@ async def test_forgetting_one_key_leaves_the_others(keyring: Keyring, subject: s
     assert await keyring.keys([other.id]) == {other.id: other}
 
 
+async def test_a_destroyed_key_is_known_as_such(keyring: Keyring, subject: str) -> None:
+    """Without asking where the keys lie: what it sealed shows as erased, also while nobody can be asked."""
+    key, other = await keyring.key_for(subject), await keyring.key_for(subject + "2")
+    await keyring.erase(subject)
+    assert keyring.known([key.id, other.id]) == {key.id: None, other.id: other}
+
+
 postgres = pytest.mark.postgres
 
 
@@ -168,6 +175,47 @@ async def test_cached_keys_serve_while_the_log_is_away(pg_store: PostgresEventSt
             await ask
     away = False
     assert await keyring.erase(subject) == (key.id,)
+
+
+@postgres
+async def test_a_key_that_was_fetched_by_its_id_is_found_by_its_subject(
+    pg_store: PostgresEventStore, subject: str
+) -> None:
+    """What is fetched ahead of an outage is known by id; a stop by the session's own owner is sealed by the name."""
+    away = False
+    key = await PostgresKeyring(pg_store.pool, SECRET).key_for(subject)
+    another_process = PostgresKeyring(pg_store.pool, SECRET, away=lambda: away)
+    assert await another_process.keys([key.id]) == {key.id: key}
+    away = True
+    assert await another_process.key_for(subject) == key
+    another_process.forget([key.id])
+    with pytest.raises(StoreUnavailable):
+        await another_process.key_for(subject)
+
+
+@postgres
+async def test_nobody_is_asked_for_a_key_that_is_known_to_be_destroyed(pg_store: PostgresEventStore) -> None:
+    """A session that outlives its subject is served on while the log is away; of other ids nothing can be told."""
+    keyring = PostgresKeyring(pg_store.pool, SECRET, away=lambda: True)
+    keyring.forget(["sk_gone"])
+    assert await keyring.keys(["sk_gone"]) == {}
+    assert keyring.known(["sk_gone", "sk_never_seen"]) == {"sk_gone": None}
+
+
+@postgres
+async def test_keys_on_a_frozen_server_are_given_up_after_one_time_out(
+    pg_store: PostgresEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ask for the few connections, each waits once; and the reason is never empty."""
+    monkeypatch.setattr("events.keyring_postgres.COMMAND_SECONDS", 0.3)
+    keyring = PostgresKeyring(pg_store.pool, SECRET)
+    async with AsyncExitStack() as stack:
+        for _ in range(pg_store.pool.get_max_size()):
+            await stack.enter_async_context(pg_store.pool.acquire())
+        asked = await asyncio.wait_for(
+            asyncio.gather(*(keyring.keys([f"sk_{nth}"]) for nth in range(40)), return_exceptions=True), 3
+        )
+    assert {str(each) for each in asked} == {"the subject keys cannot be reached: TimeoutError"}
 
 
 @postgres
