@@ -24,6 +24,7 @@ TAKEOVER_SECONDS: Final = 5.0  # between two looks for what dead processes left
 # last ones are replayed, and from the third round on: they come as fast as the log takes them.
 LAST_UNITS: Final = 512
 ROUNDS: Final = 2
+_CUT_SECONDS: Final = 0.5
 _NOT_NOW: Final = "what is spooled cannot be replayed now"
 log = logging.getLogger("session_gateway.spool")
 
@@ -80,15 +81,15 @@ class Breaker:
             await self._gate.wait()
 
     async def close(self, seconds: float) -> None:
-        """Look once more, for so long at most."""
+        """Look once more, for so long at most, and half a second to be cut off."""
         self._closing.set()
         self._wake.set()
         if self._keeper is not None:
             await asyncio.wait({self._keeper}, timeout=seconds)
-        for task in (self._keeper, self._probe):
-            if task is not None:
+        if tasks := [task for task in (self._keeper, self._probe) if task is not None]:
+            for task in tasks:
                 task.cancel()
-                await asyncio.wait({task}, timeout=seconds)
+            await asyncio.wait(tasks, timeout=_CUT_SECONDS)
 
     async def _keep(self) -> None:
         while True:

@@ -5,11 +5,12 @@ not. What other processes append stands between; ``occurred_at`` tells when a fa
 says why the breaker opens and closes as it does.
 """
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from events.breaker import Breaker
@@ -19,7 +20,11 @@ from events.spool import Spool, spoolable
 from events.store import EventStore, Head, Outcome, Spooled, StoreStatus, check_unit
 from events.takeover import Takeover
 
-CLOSE_SECONDS: Final = 3.0  # to bring what is spooled into the log
+# A close takes no longer than these together, and what is cut off each time: ten seconds.
+REPLAY_SECONDS: Final = 3.0  # to bring what is spooled into the log
+LOG_SECONDS: Final = 3.0  # until that is closed, be it frozen
+SPOOL_SECONDS: Final = 1.0  # twice: until what it refused then is spooled, until the spool is closed
+CUT_SECONDS: Final = 0.5
 log = logging.getLogger("session_gateway.spool")
 H = TypeVar("H")
 T = TypeVar("T")
@@ -35,6 +40,10 @@ class FallbackEventStore:
         self._changed: list[Callable[[StoreStatus], None]] = []
         self._spooled: list[Callable[[], None]] = []
         self._closed = False
+        self._log_closed = False  # or about to be
+        self._under_way = 0
+        self._nobody = asyncio.Event()  # no append is under way
+        self._nobody.set()
 
     @classmethod
     async def open(cls, inner: EventStore, directory: Path, *, name: str, max_bytes: int) -> "FallbackEventStore":
@@ -97,28 +106,40 @@ class FallbackEventStore:
         """While the log is away: ``Spooled`` for what is true in any order, else StoreUnavailable, both at once.
 
         The append that finds out waits as long as the wrapped store tries. Ids stay: what had arrived after all is
-        known to the log when it is replayed.
+        known to the log when it is replayed. One that is under way when the store is closed is answered as ever.
         """
+        self._refuse_closed()
+        self._under_way += 1
+        self._nobody.clear()
+        try:
+            return await self._append(writes, fence)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._nobody.set()
+
+    async def _append(self, writes: Sequence[StreamWrite], fence: Fence | None) -> Outcome:
         while await self._direct():
             try:
                 return await self._inner.append(*writes, fence=fence)
-            except StoreUnavailable as error:
-                if self._closed:
-                    raise
-                self._breaker.trip(str(error))
-                if not spoolable(writes, fence):
+            except (StoreUnavailable, StoreClosed) as error:
+                if self._closed and spoolable(writes, fence):
+                    break  # nobody looks any more whether the log is back
+                if isinstance(error, StoreUnavailable) and not self._closed:
+                    self._breaker.trip(str(error))
+                if isinstance(error, StoreClosed) or not spoolable(writes, fence):
                     raise
         check_unit(writes)
         if not spoolable(writes, fence):
+            self._refuse_closed()
             raise StoreUnavailable(f"the log is away since {self._breaker.away_since}: only facts are taken")
-        await self._spool.append(writes)
+        await self._spool.append(tuple(writes))
         return Spooled()
 
     async def _direct(self) -> bool:
         """Whether an append goes to the log now. No wait between this answer and what is done about it."""
         await self._breaker.passage()
-        self._refuse_closed()
-        return self._breaker.away_since is None
+        return self._breaker.away_since is None and not self._log_closed
 
     async def head(self) -> Head:
         return await self._asked(lambda: self._inner.head())
@@ -150,19 +171,29 @@ class FallbackEventStore:
         await self._asked(lambda: self._inner.maintain())
 
     async def close(self) -> None:
-        """Bring what is spooled into the log if that answers; else the file is left to the next process."""
+        """Bring what is spooled into the log if that answers; else the file is left to the next process.
+
+        Facts under way that the log does not take any more are spooled. Takes ten seconds at most, frozen log or not.
+        """
         if self._closed:
             return
         self._closed = True
-        await self._breaker.close(CLOSE_SECONDS)
-        await self._spool.close()
+        try:
+            await self._breaker.close(REPLAY_SECONDS)
+            self._log_closed = True
+            await _within(LOG_SECONDS, self._inner.close())  # one that is cut off refuses what it has not written
+        finally:
+            await _within(SPOOL_SECONDS, self._nobody.wait())
+            await _within(SPOOL_SECONDS, self._spool.close())
+            self._tell_what_waits()
+
+    def _tell_what_waits(self) -> None:
         if self._spool.units:
             log.warning(
                 "%d units wait in %s: the next process that starts here brings them into the log",
                 self._spool.units,
                 self._spool.path,
             )
-        await self._inner.close()
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -193,3 +224,16 @@ class FallbackEventStore:
                 call(hook)
             except Exception:
                 log.exception("a hook of the spool failed")
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, object]) -> None:
+    """Do it for so long at most, then cut it off. Raises what it raises."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=CUT_SECONDS)
+    if task.done() and not task.cancelled():
+        task.result()

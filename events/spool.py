@@ -68,6 +68,7 @@ class Spool:
         self._queued_bytes = 0
         self._writing: asyncio.Task[None] | None = None
         self._written = asyncio.Event()  # a batch, or refused
+        self._closed = False
 
     @property
     def size(self) -> int:
@@ -93,8 +94,10 @@ class Spool:
         """Make the unit durable. A caller that is cancelled leaves it in the queue.
 
         Raises StoreUnavailable, naming the file, when that has its full size or cannot be written: then nothing of
-        the unit is left in it.
+        the unit is left in it, unless it says otherwise. Raises StoreClosed.
         """
+        if self._closed:
+            raise StoreClosed(f"the spool {self.path} was closed")
         weight = sum(_EVENT_BYTES + len(event.payload) + len(event.actor) for write in unit for event in write.events)
         if self.size + self._queued_bytes + weight > self._max_bytes:
             raise StoreUnavailable(f"the log is away and its spool {self.path} is full at {self.size} bytes")
@@ -142,6 +145,7 @@ class Spool:
 
     async def close(self) -> None:
         """After what is being written. The file stays, unlocked, if there is one."""
+        self._closed = True
         await self.settle()
         if self._journal is not None:
             await self._journal.close()

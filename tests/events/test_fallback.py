@@ -3,15 +3,19 @@
 import asyncio
 import resource
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from events import fallback
 from events.envelope import NEW, Fence, StreamWrite
 from events.errors import BadEvent, StoreClosed, StoreUnavailable
 from events.fallback import FallbackEventStore
-from events.spool import SUFFIX
-from events.store import Appended, Spooled
+from events.spool import BATCH_EVENTS, SUFFIX
+from events.store import Appended, Outcome, Spooled
+from events.takeover import Takeover
+from events.writer import Unit, Writer
 from tests.event_fixtures import until
 from tests.events.wavering import (
     AT_ONCE,
@@ -217,6 +221,86 @@ async def test_close_leaves_the_rest_to_the_next_process_and_says_how_much(
     log = await inner.read_log()
     assert [one.event_id for one in log] == [one.events[0].event_id for one in (first, second)]
     assert files(tmp_path, "") == []
+
+
+class Batching(WaveringStore):
+    """Writes as Postgres does: through the writer, which a close waits for. Cleared ``open`` stands for frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writer = Writer(self._send)
+        self.writer.start()
+
+    async def append(self, *writes: StreamWrite, fence: Fence | None = None) -> Outcome:
+        return await self.writer.append(Unit(writes, fence))
+
+    async def close(self) -> None:
+        await self.writer.close()
+
+    async def _send(self, units: Sequence[Unit]) -> list[Outcome]:
+        return [await WaveringStore.append(self, *unit.writes, fence=unit.fence) for unit in units]
+
+
+async def test_close_spools_what_a_frozen_log_does_not_take_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is told to end while Postgres stands still had 4,000 facts refused, after 72 seconds."""
+    monkeypatch.setattr(fallback, "LOG_SECONDS", 0.2)
+    inner = Batching()
+    store = await FallbackEventStore.open(inner, tmp_path, name="gw-1", max_bytes=16 * MEGABYTE)
+    await store.append(write(new_stream()))
+    inner.open.clear()
+    facts = [write(new_stream()) for _ in range(1000)]
+    under_way = [asyncio.create_task(store.append(fact)) for fact in facts]
+    command = asyncio.create_task(store.append(write(new_stream(), expected=NEW)))
+    await until(lambda: queued(inner, 500))
+    async with asyncio.timeout(5):
+        await store.close()
+    assert all(task.done() for task in (*under_way, command))
+    assert all(task.result() == Spooled() for task in under_way)
+    assert isinstance(command.exception(), StoreUnavailable)
+    log = WaveringStore(log_id=inner.log_id)
+    assert await Takeover(tmp_path, log).run_once() == 0
+    assert [one.event_id for one in await log.read_log(limit=2000)] == [one.events[0].event_id for one in facts]
+
+
+async def test_close_waits_for_a_log_that_goes_on(tmp_path: Path) -> None:
+    """What is under way enters it: nothing is spooled that need not be."""
+    inner = Batching()
+    store = await FallbackEventStore.open(inner, tmp_path, name="gw-1", max_bytes=16 * MEGABYTE)
+    under_way = [asyncio.create_task(store.append(write(new_stream()))) for _ in range(500)]
+    await until(lambda: queued(inner, 100))
+    await store.close()
+    assert all(isinstance(task.result(), Appended) for task in under_way)
+    assert files(tmp_path, "") == []
+
+
+async def test_close_spools_what_waited_to_pass(
+    spooling_store: FallbackEventStore, inner: WaveringStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate is shut while the last units are replayed, and the log stands still in the middle of that."""
+    monkeypatch.setattr(fallback, "REPLAY_SECONDS", 0.2)
+    await go_away(spooling_store, inner)
+    await asyncio.gather(*(spooling_store.append(write(new_stream())) for _ in range(BATCH_EVENTS + 1)))
+    spooling_store.on_spooled(inner.takes.clear)  # after the first batch
+    tried = inner.appends
+    inner.away = False
+    await until(lambda: appended(inner, tried + BATCH_EVENTS + 1))
+    under_way = [asyncio.create_task(spooling_store.append(write(new_stream()))) for _ in range(10)]
+    await asyncio.wait(under_way, timeout=0.05)
+    assert not any(task.done() for task in under_way)
+    async with asyncio.timeout(5):
+        await spooling_store.close()
+    assert [task.result() for task in under_way] == [Spooled()] * 10
+    assert spooling_store.status.spooled_units == 12 and len(files(tmp_path)) == 1
+
+
+async def appended(inner: WaveringStore, times: int) -> bool:
+    return inner.appends >= times
+
+
+async def queued(inner: Batching, units: int) -> bool:
+    return inner.writer.depth >= units
 
 
 async def test_a_closed_store_says_so(spooling_store: FallbackEventStore, inner: WaveringStore) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from uuid import UUID
 
 from events.envelope import Fence, RecordedEvent, StreamWrite
 from events.errors import BadEvent, StoreUnavailable
@@ -20,8 +21,8 @@ AT_ONCE = 0.25  # seconds: far below any time-out of a store
 class WaveringStore(MemoryEventStore):
     """``away``: nothing is answered. ``full``: reads are, appends are not. ``open`` cleared: every call waits."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, log_id: UUID | None = None) -> None:
+        super().__init__(log_id=log_id)
         self.away = False
         self.full = False
         self.lost_answers = 0  # so many appends are written, and then told as failed

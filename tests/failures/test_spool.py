@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from events import writer
+from events.store import Spooled
 from tests.counts import Tell
-from tests.event_fixtures import open_store
+from tests.event_fixtures import open_store, until
+from tests.factories import new_stream, write
 from tests.failures import small_disk
 from tests.failures.load import DECIDERS, PRODUCERS, loaded
 from tests.failures.server import OwnServer
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.postgres
 
 FROZEN_SECONDS = 10.0
 AT_ONCE_SECONDS = 1.0
+CLOSE_SECONDS = 12.0  # ten, and a busy machine's patience
 SOON_SECONDS = 0.5  # for the writer to give up; the frozen server is met with its own patience
 
 
@@ -74,6 +77,32 @@ async def test_frozen_server_costs_no_fact_that_was_spooled(own_server: OwnServe
     assert at_once < AT_ONCE_SECONDS
     counts = await judge(own_server.database, load.ledger)
     tell(f"server frozen {FROZEN_SECONDS:.0f} s, with a spool: {counts}")
+
+
+async def test_process_that_ends_while_the_server_is_frozen_keeps_its_facts(
+    own_server: OwnServer, tmp_path: Path, tell: Tell
+) -> None:
+    """What was under way was refused, and nobody was left to send it again: it is spooled for the next process."""
+    facts = [write(new_stream()) for _ in range(2000)]
+    async with open_store(own_server.database.app_dsn) as postgres:
+        async with spooling(postgres, tmp_path / "spool") as store:
+            await store.append(write(new_stream()))
+            with own_server.frozen():
+                under_way = [asyncio.create_task(store.append(fact)) for fact in facts]
+                await asyncio.sleep(0)
+                begun = time.monotonic()
+                await store.close()
+                seconds = time.monotonic() - begun
+        assert {type(task.result()) for task in under_way} == {Spooled} and seconds < CLOSE_SECONDS
+    async with open_store(own_server.database.app_dsn) as postgres, spooling(postgres, tmp_path / "spool", "next"):
+        await until(lambda: _empty(tmp_path / "spool"))
+        there = [one.event_id for one in await postgres.read_log(limit=3000)]
+    assert there[1:] == [one.events[0].event_id for one in facts]
+    tell(f"closed with 2,000 facts under way and a frozen server: {seconds:.1f} s, all of them spooled")
+
+
+async def _empty(directory: Path) -> bool:
+    return spools(directory) == []
 
 
 @pytest.fixture
