@@ -45,6 +45,7 @@ class FileKeyring:
         self._secret = sealing_secret
         self._rows = {row.subject: row for row in rows}
         self._keys = {row.key_id: unwrap(sealing_secret, row.key_id, row.wrapped) for row in self._rows.values()}
+        self._forgotten: set[str] = set()  # while a change is written
         self._changing = asyncio.Lock()
 
     @classmethod
@@ -67,6 +68,7 @@ class FileKeyring:
     def forget(self, ids: Iterable[str]) -> None:
         """No other process destroys keys here: these came with a copy that was put back. The next change drops them."""
         gone = set(ids)
+        self._forgotten |= gone
         self._rows = {subject: row for subject, row in self._rows.items() if row.key_id not in gone}
         for key_id in gone:
             self._keys.pop(key_id, None)
@@ -89,12 +91,21 @@ class FileKeyring:
             return (row.key_id,)
 
     async def _keep(self, rows: dict[bytes, _Row]) -> None:
-        """Make it so on the disk, then here. Shielded by the callers: one that leaves must not part the two."""
-        content = msgspec.json.encode(_Content(_FORMAT, list(rows.values())))
-        try:
-            await asyncio.to_thread(_replace, self._path, content)
-        except OSError as error:
-            raise StoreUnavailable(f"{self._path} cannot be written: {error.strerror}") from error
+        """Make it so on the disk, then here. Shielded by the callers: one that leaves must not part the two.
+
+        Without what is forgotten meanwhile: an erased key must come back neither here nor in the file.
+        """
+        self._forgotten = set()
+        while True:
+            content = msgspec.json.encode(_Content(_FORMAT, list(rows.values())))
+            try:
+                await asyncio.to_thread(_replace, self._path, content)
+            except OSError as error:
+                raise StoreUnavailable(f"{self._path} cannot be written: {error.strerror}") from error
+            left = {subject: row for subject, row in rows.items() if row.key_id not in self._forgotten}
+            if len(left) == len(rows):
+                break
+            rows = left
         self._rows = rows
 
 

@@ -1,7 +1,9 @@
 """The keyring in a file: durable before use, wrapped, and rid of what was erased. The rest is in the contract."""
 
 import asyncio
+import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,28 @@ async def test_key_that_came_back_with_a_copy_goes_when_the_log_says_so(path: Pa
     assert await ring.keys([key.id]) == {}
     assert (await ring.key_for("ada")).id != key.id
     assert key.id.encode() not in content(path)
+
+
+async def test_key_that_is_forgotten_during_a_change_stays_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The change was put together with it: it must not bring an erased key back, here or in the file."""
+    ring = await FileKeyring.open(path, SECRET)
+    ada = await ring.key_for("ada")
+    goes_on, entered, really = threading.Event(), threading.Event(), os.fsync
+
+    def slow(handle: int) -> None:
+        entered.set()
+        assert goes_on.wait(20)
+        really(handle)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    changing = asyncio.create_task(ring.key_for("ben"))
+    await asyncio.to_thread(entered.wait, 20)
+    ring.forget([ada.id])
+    goes_on.set()
+    ben = await changing
+    assert ada.id.encode() not in content(path) and ben.id.encode() in content(path)
+    assert await ring.keys([ada.id, ben.id]) == {ben.id: ben}
+    assert (await ring.key_for("ada")).id != ada.id
 
 
 async def test_caller_that_leaves_does_not_part_file_and_memory(path: Path) -> None:
