@@ -8,6 +8,7 @@ from events.errors import StoreUnavailable
 from events.store import Appended, Conflict, Fenced, Mismatch, Outcome, expected_number
 from events.writer import Unit
 
+_MAX_VERSION: Final = 2**31 - 1
 # The condition is asked first: in another log nothing is called. It is part of the statement, since a pooler may lead a
 # connection elsewhere without our learning it.
 APPEND: Final = (
@@ -23,7 +24,7 @@ def columns(units: Sequence[Unit]) -> tuple[list[Any], ...]:
     for number, unit in enumerate(units, start=1):
         for write in unit.writes:
             stream = streams.setdefault(write.stream_id, len(streams) + 1)
-            expected = expected_number(write.expected_version)
+            expected = _expected(expected_number(write.expected_version))
             for event in write.events:
                 rows.append((number, stream, expected, event))
                 expected = None
@@ -46,6 +47,11 @@ def columns(units: Sequence[Unit]) -> tuple[list[Any], ...]:
         [unit.fence.lease if unit.fence else None for unit in units],
         [unit.fence.epoch if unit.fence else None for unit in units],
     )
+
+
+def _expected(number: int | None) -> int | None:
+    """No head is -1, as none is what Postgres cannot hold."""
+    return number if number is None or 0 <= number <= _MAX_VERSION else -1
 
 
 def outcomes(units: Sequence[Unit], rows: Sequence[Any]) -> list[Outcome]:

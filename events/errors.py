@@ -26,7 +26,8 @@ class EventTooLarge(EventError):
 
 
 class BadEvent(EventError):
-    """An event that may not be written: unknown type, malformed stream id, the same id twice in one unit."""
+    """An event that may not be written: unknown type, malformed stream id, the same id twice in one unit. Or a read
+    that has no meaning. The caller's fault."""
 
 
 class UnreadableEvent(EventError):

@@ -62,7 +62,7 @@ class JsonFileEventStore(MemoryEventStore):
         return StoreStatus(available=not self._closed and self._away_since is None, away_since=self._away_since)
 
     async def append(self, *writes: StreamWrite, fence: Fence | None = None) -> Outcome:
-        check_unit(writes)
+        check_unit(writes, fence)
         self._refuse_closed()
         return await self._writer.append(Unit(writes, fence))
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from events.envelope import Fence, RecordedEvent, StreamWrite
 from events.errors import StoreClosed
 from events.ledger import Ledger, utc_now
-from events.store import Head, Outcome, StoreStatus, check_unit, type_matches
+from events.store import Head, Outcome, StoreStatus, check_unit, in_utc, type_matches
 
 
 class MemoryEventStore:
@@ -33,7 +33,7 @@ class MemoryEventStore:
         self.ledger.epochs[lease] = epoch
 
     async def append(self, *writes: StreamWrite, fence: Fence | None = None) -> Outcome:
-        check_unit(writes)
+        check_unit(writes, fence)
         self._refuse_closed()
         outcome = self.ledger.stage(writes, fence)
         await self._admit()
@@ -53,14 +53,14 @@ class MemoryEventStore:
         self, stream_id: str, *, after: int = 0, limit: int = 1000, backwards: bool = False
     ) -> list[RecordedEvent]:
         self._refuse_closed()
-        events = self.ledger.streams.get(stream_id, [])[after:]
-        return events[::-1][:limit] if backwards else events[:limit]
+        events = self.ledger.streams.get(stream_id, [])[max(after, 0) :]
+        return (events[::-1] if backwards else events)[: max(limit, 0)]
 
     async def read_log(
         self, *, after: int = 0, limit: int = 1000, types: Sequence[str] = (), stream_id: str | None = None
     ) -> list[RecordedEvent]:
         self._refuse_closed()
-        log = self.ledger.log
+        log, after, limit = self.ledger.log, max(after, 0), max(limit, 0)
         if not types and stream_id is None:
             return log[after : after + limit]
         wanted = (
@@ -75,7 +75,7 @@ class MemoryEventStore:
 
     async def position_at(self, moment: datetime) -> int:
         self._refuse_closed()
-        return self.ledger.position_at(moment)
+        return self.ledger.position_at(in_utc(moment))
 
     async def wait_beyond(self, position: int, timeout: float) -> None:
         try:

@@ -13,12 +13,12 @@ from uuid import UUID
 import asyncpg
 
 from events import batch
-from events.database_url import parse
+from events.database_url import Host, parse
 from events.dialling import LOST, Connection, Dialler, Pool, open_pool
 from events.envelope import Fence, RecordedEvent, StreamWrite
 from events.errors import BadEvent, OtherLog, SchemaMissing, StoreClosed, StoreUnavailable
 from events.settings import DatabaseSettings
-from events.store import Appended, Head, Outcome, StoreStatus, check_unit
+from events.store import Appended, Head, Outcome, StoreStatus, check_unit, in_utc, is_text
 from events.writer import Unit, Writer
 
 COMMAND_SECONDS: Final = 5.0
@@ -82,6 +82,11 @@ class PostgresEventStore:
         return self._listener is not None
 
     @property
+    def in_clear(self) -> list[Host]:
+        """Hosts beyond this machine with which this store now speaks without TLS."""
+        return self._dialler.in_clear
+
+    @property
     def pool(self) -> Pool:
         """The reading connections; leases and subject keys share them."""
         return self._pool
@@ -92,7 +97,7 @@ class PostgresEventStore:
         return self._writer.depth
 
     async def append(self, *writes: StreamWrite, fence: Fence | None = None) -> Outcome:
-        check_unit(writes)
+        check_unit(writes, fence)
         return await self._writer.append(Unit(writes, fence))
 
     async def head(self) -> Head:
@@ -103,26 +108,21 @@ class PostgresEventStore:
     async def read_stream(
         self, stream_id: str, *, after: int = 0, limit: int = 1000, backwards: bool = False
     ) -> list[RecordedEvent]:
-        rows = await self._fetch(
-            f"select *, {_LOG} from log.read_stream($1,$2,$3,$4)",
-            stream_id,
-            min(after, _INT4),
-            min(limit, _INT4),
-            backwards,
-        )
+        after, limit = _within(after, _INT4), _within(limit, _INT4)
+        query = f"select *, {_LOG} from log.read_stream($1,$2,$3,$4)"
+        rows = await self._fetch(query, _name(stream_id), after, limit, backwards)
         return [self._recorded(row) for row in rows]
 
     async def read_log(
         self, *, after: int = 0, limit: int = 1000, types: Sequence[str] = (), stream_id: str | None = None
     ) -> list[RecordedEvent]:
         patterns = [_pattern(wanted) for wanted in types] or None
-        after, limit = min(after, _INT8 - 1), min(limit, _INT4)
+        after, limit = _within(after, _INT8 - 1), _within(limit, _INT4)
         if stream_id is None:
             rows = await self._fetch(f"select *, {_LOG} from log.read_log($1,$2,$3)", after, limit, patterns)
         else:
-            rows = await self._fetch(
-                f"select *, {_LOG} from log.read_log_stream($1,$2,$3,$4)", stream_id, after, limit, patterns
-            )
+            query = f"select *, {_LOG} from log.read_log_stream($1,$2,$3,$4)"
+            rows = await self._fetch(query, _name(stream_id), after, limit, patterns)
         return [self._recorded(row) for row in rows]
 
     async def find(self, event_id: UUID) -> RecordedEvent | None:
@@ -130,7 +130,7 @@ class PostgresEventStore:
         return self._recorded(rows[0]) if rows else None
 
     async def position_at(self, moment: datetime) -> int:
-        rows = await self._fetch(f"select log.position_at($1) as position, {_LOG}", moment)
+        rows = await self._fetch(f"select log.position_at($1) as position, {_LOG}", in_utc(moment))
         return int(rows[0]["position"])
 
     async def size(self) -> int:
@@ -176,6 +176,8 @@ class PostgresEventStore:
             rows = await self._read(query, *arguments)
             if rows and (found := rows[0].get("log_id", self._log_id)) != self._log_id:
                 raise _other(found, self._log_id)
+        except asyncpg.DataError as error:
+            raise BadEvent(f"Postgres cannot be asked that: {_told(error)}") from error
         except (StoreUnavailable, *UNSURE) as error:
             await self._is_away(error)
             raise StoreUnavailable(f"Postgres did not answer: {_told(error)}") from error
@@ -318,7 +320,16 @@ def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}"
 
 
+def _within(number: int, most: int) -> int:
+    return max(0, min(number, most))
+
+
+def _name(wanted: str) -> str:
+    """What Postgres can be asked for; no event has an empty name."""
+    return wanted if is_text(wanted) else ""
+
+
 def _pattern(wanted: str) -> str:
     """A tag or a family (``session.*``) as a LIKE pattern."""
-    escaped = wanted.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
+    escaped = _name(wanted).replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
     return escaped[:-1] + "%" if escaped.endswith(".*") else escaped

@@ -27,6 +27,9 @@ from events.errors import BadEvent, EventTooLarge
 
 _TYPE: Final = re.compile(r"\A[a-z_]{1,50}\.[a-z_]{1,50}\Z")
 _MAX_SCHEMA_VERSION: Final = 32_767
+_MAX_EPOCH: Final = 2**63 - 1
+# The first and the last moment are what Postgres' drivers write for "infinitely long ago" and "for ever".
+_INFINITE: Final = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
 
 class Appended(msgspec.Struct, frozen=True):
@@ -85,7 +88,11 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventStore(Protocol):
-    """An append-only log with gapless positions, safe for many tasks at once; no read shows a gap or another order."""
+    """An append-only log with gapless positions, safe for many tasks at once; no read shows a gap or another order.
+
+    A read that cannot find anything finds nothing: of a stream, a type or a position that no event can have, or with
+    a ``limit`` below 1. ``after`` below 0 is the beginning. Only a question without a meaning is refused, as BadEvent.
+    """
 
     @property
     def log_id(self) -> UUID:
@@ -99,6 +106,8 @@ class EventStore(Protocol):
 
     async def append(self, *writes: StreamWrite, fence: Fence | None = None) -> Outcome:
         """Write one unit, durable when this returns. Retried by the caller with the same ids: ``duplicate``.
+
+        A version that no stream can be at is a Conflict like any other that is wrong.
 
         Raises BadEvent, EventTooLarge (nothing was sent), StoreUnavailable (retry), StoreClosed.
         """
@@ -126,7 +135,7 @@ class EventStore(Protocol):
     async def find(self, event_id: UUID) -> RecordedEvent | None: ...
 
     async def position_at(self, moment: datetime) -> int:
-        """The last position recorded at or before ``moment``; 0 when there is none."""
+        """The last position recorded at or before ``moment``; 0 when there is none. BadEvent when it has no zone."""
         ...
 
     async def wait_beyond(self, position: int, timeout: float) -> None:
@@ -140,8 +149,10 @@ class EventStore(Protocol):
     async def close(self) -> None: ...
 
 
-def check_unit(writes: Sequence[StreamWrite]) -> None:
+def check_unit(writes: Sequence[StreamWrite], fence: Fence | None = None) -> None:
     """Refuse, before anything is sent, what could break a batch that it shares with other writers' units."""
+    if fence is not None and not (is_text(fence.lease) and 0 <= fence.epoch <= _MAX_EPOCH):
+        raise BadEvent(f"no lease is named {fence.lease!r} and has the epoch {fence.epoch}")
     total = 0
     for write in writes:
         if not write.events:
@@ -178,10 +189,8 @@ def _check_event(event: EventData) -> None:
         raise BadEvent(f"{event.type} cannot have the schema version {event.schema_version}")
     if event.occurred_at.utcoffset() is None:
         raise BadEvent(f"the time of {event.type} has no zone")
-    try:
-        event.occurred_at.astimezone(UTC)
-    except OverflowError as error:
-        raise BadEvent(f"the time of {event.type} is before the first year or after the last, in UTC") from error
+    if in_utc(event.occurred_at) in _INFINITE:
+        raise BadEvent(f"the time of {event.type} is before the first year or after the last, in UTC")
     if event.trace_id is not None and len(event.trace_id) != 16:
         raise BadEvent(f"the trace id of {event.type} has {len(event.trace_id)} bytes, not 16")
     if event.span_id is not None and len(event.span_id) != 8:
@@ -193,6 +202,25 @@ def _check_event(event: EventData) -> None:
         raise BadEvent(f"payload or actor of {event.type} is not UTF-8") from error
     if b"\0" in event.actor:
         raise BadEvent(f"the actor of {event.type} holds a NUL")
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The same moment; the first or the last that there is for one before or after it. BadEvent when it has no zone."""
+    if moment.utcoffset() is None:
+        raise BadEvent(f"{moment} has no zone")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return _INFINITE[moment.year > 1]
+
+
+def is_text(name: str) -> bool:
+    """Whether it is text that a database can hold: no NUL, no half of a surrogate pair."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in name
 
 
 def expected_number(expected: ExpectedVersion) -> int | None:

@@ -205,6 +205,19 @@ async def test_reads_are_the_stores_fault_when_the_server_refuses(empty_log: Log
             await store.find(event().event_id)
 
 
+async def test_question_that_postgres_cannot_be_asked_is_the_askers_fault(empty_log: LogDatabase) -> None:
+    """The log is not away because of it: that would be told to everybody."""
+    async with open_store(empty_log.app_dsn) as store:
+        async with connection(empty_log.admin_dsn) as admin:
+            await admin.execute(
+                "create or replace function log.find_event(p_id uuid) returns setof log.events language plpgsql"
+                " as $$ begin raise exception 'no such thing' using errcode = '22023'; end $$"
+            )
+        with pytest.raises(BadEvent, match="no such thing"):
+            await store.find(event().event_id)
+        assert store.status.available
+
+
 async def test_column_of_a_later_release_is_not_read(empty_log: LogDatabase) -> None:
     """The former release serves beside the newer one during an upgrade."""
     async with open_store(empty_log.app_dsn) as store:
