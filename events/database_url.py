@@ -3,6 +3,7 @@
 No message here quotes any part of the URL: where one is malformed, any part of it may be the password's.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import ClassVar, Final, Literal, TypeAlias, get_args
@@ -45,6 +46,14 @@ class Host(msgspec.Struct, frozen=True):
     @property
     def is_socket(self) -> bool:
         return self.name.startswith("/")
+
+    @property
+    def is_here(self) -> bool:
+        """Whether what goes there stays on this machine; False for a name of which that is not known."""
+        try:
+            return ipaddress.ip_address(self.name).is_loopback
+        except ValueError:
+            return self.is_socket or self.name == "localhost"
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,15 +122,29 @@ def _options(query: str) -> dict[str, str]:
             raise BadDatabaseUrl(f"has an option that is none of {', '.join(_OPTIONS)}")
         if key in found:
             raise BadDatabaseUrl(f"gives {key} twice")
-        found[key] = unquote(value)
+        if not value:
+            raise BadDatabaseUrl(f"gives {key} without a value")
+        found[key] = _decoded(value)
     return found
+
+
+def _decoded(text: str) -> str:
+    """``text`` without its percent escapes, as Postgres can take it: a NUL would end a value early."""
+    try:
+        decoded = unquote(text, errors="strict")
+        decoded.encode()
+    except UnicodeError:
+        raise BadDatabaseUrl("holds what is not UTF-8") from None
+    if "\0" in decoded:
+        raise BadDatabaseUrl("holds a NUL character")
+    return decoded
 
 
 def _once(option: str, placed: str | None, options: Mapping[str, str]) -> str | None:
     """What stands in its own place of the URL, or else among the options."""
     if placed and option in options:
         raise BadDatabaseUrl(f"gives {option} twice")
-    return unquote(placed) if placed else options.get(option)
+    return _decoded(placed) if placed else options.get(option)
 
 
 def _hosts(placed: str, options: Mapping[str, str]) -> tuple[Host, ...]:
@@ -134,6 +157,8 @@ def _hosts(placed: str, options: Mapping[str, str]) -> tuple[Host, ...]:
         ports = (None,) * len(names)
     if not all(names):
         raise BadDatabaseUrl("names no host" if len(names) == 1 else "names a host without a name")
+    if not all(map(_can_be_dialled, names)):
+        raise BadDatabaseUrl("has a host that is neither a name, nor an address, nor the directory of a socket")
     default = options.get("port", "5432").split(",")
     if len(default) not in (1, len(names)):
         raise BadDatabaseUrl(f"has {len(default)} ports for {len(names)} hosts")
@@ -145,7 +170,15 @@ def _host(text: str) -> tuple[str, str | None]:
     match = _HOST.fullmatch(text)
     if match is None:
         raise BadDatabaseUrl("has a host that is not NAME, NAME:PORT or [ADDRESS]:PORT" if text else "names no host")
-    return unquote(match["v6"] or match["name"]), match["port"]
+    return _decoded(match["v6"] or match["name"]), match["port"]
+
+
+def _can_be_dialled(name: str) -> bool:
+    """Whether a host can be looked up at all, or else be a path: labels of 1 to 63 bytes (RFC 1035, 2.3.4)."""
+    try:
+        return name.isprintable() and (name.startswith("/") or bool(name.encode("idna")))
+    except UnicodeError:
+        return False
 
 
 def _port(text: str) -> int:
@@ -161,6 +194,10 @@ def _tls(options: Mapping[str, str]) -> Tls:
     if known is None:
         raise BadDatabaseUrl(f"has an sslmode that is none of {', '.join(TLS_MODES)}")
     tls = Tls(mode=known, **given)
+    if tls.authority and not tls.verifies:
+        raise BadDatabaseUrl(
+            f"has sslrootcert and sslmode={mode}, which never looks at it: give sslmode=verify-full, or no sslrootcert"
+        )
     if tls.verifies and not tls.authority:
         raise BadDatabaseUrl(f"has sslmode={mode}, which needs sslrootcert: a file, or the word {SYSTEM}")
     if bool(tls.certificate) != bool(tls.key):

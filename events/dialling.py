@@ -61,6 +61,12 @@ class Dialler:
         self.examine: Callable[[Connection], Awaitable[None]] | None = None
         self._statement_cache = statement_cache
         self._pooled = False
+        self._in_clear: set[Host] = set()
+
+    @property
+    def in_clear(self) -> list[Host]:
+        """The hosts beyond this machine to which the newest connection is not encrypted."""
+        return [host for host in self.url.hosts if host in self._in_clear]
 
     @property
     def pooled(self) -> bool:
@@ -77,10 +83,11 @@ class Dialler:
             try:
                 async with asyncio.timeout(DIAL_SECONDS):
                     connection = await self._try(host, application, command_timeout)
-            except (OSError, ReadOnly, OtherLog, BadDatabaseUrl, asyncpg.PostgresError, *LOST) as error:
+            except (OSError, ValueError, ReadOnly, OtherLog, BadDatabaseUrl, asyncpg.PostgresError, *LOST) as error:
                 reasons.append(f"{host}: {self._reason(error)}")
                 continue
             self._prefer(host)
+            self._look_at(host, connection)
             return connection
         raise StoreUnavailable(f"Postgres cannot be reached ({'; '.join(reasons)})")
 
@@ -133,6 +140,14 @@ class Dialler:
             self._hosts.remove(host)
             self._hosts.insert(0, host)
 
+    def _look_at(self, host: Host, connection: Connection) -> None:
+        # pg_stat_ssl would tell of a pooler's own connection.
+        encrypted = connection._protocol.is_ssl  # type: ignore[attr-defined]  # asyncpg shows it nowhere else
+        if host.is_here or encrypted:
+            self._in_clear.discard(host)
+        else:
+            self._in_clear.add(host)
+
     def _reason(self, error: BaseException) -> str:
         if isinstance(error, TimeoutError):
             return f"no answer within {DIAL_SECONDS:g} s"
@@ -142,8 +157,10 @@ class Dialler:
                 return told
         if isinstance(error, asyncpg.InvalidPasswordError):
             return f"the server refuses the password of {self.url.user}"
-        if isinstance(error, asyncpg.ConnectionDoesNotExistError):
-            return "it closed the connection: is it a Postgres?"
+        if isinstance(error, asyncpg.ConnectionDoesNotExistError | ConnectionResetError):
+            # The alert of a server that refuses our certificate is lost when it closes before it has read all.
+            shown = ", and does it trust sslcert" if self.url.tls.certificate else ""
+            return f"it closed the connection: is it a Postgres{shown}?"
         if isinstance(error, asyncpg.PostgresError):
             return f"the server refuses us: {error.args[0] if error.args else type(error).__name__}"
         return str(error) or type(error).__name__

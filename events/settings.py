@@ -77,22 +77,28 @@ class DatabaseSettings(Redacted, frozen=True, kw_only=True):
         return self._with_tls(self.db_direct_url) if self.db_direct_url else ""
 
     def _from_parts(self) -> str:
-        secret = f":{quote(self.db_password, safe='')}" if self.db_password else ""
-        user, name = quote(self.db_user, safe=""), quote(self.db_name, safe="")
+        secret = f":{_quoted(self.db_password)}" if self.db_password else ""
+        user, name = _quoted(self.db_user), _quoted(self.db_name)
         if self.db_host.startswith("/"):
-            return f"postgresql://{user}{secret}@/{name}?host={quote(self.db_host, safe='/')}&port={self.db_port}"
-        host = quote(self.db_host, safe=":")
+            return f"postgresql://{user}{secret}@/{name}?host={_quoted(self.db_host, '/')}&port={self.db_port}"
+        host = _quoted(self.db_host, ":")
         host = f"[{host}]" if ":" in host else host
         return f"postgresql://{user}{secret}@{host}:{self.db_port}/{name}"
 
     def _with_tls(self, url: str) -> str:
-        """The URL with the TLS options that it leaves open."""
-        present = {pair.partition("=")[0] for pair in url.partition("?")[2].split("&")}
+        """The URL with the TLS options that it leaves open; no authority for one that wants nothing proved."""
+        present = dict(pair.partition("=")[::2] for pair in url.partition("?")[2].split("&"))
+        left = {"sslrootcert"} if present.get("sslmode") in ("disable", "prefer") else set()
         for option in ("sslmode", "sslrootcert", "sslcert", "sslkey"):
             value = getattr(self, f"db_{option}")
-            if value and option not in present:
-                url += f"{'&' if '?' in url else '?'}{option}={quote(value, safe='/')}"
+            if value and option not in {*present, *left}:
+                url += f"{'&' if '?' in url else '?'}{option}={_quoted(value, '/')}"
         return url
+
+
+def _quoted(text: str, safe: str = "") -> str:
+    """``text`` in a URL. Bytes of the environment that are not UTF-8 stay what they are, for ``parse`` to refuse."""
+    return quote(text, safe=safe, errors="surrogateescape")
 
 
 def problems(settings: DatabaseSettings) -> list[str]:

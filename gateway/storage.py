@@ -36,6 +36,10 @@ POLLING_ALONE: Final = (
     "A pooler stands before Postgres, so nobody is woken when the log grows: it is polled. "
     "DB_DIRECT_URL (past the pooler) mends that."
 )
+IN_CLEAR: Final = (
+    "DATABASE TRAFFIC IS NOT ENCRYPTED on its way to {hosts}: it can be read and changed, and whoever stands there can "
+    "ask for the password. Give sslmode=verify-full (DB_SSLMODE) and sslrootcert (DB_SSLROOTCERT)."
+)
 Report = Callable[[str], None]
 """Tells the person who started the gateway what takes long."""
 
@@ -99,9 +103,15 @@ async def open_storage(settings: Settings, report: Report | None = None) -> Asyn
             leases=PostgresLeases(store.pool),
             label=label,
             schema=applied,
-            notes=() if store.listens else (POLLING_ALONE,),
+            notes=_notes(store),
             size=store.size,
         )
+
+
+def _notes(store: PostgresEventStore) -> tuple[str, ...]:
+    notes = () if store.listens else (POLLING_ALONE,)
+    hosts = ", ".join(map(str, store.in_clear))
+    return (IN_CLEAR.format(hosts=hosts), *notes) if hosts else notes
 
 
 async def _with_spool(

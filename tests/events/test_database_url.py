@@ -53,7 +53,7 @@ def test_tls_is_what_the_url_says_or_else_the_settings() -> None:
     ("options", "verifies"),
     [
         ("sslmode=disable", False),
-        ("sslmode=prefer&sslrootcert=/ca", False),
+        ("sslmode=prefer", False),
         ("sslmode=require", False),
         ("sslmode=require&sslrootcert=/ca", True),
         ("sslmode=verify-ca&sslrootcert=/ca", True),
@@ -62,6 +62,26 @@ def test_tls_is_what_the_url_says_or_else_the_settings() -> None:
 )
 def test_an_authority_is_asked_as_by_libpq(options: str, verifies: bool) -> None:
     assert parse(f"postgresql://u@h/n?{options}").tls.verifies is verifies
+
+
+@pytest.mark.parametrize(
+    ("place", "here"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("[::1]", True),
+        ("localhost", True),
+        ("%2Frun%2Fpostgresql", True),
+        ("10.0.0.1", False),
+        ("[fe80::1]", False),
+        ("0.0.0.0", False),
+        ("db.example", False),
+        ("localhost.example", False),
+    ],
+)
+def test_what_stays_on_this_machine_is_known(place: str, here: bool) -> None:
+    """All else may be read on its way when it is not encrypted."""
+    assert [host.is_here for host in parse(f"postgresql://u@{place}/n").hosts] == [here]
 
 
 @pytest.mark.parametrize(("attributes", "writable"), [("read-write", True), ("primary", True), ("any", False)])
@@ -101,6 +121,36 @@ def test_writes_are_wanted_unless_any_server_will_do(attributes: str, writable: 
         (f"postgresql://u:{SECRET}@h/n?{SECRET}=1", "has an option that is none of host,"),
         (f"postgresql://u:{SECRET}@h/n?sslmode={SECRET}", "has an sslmode that is none of disable,"),
         (f"postgresql://u:{SECRET}@h/n?sslmode=verify-full", "needs sslrootcert"),
+        *(
+            (f"postgresql://u:{SECRET}@h/n?{mode}sslrootcert=/ca", "never looks at it: give sslmode=verify-full")
+            for mode in ("", "sslmode=disable&", "sslmode=prefer&")
+        ),
+        *(
+            (f"postgresql://u:{SECRET}@h/n?sslrootcert=/ca&{empty}", f"gives {empty.strip('=')} without a value")
+            for empty in ("sslmode=", "sslmode", "sslcert=", "sslkey=", "target_session_attrs=", "port=", "password=")
+        ),
+        (f"postgresql://u:{SECRET}@h/n?sslmode=require&sslrootcert=", "gives sslrootcert without a value"),
+        *(
+            (f"postgresql://u:{SECRET}@{hosts}/n", "has a host that is neither a name, nor an address")
+            for hosts in (
+                "a..b",
+                ".a",
+                f"{'a' * 64}.x",
+                "g,a..b",
+                "%C3%BC..x",
+                f"{'%C3%BC' * 60}",
+                "h%0Ax",
+                "%2Ftmp%0A",
+            )
+        ),
+        (f"postgresql://u:{SECRET}@/n?host=g,a..b", "has a host that is neither a name, nor an address"),
+        (f"postgresql://u:{SECRET}@h%00x/n", "holds a NUL character"),
+        (f"postgresql://u:{SECRET}@/n?host=/tmp%00", "holds a NUL character"),
+        (f"postgresql://u%00x:{SECRET}@h/n", "holds a NUL character"),
+        (f"postgresql://u:{SECRET}%00@h/n", "holds a NUL character"),
+        (f"postgresql://u:{SECRET}@h/n%00", "holds a NUL character"),
+        (f"postgresql://u:{SECRET}%ff@h/n", "holds what is not UTF-8"),
+        (f"postgresql://u:{SECRET}\udcff@h/n", "holds what is not UTF-8"),
         (f"postgresql://u:{SECRET}@h/n?sslcert=/c", "needs both sslcert and sslkey"),
         (f"postgresql://u:{SECRET}@h/n?target_session_attrs=standby", "has target_session_attrs that is none of"),
     ],

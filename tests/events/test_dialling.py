@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import asyncpg
+import msgspec
 import pytest
 
 from events import dialling
-from events.database_url import parse
+from events.database_url import Host, parse
 from events.dialling import DIAL_SECONDS, Dialler, open_pool
 from events.errors import StoreUnavailable
 from events.postgres import PostgresEventStore
@@ -66,6 +67,19 @@ async def test_a_closed_first_host_costs_nothing(debian_log: DebianLog) -> None:
     async with dialled(debian_log.url(f"127.0.0.1:{free_port()}", here(debian_log))) as opened:
         assert await opened.fetchval(PLACE) == debian_log.server.port
     assert time.monotonic() - began < 0.5
+
+
+async def test_a_name_that_no_resolver_takes_is_passed_over(debian_log: DebianLog) -> None:
+    """Python raises for such a name what is neither an OSError nor Postgres's. Their URLs are refused: this is for
+    what that overlooks."""
+    url = parse(debian_log.url())
+    odd = tuple(Host(name) for name in ("a..b", "a" * 64, "h\0x", "/tmp/h\0x", "\udcff"))
+    opened = await Dialler(msgspec.structs.replace(url, hosts=(*odd, *url.hosts))).dial("test")
+    assert await opened.fetchval(PLACE) == debian_log.server.port
+    opened.terminate()
+    with pytest.raises(StoreUnavailable) as caught:
+        await Dialler(msgspec.structs.replace(url, hosts=odd)).dial("test")
+    assert str(caught.value).count("; ") == len(odd) - 1 and PASSWORD not in str(caught.value)
 
 
 async def test_all_hosts_away_are_listed_with_their_reasons(debian_log: DebianLog) -> None:

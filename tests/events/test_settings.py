@@ -11,7 +11,9 @@ from events.database_url import Tls, parse
 from events.settings import DatabaseSettings, problems
 
 SECRET = "sekret-word"
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+# Postgres can take no NUL.
+CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+TEXT = st.text(CHARACTERS, min_size=1)
 URL = f"postgresql://u:{SECRET}@h1,h2/n"
 
 
@@ -45,7 +47,7 @@ def test_impossible_numbers_are_refused(wrong: dict[str, int]) -> None:
         msgspec.convert(wrong, DatabaseSettings)
 
 
-@given(user=TEXT, password=st.text(st.characters(exclude_categories=["Cs"])), name=TEXT)
+@given(user=TEXT, password=st.text(CHARACTERS), name=TEXT)
 def test_what_is_set_is_what_is_read_from_the_url(user: str, password: str, name: str) -> None:
     """No character of a password, a role or a database means anything to the URL."""
     found = parse(DatabaseSettings(db_host="h", db_user=user, db_password=password, db_name=name).dsn())
@@ -66,6 +68,19 @@ def test_tls_settings_are_in_every_url_that_leaves_them_open() -> None:
     every = Tls(mode="verify-full", authority="/etc/my ca&co.pem", certificate="/c", key="/k")
     assert parse(settings.dsn()).tls == parse(settings.direct_dsn()).tls == every
     assert parse(settings.admin_dsn()).tls == msgspec.structs.replace(every, mode="require")
+
+
+def test_an_authority_for_all_is_not_forced_on_a_url_that_wants_nothing_proved() -> None:
+    """Such as the way to a pooler on this machine, beside a server that is verified."""
+    settings = DatabaseSettings(
+        database_url="postgresql://u@localhost/n?sslmode=disable",
+        db_direct_url=URL,
+        db_sslmode="verify-full",
+        db_sslrootcert="system",
+    )
+    assert problems(settings) == []
+    assert parse(settings.dsn()).tls == Tls(mode="disable")
+    assert parse(settings.direct_dsn()).tls == Tls(mode="verify-full", authority="system")
 
 
 def test_the_owner_is_the_gateway_where_no_other_is_given() -> None:
@@ -93,6 +108,20 @@ def test_the_owner_is_the_gateway_where_no_other_is_given() -> None:
         (
             DatabaseSettings(db_host="h", db_sslmode="verify-ca", db_sslrootcert="/nowhere"),
             ["The database of DB_HOST has sslrootcert /nowhere, which cannot be used: no such file"],
+        ),
+        (
+            DatabaseSettings(database_url=f"{URL}?sslmode=", db_sslmode="verify-full", db_sslrootcert="system"),
+            ["DATABASE_URL gives sslmode without a value"],
+        ),
+        (
+            DatabaseSettings(db_host="h", db_sslrootcert="system"),
+            ["The database of DB_HOST has sslrootcert and sslmode=prefer, which never looks at it"],
+        ),
+        (DatabaseSettings(database_url=f"postgresql://u:{SECRET}@a..b/n"), ["DATABASE_URL has a host that is neither"]),
+        (DatabaseSettings(db_host="a..b"), ["The database of DB_HOST has a host that is neither"]),
+        (
+            DatabaseSettings(db_host="h", db_password=f"{SECRET}\udcff"),
+            ["The database of DB_HOST holds what is not UTF-8"],
         ),
         (
             DatabaseSettings(db_direct_url=URL, db_sslmode="require"),
