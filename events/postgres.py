@@ -211,6 +211,11 @@ class PostgresEventStore:
             rows = await connection.fetch(batch.APPEND, *columns, self._log_id, timeout=COMMAND_SECONDS)
             if not rows:
                 raise _other(await _log_of(connection), self._log_id)
+        except asyncpg.UniqueViolationError as error:  # ids and versions are looked up: no event can be at fault
+            raise StoreUnavailable(
+                f"the log is damaged: its heads or keys differ from its events ({error.constraint_name}); nothing is"
+                " written until they are made to agree (docs/operator.md, When the heads differ from the events)"
+            ) from error
         except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:
             if isinstance(error, asyncpg.CheckViolationError) and not error.constraint_name:
                 await self._make_partitions(error)
