@@ -25,7 +25,9 @@ from projections.session_state import SessionState
 
 HEARTBEAT_SECONDS: Final = 15.0
 PAGE: Final = 500
-_POSITION: Final = re.compile(r"\d{1,18}\Z", re.ASCII)
+_ID: Final = re.compile(
+    r"(?P<position>\d{1,18})(?:-(?P<event>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}))?\Z", re.ASCII
+)
 _STEPS: Final = ("session.", "container.", "token.")
 _STEP_TYPES: Final = tuple(f"{family}*" for family in _STEPS)
 _HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
@@ -59,14 +61,31 @@ def _opening(position: int) -> bytes:
 
 
 async def _resume_position(call: Call) -> int | None:
-    """``Last-Event-ID``, or the parameter ``after``. Raises Refused, also for a position that no log of ours gave."""
+    """``Last-Event-ID``, or the parameter ``after``. Raises Refused, also for a position that no log of ours gave.
+
+    A reader that also names the event it had there is refused when the log has another one. Our own ids are positions
+    alone as long as a gateway of the release before, which takes nothing else, may be asked next.
+    """
     text = call.request.headers.get("last-event-id") or call.request.query_params.get("after")
     if text is None:
         return None
-    if not _POSITION.match(text):
-        raise Refused("bad-request", "Last-Event-ID (or after) must be a position of the log.")
-    await call.known_position(int(text))
-    return int(text)
+    if (given := _ID.match(text)) is None:
+        raise Refused("bad-request", "Last-Event-ID (or after) must be a position of the log, or POSITION-EVENT_ID.")
+    position = int(given["position"])
+    await call.known_position(position)
+    if given["event"] is not None:
+        await _same_event(call, position, given["event"])
+    return position
+
+
+async def _same_event(call: Call, position: int, event_id: str) -> None:
+    there = await call.services.store.read_log(after=position - 1, limit=1) if position else []
+    if [str(event.event_id) for event in there if event.position == position] != [event_id]:
+        raise Refused(
+            "bad-request",
+            f"At position {position} the log does not hold the event {event_id}: it is another log, or one that was "
+            "restored. Begin again, from 0 or from a position before the restored one.",
+        )
 
 
 async def progress(call: Call) -> Response:

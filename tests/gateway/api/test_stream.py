@@ -254,8 +254,23 @@ async def test_a_position_of_another_log_is_refused(gateway: Gateway) -> None:
         assert beyond in answer.json()["detail"]
 
 
+async def test_a_reader_that_names_its_event_goes_on_only_where_the_log_has_it(gateway: Gateway) -> None:
+    """After a restore a position alone passes for any event: the reader would never learn what it is missing."""
+    session = await gateway.open()
+    await reveal(gateway, session.session_id, 2)
+    (last, before) = [event for event in await gateway.log("token.revealed")][::-1]
+    for path in ("/events/stream", "/sessions/stream", f"/sessions/{session.session_id}/progress"):
+        async with stream(gateway, f"{path}?after={before.position}-{before.event_id}") as frames:
+            (told,) = await take(frames, 1)
+            assert (told.position, told.event) == (last.position, "token.revealed")
+        for position in (before.position, last.position - 2, 0):
+            answer = await gateway.client.get(path, headers={"last-event-id": f"{position}-{last.event_id}"})
+            assert (answer.status_code, answer.json()["type"]) == (400, "/problems/bad-request"), path
+            assert f"At position {position} the log does not hold the event" in answer.json()["detail"]
+
+
 async def test_an_id_that_is_no_position_is_refused(gateway: Gateway) -> None:
-    for given in ("-1", "x", "1.5", "\u0661", "9" * 19, "1 2"):
+    for given in ("-1", "x", "1.5", "\u0661", "9" * 19, "1 2", "1-", "1-x", "1-00000000", f"1-{'0' * 36}"):
         for path in ("/events/stream", "/sessions/stream"):
             answer = await gateway.client.get(path, params={"after": given})
             assert (answer.status_code, answer.json()["type"]) == (400, "/problems/bad-request"), given
