@@ -92,8 +92,8 @@ class Journal:
     async def _end(self, *, remove: bool) -> None:
         if self._closed:
             return
-        ending = self._in_thread(lambda: self._close(remove=remove))
-        self._closed = True
+        self._closed = True  # before the thread begins, which takes it back when the file cannot be removed
+        ending = asyncio.get_running_loop().run_in_executor(self._thread, lambda: self._close(remove=remove))
         await asyncio.shield(ending)
 
     def _in_thread(self, work: Callable[[], R]) -> "asyncio.Future[R]":
