@@ -60,7 +60,7 @@ from gateway.sessions.runner import Parts, Runner
 from gateway.settings import Settings
 from gateway.storage import Report, Storage, open_storage, token_secret
 from gateway.workers.keys_at_hand import SECONDS as KEYS_SECONDS
-from gateway.workers.keys_at_hand import KeysAtHand
+from gateway.workers.keys_at_hand import KeysAtHand, follow_openings
 from gateway.workers.reconcile import Reconciler, watch
 from gateway.workers.worker import Worker
 from projections.errors import ProjectionError
@@ -235,13 +235,16 @@ async def _head(store: EventStore) -> int:
 def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Reconciler) -> None:
     """Start what runs beside the requests; ended in the opposite order."""
     worker = Worker("reconcile", reconciler.run_once, RECONCILE_SECONDS)
+    at_hand = KeysAtHand(services.keyring, services.views, services.recorder.now)
+    keys = Worker("keys", at_hand.run_once, KEYS_SECONDS)
+    services.keyring.forget(services.views.erased)
     services.views.on_event(_follow_erasures(services))
+    services.views.on_event(follow_openings(keys.poke))
     services.views.on_event(_follow_stops(services, worker))
     services.views.on_event(_follow_ends(services))
     jobs.start("views", services.views.run())
     jobs.start("outages", services.outages.run())
-    at_hand = KeysAtHand(services.keyring, services.views, services.recorder.now)
-    jobs.start("keys", Worker("keys", at_hand.run_once, KEYS_SECONDS).run())
+    jobs.start("keys", keys.run())
     jobs.start("exchanges", services.exchanges.run())
     jobs.start("partitions", Worker("partitions", services.store.maintain, MAINTAIN_SECONDS).run())
     stack.push_async_callback(_flush, services)
@@ -268,7 +271,7 @@ async def _end_with_the_log(services: Services, jobs: Jobs) -> None:
 
 
 async def _flush(services: Services) -> None:
-    if not await services.exchanges.flush(FLUSH_SECONDS):
+    if not await services.exchanges.flush(FLUSH_SECONDS, last=True):
         log.error("%d exchange records could not be written and are lost", services.exchanges.waiting)
 
 

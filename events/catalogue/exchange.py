@@ -69,7 +69,7 @@ class ExchangeSummarized(msgspec.Struct, frozen=True, kw_only=True, tag="exchang
     failed: int
     bytes_in: int
     bytes_out: int
-    reason: str  # a word: interval, queue_full, unwritable
+    reason: str  # a word: interval, queue_full, no_key, unwritable
     closed: int = 0
     first_at: datetime | None = None  # the writer's clock, at the first and the last of them
     last_at: datetime | None = None

@@ -60,6 +60,7 @@ async def _open_command(
 ) -> OpenSession:
     owner = wanted.owner or call.caller.person
     subject = owner or session_subject(session_id)
+    await call.services.keyring.key_for(subject)  # its exchanges must be sealed, also when the log is away by then
     metadata = None
     if wanted.metadata is not None:
         metadata = msgspec.json.encode(wanted.metadata, order="sorted").decode()

@@ -4,12 +4,12 @@ A bounded queue and one task that writes what has gathered, without a delay of i
 before it, no longer. Nothing vanishes silently: when the queue is full (the log is away, and its spool full), records
 are folded into one ``exchange.summarized`` a container, which is written when the log is back. A killed process may
 lose what was not flushed yet: at most ``QUEUE`` records, in practice one batch (and with ACCESS_EVENTS=summary the
-sums of the interval). With ACCESS_DURABILITY=before it loses ends, and no exchange.
+sums of the interval). With ACCESS_DURABILITY=before it loses ends, and no exchange. A record whose key cannot be had
+steps aside and is tried again; what has none when the process ends is told in a sum, which needs no key.
 """
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
@@ -20,6 +20,7 @@ from events.errors import StoreClosed, StoreUnavailable
 from events.ids import uuid7
 from gateway import telemetry
 from gateway.proxy.errors import ExchangeCut, ProxyError, Unrecorded
+from gateway.proxy.exchange_queue import ExchangeQueue
 from gateway.proxy.exchange_records import Exchange, Record, event_of
 from gateway.proxy.exchange_sums import INTERVAL, Sums
 from gateway.proxy.result import ExchangeResult, Opened, blame
@@ -39,9 +40,10 @@ class ExchangeLog:
     def __init__(self, recorder: Recorder, settings: AccessSettings | None = None, *, capacity: int = QUEUE) -> None:
         self._recorder = recorder
         self._settings = settings or AccessSettings()
-        self._capacity = capacity
-        self._queue: deque[Record] = deque()
+        self._queue = ExchangeQueue(capacity)
         self._writing = 0
+        self._retry: asyncio.TimerHandle | None = None  # of those aside
+        self._ends = False
         self._filled = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -96,13 +98,21 @@ class ExchangeLog:
         while True:
             await self._filled.wait()
             self._filled.clear()
-            while self._queue or self._sums.due:
+            while self._queue.ready or self._sums.due:
                 if not (await self._write_records() and await self._write_sums()):
                     await asyncio.sleep(RETRY_SECONDS)
-            self._empty.set()
+                if self._ends and not self._queue.ready:
+                    self._sum_those_aside()
+            if not self._queue.aside:
+                self._empty.set()
 
-    async def flush(self, timeout: float) -> bool:
-        """Wait until everything is written, sums too; False when ``timeout`` seconds were not enough."""
+    async def flush(self, timeout: float, *, last: bool = False) -> bool:
+        """Wait until everything is written, sums too; False when ``timeout`` seconds were not enough.
+
+        ``last``: the process ends, and what has no key now is told in a sum.
+        """
+        self._ends = last
+        self._return_those_aside()
         self._sums.end()
         try:
             await asyncio.wait_for(self._empty.wait(), timeout)
@@ -136,17 +146,17 @@ class ExchangeLog:
         self.ended(opening.exchange, result, UNRECORDED, was_opened=was_opened)
 
     def _take_opening(self, record: Record) -> bool:
-        if len(self._queue) >= self._capacity:
+        if self._queue.full:
             return False
         self._take(record)
         return True
 
     def _take(self, record: Record) -> None:
-        if len(self._queue) < self._capacity:
-            self._queue.append(record)
-            self._wake()
-        else:
+        if self._queue.full:
             self._sums.add(record, "queue_full")
+        else:
+            self._queue.put(record)
+            self._wake()
 
     def _wake(self) -> None:
         self._empty.clear()
@@ -154,33 +164,63 @@ class ExchangeLog:
 
     async def _write_records(self) -> bool:
         """A batch of the queue; False when the log is away."""
-        batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+        batch = self._queue.take(BATCH)
         if not batch:
             return True
         self._writing = len(batch)
         try:
             with telemetry.span("exchanges.record", root=True) as span:
                 written = await self._write(batch)
-                span.positions(*(outcome for outcome in written if isinstance(outcome, int)))
+                span.positions(*(outcome for _, outcome in written if isinstance(outcome, int)))
         finally:
             self._writing = 0
-        return not self._put_back(batch, written)
+        return not self._put_back(written)
 
-    async def _write(self, batch: Sequence[Record]) -> list[int | BaseException | None]:
-        """For each record its position (None: it waits in the spool), or what kept it out of the log."""
-        made: list[EventData | Exception] = []
-        for record in batch:
+    async def _write(self, batch: Sequence[Record]) -> list[tuple[Record, int | BaseException | None]]:
+        """For each record its position (None: it waits in the spool), or what kept it out of the log.
+
+        One is on its way while the next one is sealed: a key that keeps us waiting keeps none of them back.
+        """
+        sent: list[Record] = []
+        appends: list[asyncio.Task[int | None]] = []
+        try:
+            for record in batch:
+                event = await self._sealed(record)
+                if event is None:
+                    continue
+                sent.append(record)
+                appends.append(asyncio.create_task(self._append(record.exchange.container, event)))
+            return list(zip(sent, await asyncio.gather(*appends, return_exceptions=True), strict=True))
+        finally:
+            for append in appends:
+                append.cancel()
+
+    async def _sealed(self, record: Record) -> EventData | Exception | None:
+        """The event, or why there can be none; None when the record was set aside for want of its key."""
+        if not self._queue.is_held_up(record):
             try:
-                made.append(await event_of(self._recorder, record))
-            except StoreUnavailable as away:
-                made += [away] * (len(batch) - len(made))  # the others would only wait for the same
-                break
+                return await event_of(self._recorder, record)
+            except StoreUnavailable:
+                pass
             except Exception as error:
-                made.append(error)
-        return await asyncio.gather(
-            *(self._append(record.exchange.container, event) for record, event in zip(batch, made, strict=True)),
-            return_exceptions=True,
-        )
+                return error
+        self._queue.set_aside(record)
+        self._writing -= 1
+        if self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._return_those_aside)
+        return None
+
+    def _return_those_aside(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        if self._queue.aside:
+            self._queue.return_those_aside()
+            self._wake()
+
+    def _sum_those_aside(self) -> None:
+        for record in self._queue.take_those_aside():
+            self._sums.add(record, "no_key")
 
     async def _append(self, container: str, event: EventData | Exception) -> int | None:
         if isinstance(event, Exception):
@@ -188,17 +228,17 @@ class ExchangeLog:
         outcome = await self._recorder.store.append(StreamWrite(container_stream(container), ANY, (event,)))
         return accepted(outcome)
 
-    def _put_back(self, batch: Sequence[Record], written: Sequence[int | BaseException | None]) -> bool:
+    def _put_back(self, written: Sequence[tuple[Record, int | BaseException | None]]) -> bool:
         """Keep what the log did not take; True when it is away. Raises StoreClosed."""
         again = []
-        for record, outcome in zip(batch, written, strict=True):
+        for record, outcome in written:
             match outcome:
                 case int() | None:
                     continue
                 case StoreUnavailable():
                     again.append(record)  # with its id: if it got through all the same, it is a duplicate
                 case StoreClosed():
-                    log.error("the log was closed with %d exchange records unwritten", len(batch) + len(self._queue))
+                    log.error("the log was closed with %d exchange records unwritten", len(written) + len(self._queue))
                     raise outcome
                 case _:
                     # A fault of ours in one of them must not end the recording of all others: it is told in a sum.
@@ -208,7 +248,7 @@ class ExchangeLog:
                         extra={"operation": "record_exchanges"},
                     )
                     self._sums.add(record, "unwritable")
-        self._queue.extendleft(reversed(again))
+        self._queue.put_back(again)
         return bool(again)
 
     async def _write_sums(self) -> bool:

@@ -1,6 +1,7 @@
 """Keys at hand: the subjects' keys that an outage will need, fetched before it.
 
 Personal fields of denials, exchanges and stops are sealed while the log is away, and the keys lie where the log lies.
+Who opens a session has its key before (``api/sessions``); every other process fetches it when it sees the opening.
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -9,13 +10,15 @@ from typing import Final
 
 import msgspec
 
+from events.catalogue import Payload, SessionRequested, SessionResumed
+from events.envelope import RecordedEvent
 from events.keyring import Keyring
 from gateway.recorder import session_subject, unattributed
 from projections.lifecycle import SEATED
 from projections.session_state import SessionState
 from projections.views import Views
 
-SECONDS: Final = 5.0  # cached keys cost nothing, so that this bounds how long a session of another gateway has none
+SECONDS: Final = 5.0  # cached keys cost nothing; in between only openings call for a round
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -52,7 +55,19 @@ class KeysAtHand:
 
     async def run_once(self) -> None:
         """Raises StoreUnavailable: the next round tries again."""
-        needed = wanted(self._views.sessions.values(), self._views.erased, self._now())
+        sessions = self._views.sessions
+        seated = [sessions[session_id] for session_id in self._views.seats.taken if session_id in sessions]
+        needed = wanted(seated, self._views.erased, self._now())
         await self._keyring.keys(needed.ids)
         for subject in sorted(needed.subjects):
             await self._keyring.key_for(subject)
+
+
+def follow_openings(poke: Callable[[], None]) -> Callable[[RecordedEvent, Payload], None]:
+    """A hook of ``views.on_event``: the keys of a session that was opened anywhere are wanted now."""
+
+    def follow(event: RecordedEvent, payload: Payload) -> None:
+        if isinstance(payload, SessionRequested | SessionResumed):
+            poke()
+
+    return follow

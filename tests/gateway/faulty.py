@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -10,10 +10,11 @@ import msgspec
 from events.envelope import Fence, RecordedEvent, StreamWrite
 from events.errors import StoreUnavailable
 from events.fallback import FallbackEventStore
-from events.keyring import MemoryKeyring
+from events.keyring import Keyring, MemoryKeyring
 from events.lease import MemoryLeases
 from events.memory import MemoryEventStore
 from events.schema import Applied
+from events.sealing import SubjectKey
 from events.store import EventStore, Head, Outcome, Spooled
 from gateway.settings import Settings
 from gateway.storage import Report, Storage
@@ -71,6 +72,47 @@ class FaultyStore(MemoryEventStore):
             raise StoreUnavailable("the log is away")
 
 
+class FarKeyring:
+    """One process's Keyring, whose keys lie where the log lies: what is not cached is out of reach while ``away``."""
+
+    def __init__(self, far: Keyring, away: Callable[[], bool]) -> None:
+        self._far, self._away = far, away
+        self._subjects: dict[str, SubjectKey] = {}
+        self._ids: dict[str, SubjectKey | None] = {}
+
+    async def key_for(self, subject: str) -> SubjectKey:
+        if subject not in self._subjects:
+            self._reach()
+            key = self._subjects[subject] = await self._far.key_for(subject)
+            self._ids[key.id] = key
+        return self._subjects[subject]
+
+    async def keys(self, ids: Iterable[str]) -> dict[str, SubjectKey]:
+        wanted = set(ids)
+        if missing := wanted - self._ids.keys():
+            self._reach()
+            self._ids.update(await self._far.keys(missing))
+        return {key_id: key for key_id in wanted if (key := self._ids.get(key_id)) is not None}
+
+    def known(self, ids: Iterable[str]) -> dict[str, SubjectKey | None]:
+        return {key_id: self._ids[key_id] for key_id in set(ids) & self._ids.keys()}
+
+    async def erase(self, subject: str) -> tuple[str, ...]:
+        self._reach()
+        gone = await self._far.erase(subject)
+        self.forget(gone)
+        return gone
+
+    def forget(self, ids: Iterable[str]) -> None:
+        gone = set(ids)
+        self._ids.update(dict.fromkeys(gone))
+        self._subjects = {subject: key for subject, key in self._subjects.items() if key.id not in gone}
+
+    def _reach(self) -> None:
+        if self._away():
+            raise StoreUnavailable("the subject keys are where the log is, and that is away")
+
+
 @contextlib.asynccontextmanager
 async def faulty_log(settings: Settings, report: Report) -> AsyncIterator[Storage]:
     """For ``start_gateway(log_of=...)``; the store is ``gateway.services.store``."""
@@ -96,7 +138,8 @@ async def spooled(store: EventStore, directory: Path) -> AsyncIterator[FallbackE
 async def spooling_log(settings: Settings, report: Report) -> AsyncIterator[Storage]:
     """As ``faulty_log``, with a spool: ``faulty(gateway.services.store)`` is what can be told to be away."""
     async with faulty_log(settings, report) as storage, spooled(storage.store, settings.data_dir / "spool") as store:
-        yield msgspec.structs.replace(storage, store=store)
+        keyring = FarKeyring(storage.keyring, lambda: faulty(store).away)
+        yield msgspec.structs.replace(storage, store=store, keyring=keyring)
         faulty(store).away = False
 
 

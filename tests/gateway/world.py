@@ -244,8 +244,12 @@ class World:
         through: Through = plainly,
         docker: DockerService | None = None,
         spool: Path | None = None,
+        keyring: Keyring | None = None,
     ) -> AsyncIterator[Gateway]:
-        """A gateway; its calls of the log and of the runtime go through ``through``. ``spool``: where it spools."""
+        """A gateway; its calls of the log and of the runtime go through ``through``. ``spool``: where it spools.
+
+        ``keyring``: of this process alone, over the world's.
+        """
 
         @contextlib.asynccontextmanager
         async def log_of(settings: Settings, report: Report) -> AsyncIterator[Storage]:
@@ -253,7 +257,11 @@ class World:
             leases = cast(Leases, Wired(self.leases, through))
             async with contextlib.nullcontext(wired) if spool is None else spooled(wired, spool) as store:
                 yield Storage(
-                    store=store, keyring=self.keyring, leases=leases, label="memory", schema=Applied((), False)
+                    store=store,
+                    keyring=keyring or self.keyring,
+                    leases=leases,
+                    label="memory",
+                    schema=Applied((), False),
                 )
 
         @contextlib.asynccontextmanager

@@ -37,3 +37,18 @@ async def test_a_stop_is_answered_without_the_persons_key(tmp_path: Path, monkey
         faulty(store).away = False
         await eventually(lambda: store.status.available)
         assert len(await gateway.log("session.stopped")) == 1
+
+
+async def test_a_session_is_not_opened_without_the_key_of_its_exchanges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is open it is served whether the log is there or not, and each exchange is sealed."""
+
+    async def away(subject: str) -> SubjectKey:
+        raise StoreUnavailable("keys cannot be reached")
+
+    async with start_gateway(tmp_path, log_of=spooling_log) as gateway:
+        monkeypatch.setattr(gateway.services.keyring, "key_for", away)
+        answer = await gateway.client.post("/sessions")
+        assert (answer.status_code, answer.json()["type"]) == (503, "/problems/store-unavailable")
+        assert await gateway.services.store.read_log(types=["session.requested"]) == []

@@ -4,20 +4,23 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from events.catalogue import ExchangeClosed, ExchangeOpened, ExchangeSummarized
 from events.codec import decode
 from events.fallback import FallbackEventStore
-from events.keyring import MemoryKeyring
+from events.keyring import Keyring, MemoryKeyring
 from gateway.proxy.errors import Unrecorded
-from gateway.proxy.exchanges import QUEUE, ExchangeLog
+from gateway.proxy.exchanges import BATCH, QUEUE, ExchangeLog
 from gateway.proxy.settings import AccessSettings
 from gateway.recorder import Recorder
 from tests.event_fixtures import until
 from tests.events.wavering import Changes, WaveringStore, go_away, spooling
-from tests.gateway.proxy.recording import counted, exchange, result
+from tests.gateway.faulty import FarKeyring
+from tests.gateway.proxy.recording import OPENED, counted, exchange, result
+from tests.gateway.world import eventually
 
 ROOM = 64 * 1024  # bytes: some dozens of records
 CAPACITY = 20
@@ -43,9 +46,11 @@ class Use:
 
 
 @contextlib.asynccontextmanager
-async def writing(store: FallbackEventStore, settings: AccessSettings, capacity: int) -> AsyncIterator[ExchangeLog]:
+async def writing(
+    store: FallbackEventStore, settings: AccessSettings, capacity: int, keyring: Keyring | None = None
+) -> AsyncIterator[ExchangeLog]:
     """An exchange log that writes into ``store`` meanwhile."""
-    exchanges = ExchangeLog(Recorder(store, MemoryKeyring()), settings, capacity=capacity)
+    exchanges = ExchangeLog(Recorder(store, keyring or MemoryKeyring()), settings, capacity=capacity)
     task = asyncio.create_task(exchanges.run())
     try:
         yield exchanges
@@ -95,3 +100,78 @@ async def test_a_spooled_record_does_not_wait(tmp_path: Path) -> None:
             return len(await inner.read_log(types=["exchange.completed"])) == 300
 
         await until(replayed)
+
+
+class Keys:
+    """Two people's keys; of the first alone this process has a copy when the log goes away."""
+
+    def __init__(self, inner: WaveringStore) -> None:
+        self.far = MemoryKeyring()
+        self.near = FarKeyring(self.far, lambda: inner.away)
+        self.here = self.there = ""
+
+    async def made(self) -> "Keys":
+        self.here = (await self.near.key_for("ada")).id
+        self.there = (await self.far.key_for("grace")).id
+        return self
+
+
+async def test_a_missing_key_keeps_nobody_else_waiting(tmp_path: Path) -> None:
+    """Whatever stands before them: only the session without a key waits for it, its exchanges in their order."""
+    inner = WaveringStore()
+    async with spooling(inner, tmp_path) as store:
+        keys = await Keys(inner).made()
+        async with writing(store, AccessSettings(), QUEUE, keys.near) as exchanges:
+            await go_away(store, inner)
+            for nth in range(2 * BATCH):
+                exchanges.ended(exchange("waits", owner_key=keys.there), result(nth), 200, was_opened=False)
+            lasting = exchange("waits", owner_key=keys.there)
+            assert exchanges.opened(lasting, OPENED)
+            exchanges.ended(lasting, result(is_stream=True), 200, was_opened=True)
+            for nth in range(2 * BATCH):
+                exchanges.ended(exchange("served", owner_key=keys.here), result(nth), 200, was_opened=False)
+            await eventually(lambda: store.status.spooled_units == 1 + 2 * BATCH)
+            assert exchanges.waiting == 2 * BATCH + 2
+            changes, inner.away = Changes(store), False
+            assert await exchanges.flush(20)
+            await changes.until(available=True)
+            told = [decode(event) for event in await inner.read_log(limit=10_000, types=["exchange.*"])]
+    waited: list[Any] = [each for each in told if getattr(each, "container", None) == "waits"]
+    assert [each.bytes_out for each in waited[:-2]] == list(range(2 * BATCH))
+    assert isinstance(waited[-2], ExchangeOpened) and isinstance(waited[-1], ExchangeClosed)
+    assert counted(told) == 4 * BATCH + 1
+
+
+async def test_what_has_no_key_at_the_end_is_told_in_a_sum(tmp_path: Path) -> None:
+    """The process ends during the outage and the spool has room: nothing is lost, and all the others are whole."""
+    inner = WaveringStore()
+    async with spooling(inner, tmp_path) as store:
+        keys = await Keys(inner).made()
+        async with writing(store, AccessSettings(), QUEUE, keys.near) as exchanges:
+            await go_away(store, inner)
+            for nth in range(BATCH):
+                exchanges.ended(exchange("waits", owner_key=keys.there), result(nth), 200, was_opened=False)
+                exchanges.ended(exchange("served", owner_key=keys.here), result(nth), 200, was_opened=False)
+            assert await exchanges.flush(10, last=True) and exchanges.waiting == 0
+            assert store.status.spooled_units == 1 + BATCH + 1
+            inner.away = False
+            await Changes(store).until(available=True)
+            told = [decode(event) for event in await inner.read_log(limit=10_000, types=["exchange.*"])]
+    (summed,) = [each for each in told if isinstance(each, ExchangeSummarized)]
+    assert (summed.container, summed.reason, summed.exchanges) == ("waits", "no_key", BATCH)
+    assert counted(told) == 2 * BATCH
+
+
+async def test_a_session_that_outlives_its_subject_is_served_on(tmp_path: Path) -> None:
+    """The key is known to be destroyed: nobody need be asked, and nothing is refused for want of it."""
+    inner = WaveringStore()
+    async with spooling(inner, tmp_path) as store:
+        keys = await Keys(inner).made()
+        keys.near.forget([keys.there])
+        before = AccessSettings(access_durability="before")
+        async with writing(store, before, QUEUE, keys.near) as exchanges:
+            await go_away(store, inner)
+            one = exchange(owner_key=keys.there)
+            await exchanges.begin(one)
+            exchanges.ended(one, result(), 200, was_opened=True)
+            assert await exchanges.flush(10) and store.status.spooled_units == 3

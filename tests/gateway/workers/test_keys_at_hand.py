@@ -1,22 +1,25 @@
 """Keys at hand: what an outage needs to seal with is here before it begins, and what was erased never is."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
-from events.catalogue import SessionRequested, SubjectErased
-from events.envelope import SYSTEM, Sealed, session_stream
+from events.catalogue import AdmissionGranted, SessionRequested, SubjectErased
+from events.envelope import ADMISSION, SYSTEM, Sealed, session_stream
 from events.keyring import MemoryKeyring
 from events.memory import MemoryEventStore
 from events.sealing import SubjectKey
-from gateway.recorder import Recorder, session_subject
+from gateway import lifespan
+from gateway.recorder import Recorder, session_subject, unattributed, utc_now
 from gateway.workers.keys_at_hand import KeysAtHand, wanted
 from projections.lifecycle import SEATED, Phase
 from projections.session_state import SessionState
 from projections.views import Views
 from tests.factories import payload
-from tests.gateway.world import ORIGIN
+from tests.gateway.faulty import FarKeyring
+from tests.gateway.world import ORIGIN, eventually, world
 
 NEW_YEARS_EVE = datetime(2026, 12, 31, 23, 59, tzinfo=UTC)
 DAYS = frozenset({"unattributed:2026-12-31", "unattributed:2027-01-01"})
@@ -79,6 +82,8 @@ async def test_a_round_fetches_what_the_views_show() -> None:
     owner = await recorder.sealed("ada", "ada", session_stream("ses_a"), "session.requested", "owner")
     requested = payload(SessionRequested, session_id="ses_a", owner=owner, metadata=None)
     await recorder.fact(session_stream("ses_a"), requested, who=ORIGIN.who)
+    granted = payload(AdmissionGranted, session_id="ses_a", generation=1)
+    await recorder.fact(ADMISSION, granted, who=ORIGIN.who)
     await views.load()
     keyring.subjects.clear()
     at_hand = KeysAtHand(keyring, views, lambda: NEW_YEARS_EVE)
@@ -89,3 +94,27 @@ async def test_a_round_fetches_what_the_views_show() -> None:
     keyring.ids.clear()
     await at_hand.run_once()
     assert keyring.ids == set()
+
+
+async def test_every_process_has_the_key_as_soon_as_it_sees_the_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without waiting for a round: an outage may begin a second after the session was opened elsewhere."""
+    monkeypatch.setattr(lifespan, "KEYS_SECONDS", 3600.0)
+    async with world(tmp_path) as earth, earth.gateway() as one:
+        keyring = FarKeyring(earth.keyring, lambda: False)
+        async with earth.gateway(keyring=keyring):
+            last = await earth.keyring.key_for(unattributed(utc_now() + timedelta(days=1)))
+            await eventually(lambda: last.id in keyring.known([last.id]))  # the first round is over
+            key = await one.services.keyring.key_for("session:" + (await one.open()).session_id)
+            await eventually(lambda: keyring.known([key.id]) == {key.id: key})
+
+
+async def test_a_process_that_starts_knows_what_was_erased_before(tmp_path: Path) -> None:
+    """Its sessions are served on when the log goes away: no key of theirs is asked for."""
+    async with world(tmp_path) as earth, earth.gateway() as one:
+        erased = payload(SubjectErased, key_ids=("sk_gone",))
+        await one.services.recorder.fact(SYSTEM, erased, who=ORIGIN.who)
+        keyring = FarKeyring(earth.keyring, lambda: False)
+        async with earth.gateway(keyring=keyring):
+            assert keyring.known(["sk_gone"]) == {"sk_gone": None}
