@@ -17,6 +17,7 @@ from events.database_url import Host, parse
 from events.dialling import LOST, Connection, Dialler, Pool, open_pool
 from events.envelope import Fence, RecordedEvent, StreamWrite
 from events.errors import BadEvent, OtherLog, SchemaMissing, StoreClosed, StoreUnavailable
+from events.hints import Hints
 from events.settings import DatabaseSettings
 from events.store import Appended, Head, Outcome, StoreStatus, check_unit, in_utc, is_text
 from events.writer import Unit, Writer
@@ -47,8 +48,7 @@ class PostgresEventStore:
         self._writer = Writer(self._send)
         self._connection: Connection | None = None
         self._hearing: Connection | None = None
-        self._grown = asyncio.Condition()
-        self._seen = 0
+        self._hints = Hints()
         self._listener: asyncio.Task[None] | None = None
         self._away_since: datetime | None = None
         self._closed = False
@@ -142,11 +142,7 @@ class PostgresEventStore:
         return int(rows[0]["bytes"])
 
     async def wait_beyond(self, position: int, timeout: float) -> None:
-        try:
-            async with asyncio.timeout(timeout), self._grown:
-                await self._grown.wait_for(lambda: self._seen > position or self._closed)
-        except TimeoutError:
-            return
+        await self._hints.wait_beyond(position, timeout)
 
     async def maintain(self) -> None:
         """Two partitions ahead of the tip: without one for the next position every append would fail."""
@@ -167,7 +163,7 @@ class PostgresEventStore:
             if self._listener is not None:
                 self._listener.cancel()
         await asyncio.gather(*filter(None, [self._listener]), return_exceptions=True)
-        await self._saw(0)
+        await self._hints.end()
 
     async def _fetch(self, query: str, *arguments: object) -> "list[asyncpg.Record]":
         if self._closed:
@@ -226,7 +222,7 @@ class PostgresEventStore:
             raise StoreUnavailable(f"Postgres did not take the batch: {_told(error)}") from error
         self._away_since = None
         outcomes = batch.outcomes(units, rows)
-        await self._saw(max((each.position for each in outcomes if isinstance(each, Appended)), default=0))
+        await self._hints.told(max((each.position for each in outcomes if isinstance(each, Appended)), default=0))
         return outcomes
 
     async def _make_partitions(self, error: Exception) -> NoReturn:
@@ -271,12 +267,7 @@ class PostgresEventStore:
                 connection.terminate()
 
     async def _notified(self, connection: object, pid: int, channel: str, payload: object) -> None:
-        await self._saw(int(str(payload)))
-
-    async def _saw(self, position: int) -> None:
-        self._seen = max(self._seen, position)
-        async with self._grown:
-            self._grown.notify_all()
+        await self._hints.heard(payload)
 
     def _recorded(self, row: "asyncpg.Record") -> RecordedEvent:
         columns = {name: row[name] for name in _COLUMNS}
