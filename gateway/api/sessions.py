@@ -11,7 +11,6 @@ from docker import names
 from events import codec, ids
 from events.catalogue import LogRead, SessionRequested, TokenIssued
 from events.envelope import SYSTEM, Sealed, session_stream
-from events.errors import StoreUnavailable
 from gateway.access.roles import Role
 from gateway.access.tokens import sha256
 from gateway.api import shapes
@@ -170,11 +169,7 @@ async def stop(call: Call) -> Response:
     if seconds := call.wait_seconds():
         await views.wait_for(lambda: views.sessions[state.session_id].phase is not Phase.STOPPING, seconds)
     now = views.sessions[state.session_id]
-    try:
-        (view,) = await shapes.sessions([now], call.services.keyring)
-    except StoreUnavailable:  # it is stopped all the same; its personal fields cannot be opened just now
-        sealed = msgspec.structs.replace(now, owner=None, metadata=None)
-        (view,) = await shapes.sessions([sealed], call.services.keyring)
+    (view,) = await shapes.sessions_at_hand([now], call.services.keyring)
     return answer(view, 200 if now.phase is Phase.STOPPED else 202)
 
 
@@ -199,7 +194,7 @@ async def show(call: Call) -> Response:
         if then is None:
             raise Refused("session-unknown", f"The session did not exist at position {position}.")
         state = then
-    (view,) = await shapes.sessions([state], call.services.keyring)
+    (view,) = await shapes.sessions_at_hand([state], call.services.keyring)
     return answer(view)
 
 
@@ -220,7 +215,8 @@ async def list_all(call: Call) -> Response:
         if status not in set(Status):
             raise Refused("bad-request", f"The parameter status is one of {', '.join(Status)}.")
         seen = [state for state in seen if STATUS[state.phase] == status]
-    return answer(SessionList(sessions=await shapes.sessions(seen, call.services.keyring), position=position))
+    views = await shapes.sessions_at_hand(seen, call.services.keyring)
+    return answer(SessionList(sessions=views, position=position))
 
 
 def visible(states: Iterable[SessionState], call: Call) -> list[SessionState]:

@@ -3,9 +3,9 @@
 ``replay`` on the command line shapes the same way, so that what it prints is what ``GET /sessions`` answered.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +13,7 @@ from msgspec import Meta
 from events import codec
 from events.catalogue import Payload
 from events.envelope import Actor, RecordedEvent, Sealed, session_stream
+from events.errors import StoreUnavailable
 from events.keyring import Keyring
 from events.sealing import ERASED, Place, SubjectKey, sealed_fields, unseal
 from gateway.access.caller import MAX_PERSON_CHARACTERS
@@ -21,6 +22,7 @@ from projections.lifecycle import STATUS
 from projections.session_state import SessionState
 
 MAX_METADATA_BYTES = 16 * 1024
+UNAVAILABLE: Final = "[unavailable]"  # a personal field whose key may exist, and cannot be had while the log is away
 
 
 class CreateSession(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,13 +130,34 @@ def in_order(states: Iterable[SessionState]) -> list[SessionState]:
 
 
 async def sessions(states: Sequence[SessionState], keyring: Keyring) -> list[SessionView]:
-    """Views of ``states``, in their order, personal fields opened where their keys still exist."""
-    sealed = [value for state in states for value in (state.owner, state.metadata) if value is not None]
-    keys = await keyring.keys({value.k for value in sealed})
+    """Views of ``states``, in their order, personal fields opened where their keys still exist.
+
+    Raises StoreUnavailable when a key is not here and the log is away: ``sessions_at_hand`` does without.
+    """
+    keys = await _keys(_key_ids_of(states), keyring)
     return [_session(state, keys) for state in states]
 
 
-def _session(state: SessionState, keys: dict[str, SubjectKey]) -> SessionView:
+async def sessions_at_hand(states: Sequence[SessionState], keyring: Keyring) -> list[SessionView]:
+    """As ``sessions``; while the log is away a field whose key is not here is ``[unavailable]``."""
+    try:
+        return await sessions(states, keyring)
+    except StoreUnavailable:
+        keys = keyring.known(_key_ids_of(states))
+        return [_session(state, keys) for state in states]
+
+
+async def _keys(ids: Iterable[str], keyring: Keyring) -> dict[str, SubjectKey | None]:
+    """Each of ``ids`` with its key, or None when it was destroyed. Raises StoreUnavailable."""
+    wanted = set(ids)
+    return {**dict.fromkeys(wanted), **await keyring.keys(wanted)}
+
+
+def _key_ids_of(states: Iterable[SessionState]) -> set[str]:
+    return {value.k for state in states for value in (state.owner, state.metadata) if value is not None}
+
+
+def _session(state: SessionState, keys: Mapping[str, SubjectKey | None]) -> SessionView:
     metadata = _open(state.metadata, keys, _place(state, "metadata"))
     return SessionView(
         session_id=state.session_id,
@@ -146,7 +169,7 @@ def _session(state: SessionState, keys: dict[str, SubjectKey]) -> SessionView:
         container=state.container,
         opened_by=state.opened_by,
         owner=_open(state.owner, keys, _place(state, "owner")),
-        metadata=metadata if metadata in (None, ERASED) else msgspec.json.decode(metadata),
+        metadata=metadata if metadata in (None, ERASED, UNAVAILABLE) else msgspec.json.decode(metadata),
         created_at=state.created_at,
         ready_at=state.ready_at,
         ended_at=state.ended_at,
@@ -168,21 +191,24 @@ def _place(state: SessionState, field: str) -> Place:
 
 async def unsealed(sealed: Sealed | None, state: SessionState, field: str, keyring: Keyring) -> str | None:
     """One personal field of a session in clear; None when there is none, ``[erased]`` when its key is gone."""
-    keys = await keyring.keys([sealed.k]) if sealed else {}
+    keys = await _keys([sealed.k] if sealed else [], keyring)
     return _open(sealed, keys, _place(state, field))
 
 
-def _open(sealed: Sealed | None, keys: dict[str, SubjectKey], place: Place) -> str | None:
+def _open(sealed: Sealed | None, keys: Mapping[str, SubjectKey | None], place: Place) -> str | None:
+    """``keys``: None where it was destroyed."""
     if sealed is None:
         return None
-    key = keys.get(sealed.k)
+    if sealed.k not in keys:
+        return UNAVAILABLE
+    key = keys[sealed.k]
     return ERASED if key is None else unseal(key, sealed, place)
 
 
 async def events(recorded: Sequence[RecordedEvent], keyring: Keyring) -> list[EventView]:
     """Views of events, personal fields opened where their keys still exist."""
     decoded = [(event, codec.decode(event), codec.decode_actor(event)) for event in recorded]
-    keys = await keyring.keys(set(_key_ids(decoded)))
+    keys = await _keys(_key_ids(decoded), keyring)
     return [_event(event, payload, actor, keys) for event, payload, actor in decoded]
 
 
@@ -195,7 +221,7 @@ def _key_ids(decoded: Iterable[tuple[RecordedEvent, Payload | codec.Unknown, Act
 
 
 def _event(
-    event: RecordedEvent, payload: Payload | codec.Unknown, actor: Actor, keys: dict[str, SubjectKey]
+    event: RecordedEvent, payload: Payload | codec.Unknown, actor: Actor, keys: Mapping[str, SubjectKey | None]
 ) -> EventView:
     shown: dict[str, Any] = msgspec.json.decode(event.payload)
     if not isinstance(payload, codec.Unknown):

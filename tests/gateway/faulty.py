@@ -108,6 +108,10 @@ class FarKeyring:
         self._ids.update(dict.fromkeys(gone))
         self._subjects = {subject: key for subject, key in self._subjects.items() if key.id not in gone}
 
+    def start_anew(self) -> None:
+        """As the keyring of a process that has fetched nothing yet."""
+        self._subjects, self._ids = {}, {}
+
     def _reach(self) -> None:
         if self._away():
             raise StoreUnavailable("the subject keys are where the log is, and that is away")
