@@ -23,6 +23,7 @@ from events.store import Appended, Head, Outcome, StoreStatus, check_unit, in_ut
 from events.writer import Unit, Writer
 
 COMMAND_SECONDS: Final = 5.0
+CLOSE_SECONDS: Final = 10.0  # in all, however many units wait behind a server that does not answer
 CHANNEL: Final = "gateway_log"
 
 # "Unknown outcome, try again with the same ids": PostgresError alone is not enough (evidence: fail-over runs). Nor is a
@@ -149,12 +150,14 @@ class PostgresEventStore:
         await self._fetch("select log.ensure_partitions()")
 
     async def close(self) -> None:
+        """Write what waits, for CLOSE_SECONDS at most; whoever waits longer gets StoreUnavailable."""
         if self._closed:
             return
         self._closed = True
         try:
-            await self._writer.close()
-            await asyncio.wait_for(self._pool.close(), COMMAND_SECONDS)
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._writer.close()
+                await asyncio.wait_for(self._pool.close(), COMMAND_SECONDS)
         except UNSURE:
             pass  # what waited was answered by the writer; a reading connection is ended below
         finally:  # also when the caller's patience ended before

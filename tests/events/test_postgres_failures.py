@@ -209,6 +209,28 @@ async def test_frozen_append_is_given_up_in_time(empty_log: LogDatabase, monkeyp
             assert not suspect & {row["pid"] for row in await admin.fetch(WRITING)}, "the suspect connection was kept"
 
 
+async def test_close_behind_a_frozen_server_has_one_bound(
+    empty_log: LogDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each batch with a time-out of its own, 4,000 units took 72 seconds; whoever waited is told."""
+    monkeypatch.setattr(postgres, "COMMAND_SECONDS", 0.5)
+    monkeypatch.setattr(postgres, "CLOSE_SECONDS", 1.0)
+    async with open_store(empty_log.app_dsn) as store, connection(empty_log.app_dsn) as blocking:
+        async with blocking.transaction():
+            await blocking.execute("select pg_advisory_xact_lock(7201, 1)")
+            waiting = [asyncio.create_task(store.append(write(new_stream()))) for _ in range(2000)]
+            await until(lambda: _writing(empty_log))
+            async with asyncio.timeout(3):
+                await store.close()
+        outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 3)
+    assert {type(one) for one in outcomes} == {StoreUnavailable}
+
+
+async def _writing(database: LogDatabase) -> bool:
+    async with connection(database.admin_dsn) as admin:
+        return await admin.fetchval(f"select exists ({WRITING} and state = 'active')") is True
+
+
 async def test_server_that_is_not_there_is_unavailable_at_once(tmp_path: Path) -> None:
     async with asyncio.timeout(10):
         with pytest.raises(StoreUnavailable):
