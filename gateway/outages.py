@@ -24,6 +24,7 @@ from gateway.sessions.observe import until_stored
 NAME: Final = "log_away"
 DETAIL: Final = "The event log cannot be reached; facts wait in the spool."
 STALE_SECONDS: Final = 5  # until who was refused for it should ask again
+FOR_WANT_OF_THE_LOG: Final = frozenset({"store-unavailable", "view-stale"})
 log = logging.getLogger("session_gateway.outages")
 
 
@@ -33,6 +34,7 @@ class _Turn(msgspec.Struct, frozen=True):
     status: StoreStatus
     at: datetime
     replayed: int  # writes that had left the spool by then
+    turned_away: int  # requests that had been refused by then
 
 
 class Outages:
@@ -69,12 +71,12 @@ class Outages:
 
     def count(self, refusal: Refused) -> None:
         """A request is answered with ``refusal``."""
-        if refusal.slug == "store-unavailable":
+        if refusal.slug in FOR_WANT_OF_THE_LOG:
             self.turned_away += 1
 
     def changed(self, status: StoreStatus) -> None:
         """A hook for ``FallbackEventStore.on_change``."""
-        self._turns.put_nowait(_Turn(status, self._recorder.now(), self._replayed()))
+        self._turns.put_nowait(_Turn(status, self._recorder.now(), self._replayed(), self.turned_away))
 
     async def run(self) -> None:
         """Tell every outage from beginning to end, until cancelled."""
@@ -82,16 +84,14 @@ class Outages:
             raised = await self._turns.get()
             if raised.status.available:
                 continue
-            refused = self.turned_away
             await self._raise(raised)
-            cleared = await self._turns.get()
-            await self._clear(raised, cleared, self.turned_away - refused)
+            await self._clear(raised, await self._turns.get())
 
     async def _raise(self, raised: _Turn) -> None:
         log.error("the event log is away: facts are spooled, commands are refused", extra={"operation": NAME})
         await self._tell(AlertRaised(instance=self._instance, name=NAME, detail=DETAIL))
 
-    async def _clear(self, raised: _Turn, cleared: _Turn, refused: int) -> None:
+    async def _clear(self, raised: _Turn, cleared: _Turn) -> None:
         since = raised.status.away_since or raised.at
         payload = AlertCleared(
             instance=self._instance,
@@ -99,7 +99,7 @@ class Outages:
             since=since,
             lasted_ms=max(0, round((cleared.at - since).total_seconds() * 1000)),
             replayed=cleared.replayed - raised.replayed,
-            refused=refused,
+            refused=cleared.turned_away - raised.turned_away,
         )
         log.warning(
             "the event log is back after %.1f s: %d writes were replayed, %d requests had been refused",

@@ -70,16 +70,19 @@ class Access:
         self._cause = cause
         self._outages = outages
 
-    async def caller(self, connection: HTTPConnection, allowed: frozenset[Role], *, always: bool = False) -> Caller:
+    async def caller(
+        self, connection: HTTPConnection, allowed: frozenset[Role], *, always: bool = False, look: bool = True
+    ) -> Caller:
         """The caller, when its key has one of the ``allowed`` roles. Raises Refused; a denial is told by ``deny``.
 
-        ``always``: also when this process can no longer know whether the key was revoked.
+        ``always``: also when this process can no longer know whether the key was revoked. ``look``: before a key is
+        refused, at the head of the log, which may take as long as a log that is away is waited for.
         """
         presented = bearer(connection)
         if presented is None:
             raise Refused("no-credential", "Send an API key: Authorization: Bearer gwk_...")
         found = keys.check(presented, self._views, self._recorder.now())
-        if isinstance(found, Refused) and await self.news(found):
+        if isinstance(found, Refused) and look and await self.news(found):
             found = keys.check(presented, self._views, self._recorder.now())
         if isinstance(found, Refused):
             raise found

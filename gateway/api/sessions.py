@@ -189,8 +189,8 @@ async def show(call: Call) -> Response:
         await tell_read(call, "session", session_id=state.session_id)
     else:
         position = await _position(call, moment)
-        await tell_read(call, "as_of", position, state.session_id)
         then = await asof.session_as_of(call.services.store, state.session_id, position)
+        await tell_read(call, "as_of", position, state.session_id)
         if then is None:
             raise Refused("session-unknown", f"The session did not exist at position {position}.")
         state = then
@@ -207,8 +207,8 @@ async def list_all(call: Call) -> Response:
         await tell_read(call, "sessions", position)
     else:
         position = await _position(call, moment)
-        await tell_read(call, "as_of", position)
         states = await asof.as_of(call.services.store, Sessions(), position)
+        await tell_read(call, "as_of", position)
     seen = visible(states.values(), call)
     status = call.request.query_params.get("status")
     if status is not None:

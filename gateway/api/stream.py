@@ -4,7 +4,7 @@ History first, then live, without gap or double: a reader listens before it read
 """
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import Final
 
@@ -33,16 +33,29 @@ _STEP_TYPES: Final = tuple(f"{family}*" for family in _STEPS)
 _HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
-def _event_stream(call: Call, frames: AsyncGenerator[bytes, None]) -> Response:
-    """Whoever asks by HEAD gets no frames: behind them, nothing else would be answered on the connection."""
+async def _event_stream(
+    call: Call, frames: AsyncGenerator[bytes, None], tell: Callable[[], Awaitable[object]]
+) -> Response:
+    """What cannot be read is refused here, before the first byte, and is not told as read.
+
+    Whoever asks by HEAD gets no frames: behind them, nothing else would be answered on the connection.
+    """
+    try:
+        first = await anext(frames)
+        await tell()
+    except BaseException:
+        await frames.aclose()
+        raise
     if call.request.method == "HEAD":
+        await frames.aclose()
         return Response(media_type="text/event-stream", headers=_HEADERS)
-    return StreamingResponse(_while_there(frames), media_type="text/event-stream", headers=_HEADERS)
+    return StreamingResponse(_while_there(first, frames), media_type="text/event-stream", headers=_HEADERS)
 
 
-async def _while_there(frames: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+async def _while_there(first: bytes, frames: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
     """End in order when the log goes away: the reader resumes by its last id."""
     async with aclosing(frames):
+        yield first
         try:
             async for each in frames:
                 yield each
@@ -92,20 +105,25 @@ async def progress(call: Call) -> Response:
     """The steps of one session, from its first, or from the one after ``Last-Event-ID``."""
     session_id = (await call.services.access.session(call.session_id, call.caller)).session_id
     after = await _resume_position(call) or 0
-    await tell_read(call, "progress", session_id=session_id)
-    return _event_stream(call, _steps(call, lambda state: state.session_id == session_id, after))
+    return await _event_stream(
+        call,
+        _steps(call, lambda state: state.session_id == session_id, after),
+        lambda: tell_read(call, "progress", session_id=session_id),
+    )
 
 
 async def own_sessions(call: Call) -> Response:
     """The steps of all sessions that the caller may see: from now on, or from the one after ``Last-Event-ID``."""
     after = await _resume_position(call)
-    await tell_read(call, "progress")
-    return _event_stream(
-        call, _steps(call, call.caller.may_see, call.services.views.position if after is None else after)
+    return await _event_stream(
+        call,
+        _steps(call, call.caller.may_see, call.services.views.position if after is None else after),
+        lambda: tell_read(call, "progress"),
     )
 
 
 async def _steps(call: Call, told_of: Callable[[SessionState], bool], after: int) -> AsyncGenerator[bytes, None]:
+    """The first frame comes when the log was read. Raises StoreUnavailable, also where there was nothing to read."""
     views = call.services.views
 
     def seen(session_id: str) -> bool:
@@ -116,8 +134,10 @@ async def _steps(call: Call, told_of: Callable[[SessionState], bool], after: int
         reached = max(after, views.position)
         # Asked for now that we listen: a session of a moment later, or its next container, is live.
         known = [state for state in views.sessions.values() if told_of(state)]
+        await call.services.store.head()
+        history = await _history(call, known, after, reached)
         yield _opening(after)
-        for event in await _history(call, known, after, reached):
+        for event in history:
             if step := _step(event, codec.decode(event), seen):
                 yield step
         async for told in _live(listener, reached):
@@ -167,11 +187,15 @@ async def _live(listener: Listener, reached: int) -> AsyncIterator[Told | None]:
 async def follow(call: Call) -> Response:
     """The log as it grows, for auditors: from ``Last-Event-ID`` or ``after`` (default: from now on)."""
     after = await _resume_position(call)
-    start = (await call.services.store.head()).position if after is None else after
+    head = (await call.services.store.head()).position
+    start = head if after is None else after
     types = call.types()
     read = LogRead(what="follow", after=start, types=types)
-    await call.services.recorder.fact(SYSTEM, read, who=call.caller.who, cause=call.cause)
-    return _event_stream(call, _followed(call, start, types))
+    return await _event_stream(
+        call,
+        _followed(call, start, types),
+        lambda: call.services.recorder.fact(SYSTEM, read, who=call.caller.who, cause=call.cause),
+    )
 
 
 async def _followed(call: Call, after: int, types: tuple[str, ...]) -> AsyncGenerator[bytes, None]:

@@ -81,7 +81,7 @@ async def test_an_outage_is_in_the_log_with_what_it_cost(tmp_path: Path) -> None
         made.outages.count(Refused("store-unavailable", "before"))
         await made.go_away()
         await made.fact()
-        for slug in ("store-unavailable", "store-unavailable", "session-unknown"):
+        for slug in ("store-unavailable", "view-stale", "session-unknown"):
             made.outages.count(Refused(slug, "meanwhile"))
         since = made.store.status.away_since
         await made.come_back()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from docker.mock import MockDockerService
+from events.errors import StoreUnavailable
 from events.store import Head
 from gateway.access.roles import Role
 from tests.gateway.clients import nobody, websocket
@@ -94,6 +95,22 @@ async def test_health_is_told_without_the_log(tmp_path: Path) -> None:
         again = (await gateway.client.get("/health")).json()
         assert (again["status"], again["log"]["spooled_units"], again["log"]["away_since"]) == ("healthy", 0, None)
         assert again["log"]["rejected_units"] == 0
+
+
+async def test_nobody_waits_for_a_log_that_stands_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first seconds of a freeze, before it is noticed: a key that is not known here is no reason to look for it."""
+    async with start_gateway(tmp_path, log_of=spooling_log) as gateway, nobody(gateway) as client:
+        thawed = asyncio.Event()
+
+        async def frozen() -> Head:
+            await thawed.wait()
+            raise StoreUnavailable("frozen")
+
+        monkeypatch.setattr(gateway.services.store, "head", frozen)
+        answer = await client.get("/health", headers={"authorization": "Bearer gwk_x_y"})
+        assert (answer.status_code, answer.json()) == (200, {"status": "degraded"})
+        assert answer.elapsed < AT_ONCE
+        thawed.set()
 
 
 async def test_a_process_that_may_miss_revocations_is_not_ready(tmp_path: Path) -> None:

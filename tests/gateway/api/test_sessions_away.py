@@ -71,3 +71,17 @@ async def test_a_session_is_not_opened_without_the_key_of_its_exchanges(
         answer = await gateway.client.post("/sessions")
         assert (answer.status_code, answer.json()["type"]) == (503, "/problems/store-unavailable")
         assert await gateway.services.store.read_log(types=["session.requested"]) == []
+
+
+async def test_a_look_back_that_fails_is_not_told_as_one(tmp_path: Path) -> None:
+    """Who reads the log is recorded; what was not read was not."""
+    async with start_gateway(tmp_path, log_of=spooling_log) as gateway:
+        session = await gateway.open()
+        store = gateway.services.store
+        faulty(store).away = True
+        await eventually(lambda: not store.status.available)
+        for path in ("/sessions?as_of=2", f"/sessions/{session.session_id}?as_of=2"):
+            assert (await gateway.client.get(path)).status_code == 503
+        faulty(store).away = False
+        await eventually(lambda: store.status.available)
+        assert await gateway.log("log.read") == []

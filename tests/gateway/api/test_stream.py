@@ -18,7 +18,8 @@ from gateway.recorder import Who
 from projections.listener import LISTENER_QUEUE
 from tests.event_fixtures import until
 from tests.gateway.clients import Frame, stream
-from tests.gateway.faulty import FaultyStore, faulty_log
+from tests.gateway.faulty import FaultyStore, faulty, faulty_log, spooling_log
+from tests.gateway.world import eventually
 from tests.gateway_fixtures import Gateway, placed, start_gateway
 
 WHO = Who(kind=ActorKind.OPERATOR, id="test")
@@ -286,6 +287,30 @@ async def test_a_stream_ends_in_order_when_the_log_goes_away(tmp_path: Path) -> 
             store.away = True
             assert [each async for each in frames if each.data and each.event != "log.read"] == []
         store.away = False
+
+
+async def test_a_stream_that_cannot_begin_is_refused_and_not_told_as_read(tmp_path: Path) -> None:
+    """200 with nothing behind it would pass for a session that did nothing; nor has anybody read anything.
+
+    Also for a reader that has all there was: when there is more, this process does not know.
+    """
+    async with start_gateway(tmp_path, log_of=spooling_log) as gateway:
+        session = await gateway.open()
+        auditor = await gateway.key(Role.AUDITOR)
+        progress = f"/sessions/{session.session_id}/progress"
+        position = gateway.services.views.position
+        store = gateway.services.store
+        faulty(store).away = True
+        await eventually(lambda: not store.status.available)
+        for path in ("/events/stream", f"/events/stream?after={position}", progress, f"{progress}?after={position}"):
+            for method in ("GET", "HEAD"):
+                answer = await gateway.client.request(method, path, headers=auditor)
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), (method, path)
+        faulty(store).away = False
+        await eventually(lambda: store.status.available)
+        assert await gateway.log("log.read") == []
+        answer = await gateway.client.head(progress, headers=auditor)
+        assert answer.status_code == 200 and len(await gateway.log("log.read")) == 1
 
 
 async def test_a_frontend_is_told_of_its_own_sessions_alone(gateway: Gateway) -> None:
