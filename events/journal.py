@@ -18,7 +18,15 @@ import msgspec
 from events.disk import sync_directory, taking
 from events.errors import JournalDamaged, JournalFull, StoreClosed
 from events.file_lock import FileLock
-from events.journal_lines import Line, decode_header, decode_line, encode_header, encode_line, is_torn_header
+from events.journal_lines import (
+    Line,
+    decode_header,
+    decode_line,
+    encode_header,
+    encode_line,
+    is_torn_header,
+    lost_its_end,
+)
 
 _RESCUE: Final = "restore it from a copy; lines before this one are good"
 R = TypeVar("R")
@@ -114,6 +122,8 @@ class Journal:
         lines = self._lines(good)
         self.header = decode_header(lines[0])
         self._size, self._last_seq = len(good) + 1, len(lines) - 1
+        if lost_its_end(torn):
+            raise JournalDamaged(f"{self.path} is damaged at line {len(lines) + 1}: {_RESCUE}")
         if torn:
             self._cut()
         return lines[1:], len(torn)

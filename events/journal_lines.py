@@ -71,6 +71,12 @@ def is_torn_header(content: bytes, header: Mapping[str, str]) -> bool:
     return len(content) < len(encode_header(header)) and written[: len(begin)] == begin[: len(written)]
 
 
+def lost_its_end(torn: bytes) -> bool:
+    """Whether an end without a line feed is a whole line whose line feed became something else: damage, and somebody
+    was told of it. A zero can be a block that was never written."""
+    return torn[-1:] != b"\0" and decode_line(torn[:-1]) is not None
+
+
 class _Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """EventData as JSON."""
 

@@ -19,7 +19,7 @@ import msgspec
 from events.disk import sync_directory
 from events.errors import EventError, JournalDamaged, JournalLocked
 from events.file_lock import FileLock
-from events.journal_lines import decode_header, decode_line, decode_unit, is_torn_header
+from events.journal_lines import decode_header, decode_line, decode_unit, is_torn_header, lost_its_end
 from events.rejected import Rejected
 from events.spool import SUFFIX, Unit, first_batch, replay
 from events.store import EventStore
@@ -130,6 +130,8 @@ def _lock_and_read(path: Path, log_id: UUID) -> _Left:
         content = path.read_bytes()
         complete, newline, torn = content.rpartition(b"\n")
         lines = complete.split(b"\n") if newline else []
+        if lines and lost_its_end(torn):
+            lines, torn = [*lines, torn[:-1]], b""
         if lines:
             _check_header(lines[0], log_id)
         units, bad = _units(lines[1:])

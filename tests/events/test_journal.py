@@ -121,6 +121,16 @@ async def test_damaged_line_is_refused_by_its_number(path: Path, nth: int) -> No
     assert content(path) == before
 
 
+async def test_last_line_feed_that_became_something_else_is_damage(path: Path) -> None:
+    """Not torn, which would be cut: the line before it is whole. A zero can be a block that was never written."""
+    whole = await made(path, ["one", "two"])
+    put(path, whole[:-1] + b"\x0b")
+    with pytest.raises(JournalDamaged, match="line 3:"):
+        await Journal.open(path, header=HEADER)
+    put(path, whole[:-1] + b"\0")
+    assert (await found(path))[0] == [b'"one"']
+
+
 @pytest.mark.parametrize("order", [[0, 2, 3], [0, 2, 1, 3], [0, 1, 1, 2, 3], [1, 2, 3]])
 async def test_lines_that_are_good_but_not_where_they_were_are_refused(path: Path, order: list[int]) -> None:
     lines = (await made(path, ["one", "two", "three"])).splitlines(keepends=True)

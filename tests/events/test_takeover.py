@@ -119,6 +119,17 @@ async def test_a_torn_last_line_is_cut(
     assert errors(caplog) == []
 
 
+async def test_a_last_line_that_lost_but_its_line_feed_is_replayed(
+    takeover: Takeover, log: WaveringStore, tmp_path: Path
+) -> None:
+    """A write that is torn leaves no other byte there: somebody was told of this unit, and it is whole."""
+    units = units_of(5)
+    path = left(tmp_path, log, units)
+    path.write_bytes(path.read_bytes()[:-1] + b"\x0b")
+    await takeover.run_once()
+    assert await in_log(log) == ids(units) and names(tmp_path) == []
+
+
 @pytest.mark.parametrize("torn", [b"", b'{"seq":0,"entry":{"log'])
 async def test_a_file_whose_maker_died_at_once_is_removed(
     takeover: Takeover, log: WaveringStore, tmp_path: Path, torn: bytes
