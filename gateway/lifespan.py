@@ -170,7 +170,7 @@ def _make(data_dir: Path) -> None:
 
 async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage, runtime: Runtime) -> Services:
     instance = storage.instance
-    recorder = Recorder(storage.store, storage.keyring)
+    recorder = Recorder(storage.store, storage.keyring, spool_bytes=settings.spool.spool_max_bytes)
     spool = storage.store if isinstance(storage.store, FallbackEventStore) else None
     views = Views(storage.store, spool=spool)
     outages = Outages(

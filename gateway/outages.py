@@ -24,6 +24,7 @@ from gateway.sessions.observe import until_stored
 NAME: Final = "log_away"
 DETAIL: Final = "The event log cannot be reached; facts wait in the spool."
 STALE_SECONDS: Final = 5  # until who was refused for it should ask again
+STRANGERS: Final = 1_000  # denials of callers without a key or token that one outage has room for
 FOR_WANT_OF_THE_LOG: Final = frozenset({"store-unavailable", "view-stale"})
 log = logging.getLogger("session_gateway.outages")
 
@@ -56,6 +57,7 @@ class Outages:
         self.unseen = unseen
         self._replayed = replayed
         self._turns: asyncio.Queue[_Turn] = asyncio.Queue()
+        self._strangers = 0  # denials of theirs since the log went away
         self.turned_away = 0  # requests that were answered 503 for want of the log, since the process started
 
     @property
@@ -74,8 +76,20 @@ class Outages:
         if refusal.slug in FOR_WANT_OF_THE_LOG:
             self.turned_away += 1
 
+    def has_room_for_stranger(self) -> bool:
+        """Whether the next denial of somebody unknown is told in the log: anybody can cause any number of them."""
+        if not self._recorder.store.status.available:
+            self._strangers += 1
+            if self._strangers == STRANGERS + 1:
+                log.warning(
+                    "denials of unknown callers are in the security log alone until the event log is back",
+                    extra={"operation": NAME},
+                )
+        return self._strangers <= STRANGERS
+
     def changed(self, status: StoreStatus) -> None:
         """A hook for ``FallbackEventStore.on_change``."""
+        self._strangers = 0
         self._turns.put_nowait(_Turn(status, self._recorder.now(), self._replayed(), self.turned_away))
 
     async def run(self) -> None:

@@ -16,6 +16,7 @@ from events.registry import tag_of
 from events.sealing import Place, seal
 from events.store import Appended, EventStore, Outcome, Spooled
 from gateway import telemetry
+from gateway.spool_room import SpoolRoom
 
 ACTOR_FIELD: Final = "actor.on_behalf_of"
 
@@ -44,12 +45,20 @@ def session_subject(session_id: str) -> str:
 
 
 class Recorder:
-    """Builds events; appends facts. ``now`` is the writer's clock."""
+    """Builds events; appends facts. ``now`` is the writer's clock; ``spool_bytes`` what the spool may hold."""
 
-    def __init__(self, store: EventStore, keyring: Keyring, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        keyring: Keyring,
+        now: Callable[[], datetime] = utc_now,
+        *,
+        spool_bytes: int | None = None,
+    ) -> None:
         self.store = store
         self.keyring = keyring
         self.now = now
+        self._room = SpoolRoom(store, spool_bytes)
 
     async def event(
         self,
@@ -86,10 +95,15 @@ class Recorder:
         Its position (the first one, when it was told before); None while the log is away and it waits in the spool.
         """
         event = await self.event(stream_id, payload, who=who, cause=cause, event_id=event_id)
-        position = accepted(await self.store.append(StreamWrite(stream_id, ANY, (event,))))
+        position = await self.append(stream_id, event)
         if position is not None:
             telemetry.event_positions(position)
         return position
+
+    async def append(self, stream_id: str, event: EventData) -> int | None:
+        """One fact that is made already: its position, or None while it waits in the spool. Raises StoreUnavailable."""
+        with self._room.taken(event):
+            return accepted(await self.store.append(StreamWrite(stream_id, ANY, (event,))))
 
 
 class NotAppended(Exception):

@@ -129,8 +129,8 @@ class Access:
     ) -> None:
         """Tell a denial: in the security log, and as an event that is durable before the caller is answered.
 
-        While the log is away the event waits in the spool. Without room there the caller is refused all the same; the
-        security log has it.
+        While the log is away the event waits in the spool. Without room there, for strangers or at all, the caller is
+        refused all the same; the security log has it.
         """
         reason = refusal.denial or refusal.slug.replace("-", "_")
         security.warning(
@@ -138,6 +138,8 @@ class Access:
             reason,
             extra={"operation": "access_denied", "session_id": session_id, "route": route, "method": method},
         )
+        if who.kind is ActorKind.ANONYMOUS and not self._outages.has_room_for_stranger():
+            return
         try:
             denied = AccessDenied(
                 reason=reason,

@@ -15,7 +15,7 @@ from typing import Final
 from uuid import UUID
 
 from events.catalogue import ExchangeSummarized
-from events.envelope import ANY, ActorKind, EventData, StreamWrite, container_stream
+from events.envelope import ActorKind, EventData, container_stream
 from events.errors import StoreClosed, StoreUnavailable
 from events.ids import uuid7
 from gateway import telemetry
@@ -25,7 +25,7 @@ from gateway.proxy.exchange_records import Exchange, Record, event_of
 from gateway.proxy.exchange_sums import INTERVAL, Sums
 from gateway.proxy.result import ExchangeResult, Opened, blame
 from gateway.proxy.settings import AccessSettings
-from gateway.recorder import Recorder, Who, accepted
+from gateway.recorder import Recorder, Who
 
 QUEUE: Final = 10_000
 BATCH: Final = 128
@@ -225,8 +225,7 @@ class ExchangeLog:
     async def _append(self, container: str, event: EventData | Exception) -> int | None:
         if isinstance(event, Exception):
             raise event
-        outcome = await self._recorder.store.append(StreamWrite(container_stream(container), ANY, (event,)))
-        return accepted(outcome)
+        return await self._recorder.append(container_stream(container), event)
 
     def _put_back(self, written: Sequence[tuple[Record, int | BaseException | None]]) -> bool:
         """Keep what the log did not take; True when it is away. Raises StoreClosed."""

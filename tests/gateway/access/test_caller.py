@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from starlette.requests import Request
@@ -17,11 +18,12 @@ from gateway.access.keys import new_key, revoked
 from gateway.access.roles import EVERYONE, READERS, SESSION_USERS, Role
 from gateway.access.tokens import sha256
 from gateway.errors import Refused
-from gateway.outages import Outages
+from gateway.outages import STRANGERS, Outages
 from gateway.recorder import Recorder, Who, utc_now
 from projections.session_state import SessionState
 from projections.views import Views
-from tests.gateway.faulty import FaultyStore
+from tests.gateway.faulty import FaultyStore, spooled
+from tests.gateway.world import eventually
 
 OPERATOR = Who(kind=ActorKind.OPERATOR, id="test")
 
@@ -173,6 +175,37 @@ async def test_a_denial_without_the_log_is_no_other_answer(caplog: pytest.LogCap
     await door.access.deny(Refused("bad-credential", "no"), method="GET", route="/x", who=OPERATOR, client="192.0.2.7")
     assert [record.name for record in caplog.records] == ["session_gateway.security"] * 2
     assert "192.0.2.7" not in caplog.text
+
+
+async def test_strangers_are_told_of_in_an_outage_up_to_a_number(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anybody can be refused as often as he likes: the spool is for what happened to sessions. The security log has
+    all of them, and who showed a key that we know is told as ever."""
+    inner = FaultyStore()
+    async with spooled(inner, tmp_path) as store:
+        recorder, views = Recorder(store, MemoryKeyring()), Views(store)
+        outages = Outages(recorder, "g1", stale_limit=900.0, unseen=lambda: 0.0)
+        store.on_change(outages.changed)
+        access = Access(recorder, views, lambda: NO_CAUSE, outages)
+
+        async def deny(who: Who, times: int) -> int:
+            before = store.status.spooled_units
+            for _ in range(times):
+                await access.deny(Refused("no-credential", "no"), method="GET", route="/x", who=who)
+            return store.status.spooled_units - before
+
+        stranger = Who(kind=ActorKind.ANONYMOUS, id="unknown")
+        for _ in range(2):
+            inner.away = True
+            assert await deny(OPERATOR, 1) == 1
+            assert await deny(stranger, STRANGERS + 50) == STRANGERS
+            assert await deny(OPERATOR, 1) == 1
+            inner.away = False
+            await eventually(lambda: store.status.available)
+        assert len(await inner.read_log(limit=10_000)) == 2 * (STRANGERS + 2)
+    assert len([line for line in caplog.records if line.message.startswith("access denied")]) == 2 * (STRANGERS + 52)
+    assert len([line for line in caplog.records if "security log alone" in line.message]) == 2
 
 
 class Keyless(MemoryKeyring):

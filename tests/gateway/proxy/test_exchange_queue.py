@@ -46,4 +46,4 @@ def test_what_is_aside_has_its_place() -> None:
     made.set_aside(*made.take(1))
     assert made.full and len(made) == 2
     assert len(made.take_those_aside()) == 1
-    assert (len(made), made.aside) == (0, 0)
+    assert (len(made), made.aside) == (1, 0)
