@@ -244,7 +244,18 @@ class PostgresEventStore:
                 # pooler gives to another one; with it on that took 2 to 8 s. A transaction keeps both together.
                 async with self._connection.transaction():
                     await self._connection.fetch(_ARRAYS)
+            await self._read_committed(self._connection)
         return self._connection
+
+    async def _read_committed(self, connection: Connection) -> None:
+        """What append_batch needs, whatever the role or the database defaults to."""
+        if not self._dialler.pooled:
+            await connection.execute("set default_transaction_isolation = 'read committed'")
+        elif (default := await connection.fetchval("show default_transaction_isolation")) != "read committed":
+            raise StoreUnavailable(
+                f"default_transaction_isolation is {default!r}, and behind a pooler it cannot be set for a session:"
+                " set it to 'read committed' for the role and the database"
+            )
 
     def _drop_connection(self) -> None:
         if self._connection is not None:

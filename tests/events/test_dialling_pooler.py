@@ -15,6 +15,7 @@ import pytest
 from events import schema
 from events.database_url import parse
 from events.dialling import Dialler
+from events.errors import StoreUnavailable
 from events.keyring_postgres import PostgresKeyring
 from events.lease import PostgresLeases
 from events.postgres import PostgresEventStore
@@ -168,3 +169,12 @@ async def test_both_roles_may_come_through_it(debian_log: DebianLog, pooler: str
     assert await schema.apply(settings.admin_dsn(), settings.app_user) == Applied((), rights_separated=True)
     async with open_store(settings.dsn()) as store:
         assert isinstance(await store.append(write(new_stream())), Appended)
+
+
+async def test_isolation_that_cannot_be_set_behind_it_is_told(debian_log: DebianLog, pooler: str) -> None:
+    async with connection(debian_log.admin_url) as admin:
+        name = await admin.fetchval("select quote_ident(current_database())")
+        await admin.execute(f"alter database {name} set default_transaction_isolation = 'repeatable read'")
+    async with store_of(debian_log, pooler) as store:
+        with pytest.raises(StoreUnavailable, match="default_transaction_isolation is 'repeatable read'"):
+            await store.append(write(new_stream()))
