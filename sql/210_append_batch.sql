@@ -2,12 +2,11 @@
 -- Locks: the transaction advisory lock 7201/1, from here to commit; positions are therefore in order of commit.
 -- Returns one row an event: 'a' appended, 'd' duplicate (the whole unit was written before; first positions), 'm' mismatch
 --   (an id is known, but not as this unit), 'f' fenced, 'c' conflict (at_version is the stream's head), else '-'.
--- Promises: no gap, no reordering, recorded_at never goes back, nothing of a refused unit is written; the commit waits for
---   the disk (311_commit_durably.sql).
--- Raises GW001 unless read committed (an older snapshot would read stale heads).
+-- Promises: no gap, no reordering, recorded_at never goes back, nothing of a refused unit; the commit waits for the disk.
+-- Raises GW001 unless read committed (an older snapshot has stale heads), GW005 for streams that are none or the same.
 -- p_streams: distinct stream ids. One element an event: p_unit (running from 1), p_stream (index into p_streams),
---   p_expected (null any, 0 new, n; only at a unit's first event of a stream), then the columns of events.
--- p_lease, p_epoch: one element a unit, null for an unfenced one.
+--   p_expected (null any, 0 new, n; only at a unit's first event of a stream), then the columns of events. p_lease and
+--   p_epoch: one element a unit, null for an unfenced one.
 create or replace function log.append_batch(
   p_streams text[], p_unit int[], p_stream int[], p_expected int[],
   p_id uuid[], p_type text[], p_schema_version smallint[], p_payload bytea[], p_actor text[],
@@ -37,6 +36,7 @@ begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'append_batch needs a read committed transaction' using errcode = 'GW001';
   end if;
+  perform check_streams(p_streams);
   perform pg_advisory_xact_lock(7201, 1);                       -- its own statement: the next one sees what was committed
   select t.position, t.recorded_at, t.ctid into tip_at, now_at, old_tip from tip t order by t.position desc limit 1;
   was_at := tip_at;  now_at := greatest(now_at, clock_timestamp());

@@ -154,6 +154,31 @@ async def test_stale_snapshot_is_refused(empty_log: LogDatabase) -> None:
             assert refused.value.sqlstate == "GW001"
 
 
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+async def test_isolation_that_somebody_made_the_default_is_not_ours(empty_log: LogDatabase, isolation: str) -> None:
+    """Every append would be refused as one with a stale snapshot, and the log count as away."""
+    async with connection(empty_log.admin_dsn) as admin:
+        name = await admin.fetchval("select quote_ident(current_database())")
+        await admin.execute(f"alter database {name} set default_transaction_isolation = '{isolation}'")
+    async with open_store(empty_log.app_dsn) as store:
+        assert isinstance(await store.append(write(new_stream())), Appended)
+
+
+@pytest.mark.parametrize(
+    "streams",
+    [["session-a", "session-a"], [""], ["Session-a"], ["session-a b"], ["session-"], [None], ["session-" + "x" * 103]],
+)
+async def test_batch_of_no_stream_or_the_same_one_is_refused(empty_log: LogDatabase, streams: list[str | None]) -> None:
+    """Over the edge of a partition two events could be one version of a stream; only the function sees it."""
+    columns = batch.columns([Unit((write(new_stream()), write(new_stream())), None)])
+    units = (streams, *(one[: len(streams)] for one in columns[1:-2]), *columns[-2:])
+    async with connection(empty_log.app_dsn) as app:
+        with pytest.raises(asyncpg.PostgresError) as refused:
+            await app.fetch(batch.APPEND, *units, await app.fetchval(LOG_ID))
+        assert refused.value.sqlstate == "GW005"
+        assert await app.fetchval("select count(*) from log.events") == 0
+
+
 async def test_log_that_grows_elsewhere_wakes_who_waits(empty_log: LogDatabase) -> None:
     """One NOTIFY a batch reaches every process: a tail needs no waiting for its poll."""
     async with open_store(empty_log.app_dsn) as here, open_store(empty_log.app_dsn) as there:
