@@ -33,6 +33,7 @@ class SeededLog(msgspec.Struct, frozen=True):
     database: LogDatabase
     long: str
     short: str
+    appended: str  # a short one too, to which the tests append
     known: UUID
 
 
@@ -51,7 +52,7 @@ async def seeded(request: pytest.FixtureRequest, postgres_server: EmbeddedPostgr
         if request.param == "analysed":
             async with connection(database.admin_dsn) as admin:
                 await admin.execute("analyze log.events, log.event_key, log.streams, log.tip")
-        yield SeededLog(database, long, shorts[50], known.event_id)
+        yield SeededLog(database, long, shorts[50], shorts[70], known.event_id)
 
 
 @pytest_asyncio.fixture
@@ -189,7 +190,7 @@ async def test_head_is_one_row(seeded: SeededLog, admin: Connection) -> None:
 async def test_append_touches_heads_keys_and_one_partition(seeded: SeededLog, admin: Connection) -> None:
     """Its cost does not depend on how long the log is: heads and ids by index, events only where they go."""
     for _ in range(TIMES):
-        units = [Unit((write(name),), None) for name in (seeded.long, seeded.short, new_stream())]
+        units = [Unit((write(name),), None) for name in (seeded.long, seeded.appended, new_stream())]
         plan = await _appending(admin, units)
         never_scans(plan)
         assert plan.indexes("streams") - {""} <= {"streams_pk"}, plan.text
@@ -207,6 +208,52 @@ async def test_repeated_unit_is_found_by_index(seeded: SeededLog, admin: Connect
         assert plan.indexes("event_key") == {"event_key_pk"}, plan.text
         assert plan.indexes("events") == {"events_N_pkey"}, plan.text
         assert plan.read("events") == 1 and len(plan.partitions()) == 1, plan.text
+
+
+async def test_announcing_costs_an_append(seeded: SeededLog, admin: Connection) -> None:
+    """An auditor's word to the log: the tip, a head, a key and one event, and nothing of what he is about to read."""
+    for plan in await each_time(admin, "select log.announce_read(1000, 2000)"):
+        never_scans(plan)
+        assert plan.indexes("streams") - {""} <= {"streams_pk"}, plan.text
+        assert plan.indexes("event_key") == {"event_key_pk", ""}, plan.text
+        assert plan.read("tip") <= 4 and plan.read("streams") <= 3, plan.text
+        assert plan.read("event_key") <= 1 and plan.read("events") <= 1, plan.text
+
+
+@pytest_asyncio.fixture
+async def many_leases(admin: Connection) -> AsyncIterator[None]:
+    """More than a planner would rather read whole, and one that is held."""
+    await admin.execute("insert into view.lease select 'of-' || n, 'one', 1, now() from generate_series(1, 2000) n")
+    yield
+    await admin.execute("delete from view.lease")
+
+
+def reads_one_lease(plan: Explained) -> None:
+    assert all("Seq Scan" not in node.kind for node in plan.over("lease")), plan.text
+    assert plan.indexes("lease") - {""} == {"lease_pk"} and plan.read("lease") <= 3, plan.text
+    assert plan.over("events") == [], plan.text
+
+
+@pytest.mark.usefixtures("many_leases")
+async def test_lease_is_claimed_renewed_and_released_by_its_name(admin: Connection) -> None:
+    """Each process asks every few seconds, whatever number of them there is."""
+    for call in (
+        "select view.claim_lease('of-77', 'another', 30)",
+        "select view.claim_lease('of-77', 'a third', 30)",
+        "select view.claim_lease('new', 'one', 30)",
+        "select view.release_lease('of-77', 'another')",
+    ):
+        for plan in await each_time(admin, call):
+            reads_one_lease(plan)
+
+
+async def test_keeper_of_partitions_reads_no_event(seeded: SeededLog, admin: Connection) -> None:
+    """Every process asks every few seconds: one row each of identity and tip, and the list of partitions."""
+    made = await admin.fetchval("select count(*) from log.partitions")
+    for plan in await each_time(admin, "select log.ensure_partitions()"):
+        never_scans(plan)
+        assert plan.over("events") == plan.over("streams") == plan.over("event_key") == [], plan.text
+        assert plan.read("tip") <= 4 and plan.read("partitions") <= made, plan.text
 
 
 async def _appending(admin: Connection, units: list[Unit]) -> Explained:
