@@ -3,15 +3,16 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from events.embedded import EmbeddedPostgresFailed
 from events.envelope import ActorKind
-from events.errors import EventError
+from events.errors import EventError, LogForked
 from events.fallback import FallbackEventStore
 from events.store import EventStore
+from gateway import forks
 from gateway.cli import printing
 from gateway.cli.exits import Exit, Failure
 from gateway.recorder import Recorder, Who
@@ -38,10 +39,12 @@ def settings() -> Settings:
 
 
 @asynccontextmanager
-async def open_log() -> AsyncIterator[Direct]:
+async def open_log(*, if_forked: Literal["refuse", "warn", "open"] = "refuse") -> AsyncIterator[Direct]:
     """The log that the settings name; the embedded Postgres is started when no gateway runs on it, and stopped again.
 
-    A log that is not there is not made: whoever reads one in the wrong directory must hear of it. Raises Failure.
+    A log that is not there is not made: whoever reads one in the wrong directory must hear of it. One that has lost
+    what this data directory has seen is refused, as a gateway refuses to start on it; who only reads is warned. Raises
+    Failure.
     """
     chosen = settings()
     try:
@@ -50,6 +53,8 @@ async def open_log() -> AsyncIterator[Direct]:
                 Exit.LOG_UNAVAILABLE, f"There is no log in {chosen.data_dir}: a gateway makes it when it first starts."
             )
         async with open_storage(chosen, printing.note) as storage:
+            if if_forked != "open":
+                await _check(chosen, storage.store, warn=if_forked == "warn")
             recorder = Recorder(_past_the_spool(storage.store), storage.keyring)
             yield Direct(settings=chosen, storage=storage, recorder=recorder)
     except BadSettings as error:  # a secret file that holds no secret
@@ -58,6 +63,17 @@ async def open_log() -> AsyncIterator[Direct]:
         raise Failure(Exit.LOG_UNAVAILABLE, sentence(error)) from error
     except OSError as error:
         raise Failure(Exit.LOG_UNAVAILABLE, f"The log in {chosen.data_dir} cannot be opened: {error}.") from error
+
+
+async def _check(chosen: Settings, store: EventStore, *, warn: bool) -> None:
+    """Raises LogForked unless it is enough to ``warn``."""
+    try:
+        for remark in await forks.check(chosen.data_dir, store):
+            printing.note(remark)
+    except LogForked as forked:
+        if not warn:
+            raise
+        printing.note(f"THE LOG HAS FORKED: {sentence(forked)}")
 
 
 def _past_the_spool(store: EventStore) -> EventStore:

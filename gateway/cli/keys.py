@@ -126,7 +126,7 @@ async def _create(name: str, role: Role, expires_at: datetime | None, dry_run: b
 
 
 async def _list() -> list[Listed]:
-    async with open_log() as log:
+    async with open_log(if_forked="warn") as log:
         now = log.recorder.now()
         return [_listed(key, now) for key in sorted((await _keys(log)).values(), key=lambda key: key.created_at)]
 

@@ -65,7 +65,7 @@ def accept(dry_run: DryRun = False, yes: Yes = False, json: Json = False) -> Non
 
 
 async def _accept(dry_run: bool) -> tuple[LogForked | None, int | None]:
-    async with open_log() as direct:
+    async with open_log(if_forked="open") as direct:
         forked = await forks.fork_of(direct.settings.data_dir, direct.storage.store)
         if forked is None or dry_run:
             return forked, None

@@ -45,7 +45,7 @@ def status(json: Json = False) -> None:
 
 
 async def _status() -> Status:
-    async with open_log() as log:
+    async with open_log(if_forked="warn") as log:
         views = Views(log.storage.store)
         await views.load()
         head = (await log.storage.store.head()).position

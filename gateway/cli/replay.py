@@ -45,7 +45,7 @@ def replay(
 
 
 async def _replay(session_id: str | None, moment: str | None) -> tuple[int, SessionList | SessionView]:
-    async with open_log() as log:
+    async with open_log(if_forked="warn") as log:
         position = await _position(log, moment)
         read = LogRead(what="replay", until=position, session_id=session_id)
         await log.recorder.fact(SYSTEM, read, who=CLI)

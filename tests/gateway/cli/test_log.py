@@ -72,3 +72,27 @@ async def test_a_log_that_holds_all_has_nothing_to_accept(empty_log: LogDatabase
     ran = await run_process("log", "accept", "--yes")
     assert ran.code == Exit.NEGATIVE and "nothing to accept" in ran.err
     assert await accepted(empty_log) == []
+
+
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize(
+    "arguments",
+    [("keys", "create", "--name", "chat", "--role", "frontend"), ("keys", "revoke", "k1"), ("erase", "Ada", "--yes")],
+)
+async def test_nothing_is_decided_on_a_forked_log(arguments: tuple[str, ...], empty_log: LogDatabase) -> None:
+    """A key that was revoked there, or a person who was erased, would be so in one of two logs."""
+    async with open_store(empty_log.app_dsn) as store:
+        before = await store.head()
+        ran = await run_process(*arguments)
+        assert (ran.code, ran.out) == (Exit.LOG_UNAVAILABLE, "")
+        assert "forked at position 5:" in ran.err and "log accept" in ran.err
+        assert await store.head() == before
+
+
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize("arguments", [("keys", "list"), ("projections", "status"), ("replay",)])
+async def test_who_reads_a_forked_log_is_warned(arguments: tuple[str, ...]) -> None:
+    """It must be looked at to decide what to do; what it shows is not all that was."""
+    ran = await run_process(*arguments)
+    assert ran.code == Exit.OK
+    assert ran.err.startswith("THE LOG HAS FORKED: ") and "forked at position 5:" in ran.err
