@@ -327,15 +327,17 @@ async def _stop_ours(services: Services, origin: Origin) -> None:
     if views.forked is not None:
         return
     ours = [state for state in views.sessions.values() if state.instance == services.instance and state.phase in SEATED]
+    stopping: list[str] = []
     try:
         for state in ours:
             command = StopSession(session_id=state.session_id, reason="gateway_stopped")
             await services.handler.handle(command, origin)
             services.runner.stop(state.session_id)
+            stopping.append(state.session_id)
     except (EventError, ProjectionError, Refused) as error:
         log.error("the sessions of this gateway could not be told to stop: %s", error)
     ended = await views.wait_for(
-        lambda: all(views.sessions[state.session_id].phase not in SEATED for state in ours),
+        lambda: all(views.sessions[session_id].phase not in SEATED for session_id in stopping),
         FLUSH_SECONDS + services.settings.sessions.session_stop_seconds,
     )
     if not ended:

@@ -23,6 +23,7 @@ from gateway.sessions.decide import Decision, decide
 from projections.session_state import SessionState
 from projections.views import Views
 
+PERSON_SECONDS: Final = 2.0  # that an end waits for a person's key: a frozen log makes it wait for its append, too
 TRIES: Final = 100  # every conflict means that another writer got through
 log = logging.getLogger("session_gateway.sessions")
 
@@ -108,12 +109,12 @@ class SessionHandler:
     async def _unit(
         self, command: Command, state: SessionState | None, decision: Decision, origin: Origin, unread: int
     ) -> list[StreamWrite]:
-        """An end does not wait for the key of the person behind it: then it is told without the person."""
-        try:
+        """An end does not wait for long for the key of the person behind it: then it is told without the person."""
+        if not isinstance(command, Ending) or origin.who.person is None:
             return await self._writes(command.session_id, state, decision, origin, unread)
-        except StoreUnavailable:
-            if not isinstance(command, Ending) or origin.who.person is None:
-                raise
+        with contextlib.suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(PERSON_SECONDS):
+                return await self._writes(command.session_id, state, decision, origin, unread)
         log.warning("an end is told without the person behind it, whose key cannot be had", extra=_about(command))
         nobody = msgspec.structs.replace(origin, who=msgspec.structs.replace(origin.who, person=None))
         return await self._writes(command.session_id, state, decision, nobody, unread)

@@ -135,5 +135,16 @@ class TestOnTheDatabasesClock:
             with pytest.raises(StoreUnavailable):
                 await call
 
+    async def test_a_time_out_is_told_by_its_name(
+        self, shared_log: LogDatabase, pg_leases: PostgresLeases, job: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It has no text of its own, and a sentence that ends in a colon says nothing."""
+        monkeypatch.setattr("events.lease.COMMAND_SECONDS", 0.3)
+        await pg_leases.claim(job, "a", 1000)
+        async with connection(shared_log.admin_dsn) as holding, holding.transaction():
+            await holding.execute("select from view.lease where name = $1 for update", job)
+            with pytest.raises(StoreUnavailable, match="^leases cannot be reached: TimeoutError$"):
+                await pg_leases.claim(job, "a")
+
 
 WAITS = "select exists (select from pg_locks where locktype = 'advisory' and classid = 7201 and not granted)"

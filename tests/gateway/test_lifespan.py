@@ -6,7 +6,7 @@ import logging
 import stat
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from gateway.storage import Report, Storage
 from gateway.workers.reconcile import INSTANCE_LEASE, LEASE
 from projections.lifecycle import Phase
 from tests.factories import CAUSE, payload, raw
-from tests.gateway.world import World, eventually, world
+from tests.gateway.world import Mortal, World, eventually, world
 from tests.gateway_fixtures import BASE, WAIT, memory_log, placed, start_gateway
 
 TEST = Who(kind=ActorKind.OPERATOR, id="test")
@@ -120,6 +120,28 @@ async def test_an_end_while_the_log_is_away_is_bounded(
         "1 exchange records could not be written and are lost",
         "the end of this gateway could not be written: the log is away",
     ]
+
+
+async def test_an_end_waits_only_for_sessions_that_could_be_told(
+    earth: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither log nor room in a spool: a stop that is written nowhere is not carried out, so nobody can wait for it."""
+    away = False
+
+    async def outage(name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        if away and name in ("append", "release", "head", "read_log", "read_stream"):
+            raise StoreUnavailable("the log is away")
+        return await call()
+
+    docker = Mortal(address_of=lambda name: earth.agents.address)
+    async with AsyncExitStack() as stack:
+        gateway = await stack.enter_async_context(earth.gateway(through=outage, docker=docker))
+        await gateway.open()
+        away = True
+        async with asyncio.timeout(lifespan.FLUSH_SECONDS / 2):
+            await stack.aclose()
+    assert "could not be told to stop: the log is away" in caplog.text
+    assert "had not stopped in time" not in caplog.text
 
 
 async def test_nothing_is_left_of_a_process_that_ended(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from events.fallback import FallbackEventStore
 from events.keyring import MemoryKeyring
 from events.sealing import SubjectKey
 from gateway.recorder import Recorder
+from gateway.sessions import handler
 from gateway.sessions.commands import MarkReady, MarkStopped, ResumeSession, RevealToken, StopSession
 from gateway.sessions.handler import Origin, SessionHandler
 from projections.lifecycle import Phase
@@ -33,10 +34,13 @@ class Keys(MemoryKeyring):
     """May be away with the log."""
 
     away = False
+    frozen = False
 
     async def key_for(self, subject: str) -> SubjectKey:
         if self.away:
             raise StoreUnavailable("keys cannot be reached")
+        if self.frozen:
+            await asyncio.Event().wait()
         return await super().key_for(subject)
 
 
@@ -133,6 +137,18 @@ async def test_an_end_does_not_wait_for_the_key_of_a_person(tmp_path: Path) -> N
         assert isinstance(decode(asked), SessionStopRequested)
         actor = decode_actor(asked)
         assert (actor.id, actor.on_behalf_of) == (ORIGIN.who.id, None)
+
+
+async def test_an_end_waits_for_a_frozen_log_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person not seen before, whose key would be made where the log is: its time-out must not come on top."""
+    monkeypatch.setattr(handler, "PERSON_SECONDS", AT_ONCE / 5)
+    async with desk(tmp_path) as made:
+        made.keys.frozen = True
+        by_ada = Origin(who=msgspec.structs.replace(ORIGIN.who, person="ada"), cause=ORIGIN.cause)
+        async with asyncio.timeout(AT_ONCE):
+            assert (await made.handler.handle(StopSession(session_id=SESSION), by_ada)).changed
+        *_, asked, _ = await made.inner.read_stream(session_stream(SESSION))
+        assert decode_actor(asked).on_behalf_of is None
 
 
 async def test_commands_that_expect_a_version_are_refused_at_once(tmp_path: Path) -> None:
