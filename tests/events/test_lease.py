@@ -143,7 +143,7 @@ class TestOnTheDatabasesClock:
         await pg_leases.claim(job, "a", 1000)
         async with connection(shared_log.admin_dsn) as holding, holding.transaction():
             await holding.execute("select from view.lease where name = $1 for update", job)
-            with pytest.raises(StoreUnavailable, match="^leases cannot be reached: TimeoutError$"):
+            with pytest.raises(StoreUnavailable, match=r"^leases cannot be reached: TimeoutError$"):
                 await pg_leases.claim(job, "a")
 
 

@@ -1,6 +1,7 @@
 """Postgres stands still under a gateway that serves: what goes on, what waits, what is refused, and how it is told."""
 
 import asyncio
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -112,6 +113,60 @@ async def test_a_gateway_outlives_its_log(data_dir: Path, tmp_path: Path) -> Non
         assert set(traffic.answers) == {200} and traffic.slowest < 2 * AT_ONCE
         assert await gateway.stop() == 0
         await in_the_log_once(gateway, traffic, other)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+async def test_an_end_in_an_outage_costs_no_exchange(data_dir: Path, tmp_path: Path, end: signal.Signals) -> None:
+    """The log stands still in the second in which sessions were opened, for somebody and for nobody: each exchange is
+    in the spool, the next process brings them in; and that one, which has needed no key of them, shows what ended."""
+    async with server.started(tmp_path / "postgres") as own, own.with_log():
+        environment = process.on_database(own.database)
+        async with process.serving(data_dir, environment) as gateway, gateway.client() as client:
+            ended, *used = [await opened(client, owner) for owner in ("ada", "grace", None)]
+            assert (await client.delete(f"/sessions/{ended.session_id}", headers=WAIT)).status_code == 200
+            with own.frozen():
+                for session in used * 20:
+                    answer = await client.get(session.path("echo"), headers=session.headers)
+                    assert answer.status_code == 200
+                    await unknown(gateway)
+                await says(client, "degraded")
+                await until(lambda: written(client), NOTICED)
+                assert await gateway.stop(end) == (0 if end is signal.SIGTERM else -end)
+        async with process.serving(data_dir, environment) as gateway, gateway.client() as client:
+            with own.frozen():
+                await says(client, "degraded")
+                listed = (await client.get("/sessions")).json()["sessions"]
+                assert [each["owner"] for each in listed if each["session_id"] != used[0].session_id] == [
+                    "[unavailable]",
+                    None,
+                ]
+                for path in ("/events/stream", f"/sessions/{ended.session_id}/progress"):
+                    assert (await client.get(path)).status_code == 503
+            await says(client, "healthy")
+            assert await gateway.stop() == 0
+        log = await process.read_log(gateway)
+        assert Counter(each.session_id for each in process.payloads(log, "exchange.completed")) == {
+            session.session_id: 20 for session in used
+        }
+        assert process.payloads(log, "exchange.summarized", "log.read") == []
+
+
+async def opened(client: httpx.AsyncClient, owner: str | None) -> Session:
+    answer = await client.post("/sessions", json={} if owner is None else {"owner": owner}, headers=WAIT)
+    assert answer.status_code == 201, answer.text
+    return Session(answer.json()["session_id"], answer.json()["token"])
+
+
+async def unknown(gateway: GatewayProcess) -> None:
+    """Who has no key of ours asks after our health, and does not wait for the log."""
+    async with httpx.AsyncClient(base_url=gateway.url, trust_env=False) as stranger:
+        answer = await stranger.get("/health", headers={"authorization": "Bearer gwk_x_y"})
+    assert set(answer.json()) == {"status"} and answer.elapsed.total_seconds() < AT_ONCE
+
+
+async def written(client: httpx.AsyncClient) -> bool:
+    """Whether every exchange is at least in the spool."""
+    return bool((await health(client))["log"]["exchanges_waiting"] == 0)
 
 
 async def refused(client: httpx.AsyncClient) -> None:
