@@ -13,8 +13,9 @@ import asyncpg
 from eventsourcing.persistence import StoredEvent
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 
-from benchmarks.load import PAYLOAD, STREAM_EVENTS, Measured, event
+from benchmarks.load import STREAM_EVENTS, Measured, event, payload
 from benchmarks.server import Base, connection
+from events import codec
 from events.envelope import EventData, session_stream
 from events.ids import short
 
@@ -58,7 +59,9 @@ class Eventsourcing:
         while (now := time.perf_counter()) < until:
             if version >= STREAM_EVENTS:
                 version, originator = 0, uuid4()
-            stored = [StoredEvent(originator, version + nth + 1, _TOPIC, PAYLOAD) for nth in range(batch)]
+            stored = [
+                StoredEvent(originator, version + nth + 1, _TOPIC, codec.canonical(payload())) for nth in range(batch)
+            ]
             self._recorder.insert_events(stored)
             mine.append(time.perf_counter() - now)
             version, events = version + batch, events + batch
