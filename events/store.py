@@ -187,9 +187,8 @@ def _check_event(event: EventData) -> None:
         )
     if not 1 <= event.schema_version <= _MAX_SCHEMA_VERSION:
         raise BadEvent(f"{event.type} cannot have the schema version {event.schema_version}")
-    if event.occurred_at.utcoffset() is None:
-        raise BadEvent(f"the time of {event.type} has no zone")
-    if in_utc(event.occurred_at) in _INFINITE:
+    moment = event.occurred_at if event.occurred_at.tzinfo is UTC else in_utc(event.occurred_at)
+    if moment in _INFINITE:
         raise BadEvent(f"the time of {event.type} is before the first year or after the last, in UTC")
     if event.trace_id is not None and len(event.trace_id) != 16:
         raise BadEvent(f"the trace id of {event.type} has {len(event.trace_id)} bytes, not 16")
