@@ -7,20 +7,36 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
-from eventsourcing.persistence import StoredEvent
+import msgspec
+from eventsourcing.domain import DomainEvent
+from eventsourcing.persistence import DatetimeAsISO, DecimalAsStr, JSONTranscoder, Mapper, UUIDAsHex
 from eventsourcing.postgres import PostgresApplicationRecorder, PostgresDatastore
 
 from benchmarks.load import STREAM_EVENTS, Measured, event, payload
 from benchmarks.server import Base, connection
-from events import codec
 from events.envelope import EventData, session_stream
 from events.ids import short
 
-_TOPIC: Final = "benchmarks.peers:Event"
 BLOCK: Final = 5_000
+
+
+class Started(DomainEvent):
+    """What ``load.payload`` is, as a user of that library writes it."""
+
+    container: str
+    session_id: str
+    generation: int
+    container_id: str
+    host: str
+    port: int
+
+
+def _started(originator: UUID, version: int) -> Started:
+    facts = msgspec.structs.asdict(payload())
+    return Started(originator, version, Started.create_timestamp(), **facts)
 
 
 class Eventsourcing:
@@ -41,6 +57,10 @@ class Eventsourcing:
         )
         self._recorder = PostgresApplicationRecorder(self._datastore)
         self._recorder.create_table()
+        transcoder = JSONTranscoder()
+        for transcoding in (UUIDAsHex(), DecimalAsStr(), DatetimeAsISO()):
+            transcoder.register(transcoding)
+        self._mapper: Mapper[UUID] = Mapper(transcoder)
 
     async def append(self, threads: int, seconds: float, *, batch: int = 1) -> Measured:
         """``threads`` writers, ``batch`` events an insert, in streams of 20 with their versions."""
@@ -59,10 +79,8 @@ class Eventsourcing:
         while (now := time.perf_counter()) < until:
             if version >= STREAM_EVENTS:
                 version, originator = 0, uuid4()
-            stored = [
-                StoredEvent(originator, version + nth + 1, _TOPIC, codec.canonical(payload())) for nth in range(batch)
-            ]
-            self._recorder.insert_events(stored)
+            made = [_started(originator, version + nth + 1) for nth in range(batch)]
+            self._recorder.insert_events([self._mapper.to_stored_event(one) for one in made])
             mine.append(time.perf_counter() - now)
             version, events = version + batch, events + batch
         with lock:

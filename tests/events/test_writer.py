@@ -11,7 +11,7 @@ from events.envelope import EventData
 from events.errors import BadEvent, StoreClosed, StoreUnavailable
 from events.memory import MemoryEventStore
 from events.store import Appended, Conflict, Outcome
-from events.writer import CAP, Unit, Writer
+from events.writer import CAP, FEW, Unit, Writer
 from tests.factories import event, events, new_stream, write
 
 
@@ -83,12 +83,18 @@ async def test_batch_is_what_arrived_during_the_last_round_trip(log: Log, writer
     log.open.clear()
     first = start(writer, unit())
     await log.entered.wait()
-    rest = start(writer, *(unit() for _ in range(50)))
+    rest = start(writer, *(unit() for _ in range(FEW)))
     await asyncio.sleep(0)
-    assert writer.depth == 50
+    assert writer.depth == FEW
     log.open.set()
     await asyncio.gather(*first, *rest)
-    assert [len(batch) for batch in log.batches] == [1, 50]
+    assert [len(batch) for batch in log.batches] == [1, FEW]
+
+
+async def test_batch_is_half_of_those_who_write(log: Log, writer: Writer) -> None:
+    """One half is made while the server writes the other; few are not worth a second round trip."""
+    await asyncio.gather(*start(writer, *(unit() for _ in range(4 * FEW))))
+    assert [len(batch) for batch in log.batches] == [2 * FEW, 2 * FEW]
 
 
 async def test_batches_hold_at_most_the_cap_and_whole_units_in_order(log: Log, writer: Writer) -> None:
