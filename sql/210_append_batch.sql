@@ -55,7 +55,6 @@ begin
     select array_agg(b.first order by b.nr), array_fill(null::int, array[n]) into twin, told
       from (select a.nr, (min(a.nr) over (partition by a.id))::int as first from unnest(p_id) with ordinality a(id, nr)) b;
   end if;
-
   if cardinality(array_remove(p_lease, null)) > 0 then          -- not in the loop: a query there cost 40 us an event
     select array_agg(a.lease is not null and l.epoch is distinct from a.epoch order by a.nr) into fenced
       from unnest(p_lease, p_epoch) with ordinality a(lease, epoch, nr) left join view.lease l on l.name = a.lease;
@@ -65,7 +64,7 @@ begin
     while j < n and p_unit[j + 1] = p_unit[i] loop j := j + 1; end loop;
     for k in i..j loop
       if twin is not null and known[k] is null and told[twin[k]] is not null then
-        s := told[twin[k]];  known[k] := pos[s];  nth[k] := nth[s];  size[k] := size[s];
+        s := told[twin[k]];  known[k] := pos[s];  ver[k] := ver[s];  nth[k] := nth[s];  size[k] := size[s];
       end if;
       if known[k] is not null then seen := seen + 1; end if;
     end loop;
@@ -75,7 +74,9 @@ begin
           bad := k;  verdict[k] := 'm';  exit;
         end if;
       end loop;
-      if bad is null then for k in i..j loop verdict[k] := 'd'; end loop; end if;
+      for k in i..j loop  exit when bad is not null;            -- a join at the end would open every partition
+        verdict[k] := 'd';  ver[k] := coalesce(ver[k], (select e.version from events e where e.position = known[k]));
+      end loop;
     elsif fenced[p_unit[i]] then
       verdict[i] := 'f';
     else
@@ -114,7 +115,6 @@ begin
         from unnest(p_streams, heads, firsts, lasts) as h(stream_id, version, first, last) where h.last is not null;
     perform pg_notify('gateway_log', tip_at::text);             -- one a batch: one an event costs 74 %
   end if;
-  return query select r.nr::int, r.verdict, coalesce(r.pos, r.known), coalesce(r.ver, e.version)
-    from unnest(verdict, pos, known, ver) with ordinality r(verdict, pos, known, ver, nr)
-    left join events e on r.verdict = 'd' and e.position = r.known order by r.nr;
+  return query select r.nr::int, r.verdict, coalesce(r.pos, r.known), r.ver
+    from unnest(verdict, pos, known, ver) with ordinality r(verdict, pos, known, ver, nr) order by r.nr;
 end $$;
