@@ -127,6 +127,8 @@ def decode_actor(recorded: RecordedEvent) -> Actor:
 
 def _in_utc(tag: str, payload: Payload) -> Payload:
     """One moment has one spelling; without a zone it would be none."""
+    if not _TIMES[tag]:
+        return payload
     moments = {name: moment for name in _TIMES[tag] if (moment := getattr(payload, name)) is not None}
     if any(moment.utcoffset() is None for moment in moments.values()):
         raise BadEvent(f"a time of {tag} has no zone")
