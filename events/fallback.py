@@ -16,6 +16,7 @@ from uuid import UUID
 from events.breaker import Breaker
 from events.envelope import Fence, RecordedEvent, StreamWrite
 from events.errors import StoreClosed, StoreUnavailable
+from events.filter import EventFilter, Found
 from events.spool import Spool, spoolable
 from events.store import EventStore, Head, Outcome, Spooled, StoreStatus, check_unit
 from events.takeover import Takeover
@@ -157,6 +158,9 @@ class FallbackEventStore:
         return await self._asked(
             lambda: self._inner.read_log(after=after, limit=limit, types=types, stream_id=stream_id)
         )
+
+    async def search(self, wanted: EventFilter, *, after: int = 0, until: int | None = None, limit: int = 100) -> Found:
+        return await self._asked(lambda: self._inner.search(wanted, after=after, until=until, limit=limit))
 
     async def find(self, event_id: UUID) -> RecordedEvent | None:
         return await self._asked(lambda: self._inner.find(event_id))

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from events.envelope import Fence, RecordedEvent, StreamWrite
 from events.errors import StoreClosed
+from events.filter import EventFilter, Found, search
 from events.ledger import Ledger, utc_now
 from events.store import Head, Outcome, StoreStatus, check_unit, in_utc, type_matches
 
@@ -67,6 +68,10 @@ class MemoryEventStore:
             event for event in log[after:] if type_matches(event.type, types) and stream_id in (None, event.stream_id)
         )
         return [event for event, _ in zip(wanted, range(limit), strict=False)]
+
+    async def search(self, wanted: EventFilter, *, after: int = 0, until: int | None = None, limit: int = 100) -> Found:
+        self._refuse_closed()
+        return search(self.ledger.log, wanted, after, until, limit)
 
     async def find(self, event_id: UUID) -> RecordedEvent | None:
         self._refuse_closed()

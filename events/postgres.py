@@ -17,6 +17,7 @@ from events.database_url import Host, parse
 from events.dialling import LOST, Connection, Dialler, Pool, open_pool
 from events.envelope import Fence, RecordedEvent, StreamWrite
 from events.errors import BadEvent, OtherLog, SchemaMissing, StoreClosed, StoreUnavailable
+from events.filter import SCAN, EventFilter, Found
 from events.hints import Hints
 from events.settings import DatabaseSettings
 from events.store import Appended, Head, Outcome, StoreStatus, check_unit, in_utc, is_text
@@ -125,6 +126,14 @@ class PostgresEventStore:
             query = f"select *, {_LOG} from log.read_log_stream($1,$2,$3,$4)"
             rows = await self._fetch(query, _name(stream_id), after, limit, patterns)
         return [self._recorded(row) for row in rows]
+
+    async def search(self, wanted: EventFilter, *, after: int = 0, until: int | None = None, limit: int = 100) -> Found:
+        page = await self.read_log(after=after, limit=SCAN)
+        seen = [event for event in page if until is None or event.position <= until]
+        found = [event for event in seen if wanted.matches(event)][: max(limit, 0)]
+        if len(found) == limit:
+            return Found(found, found[-1].position if found else after)
+        return Found(found, seen[-1].position if seen else after)
 
     async def find(self, event_id: UUID) -> RecordedEvent | None:
         rows = await self._fetch(f"select *, {_LOG} from log.find_event($1)", event_id)

@@ -7,7 +7,7 @@ an exception means that nothing was acknowledged.
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from uuid import UUID
 
 import msgspec
@@ -24,6 +24,9 @@ from events.envelope import (
     StreamWrite,
 )
 from events.errors import BadEvent, EventTooLarge
+
+if TYPE_CHECKING:
+    from events.filter import EventFilter, Found
 
 _TYPE: Final = re.compile(r"\A[a-z_]{1,50}\.[a-z_]{1,50}\Z")
 _MAX_SCHEMA_VERSION: Final = 32_767
@@ -130,6 +133,16 @@ class EventStore(Protocol):
         stream_id: str | None = None,
     ) -> list[RecordedEvent]:
         """Events beyond position ``after`` in order of position; ``types``: a tag, or a family as ``session.*``."""
+        ...
+
+    async def search(
+        self, wanted: "EventFilter", *, after: int = 0, until: int | None = None, limit: int = 100
+    ) -> "Found":
+        """Events beyond position ``after``, up to ``until`` (default: the head), that ``wanted`` matches, in order.
+
+        One call looks at a bounded part of the log. It may therefore find fewer than there are, or nothing, and says
+        how far it looked: ``Found.reached``, which is beyond ``after`` unless there is nothing more to look at.
+        """
         ...
 
     async def find(self, event_id: UUID) -> RecordedEvent | None: ...

@@ -14,7 +14,10 @@ def _unchanged(payload: dict[str, Any]) -> dict[str, Any]:
     return payload
 
 
-UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {("exchange.summarized", 1): _unchanged}
+UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
+    ("exchange.summarized", 1): _unchanged,
+    ("log.read", 1): _unchanged,
+}
 
 
 def upcast(tag: str, version: int, newest: int, payload: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from events.catalogue.container import (
     ContainerStarted,
 )
 from events.catalogue.exchange import ExchangeClosed, ExchangeCompleted, ExchangeOpened, ExchangeSummarized
+from events.catalogue.health import HealthChanged, HealthSummarized
+from events.catalogue.projection import ProjectionRebuilt, ProjectionVerified
 from events.catalogue.session import (
     SessionDataRemoved,
     SessionFailed,
@@ -49,9 +51,11 @@ ContainerEvent = (
     ContainerCreated | ContainerStarted | ContainerDied | ContainerRemoved | ContainerAdopted | ContainerLost
 )
 ExchangeEvent = ExchangeCompleted | ExchangeOpened | ExchangeClosed | ExchangeSummarized
+HealthEvent = HealthChanged | HealthSummarized
 AdmissionEvent = AdmissionGranted | AdmissionDenied | AdmissionReleased
 KeyEvent = ApiKeyCreated | ApiKeyRevoked
 AlertEvent = AlertRaised | AlertCleared
+ProjectionEvent = ProjectionRebuilt | ProjectionVerified
 SystemEvent = (
     AccessDenied
     | LogRead
@@ -61,8 +65,9 @@ SystemEvent = (
     | GatewayStopped
     | GatewayCrashed
     | AlertEvent
+    | ProjectionEvent
 )
-Payload = SessionEvent | ContainerEvent | ExchangeEvent | AdmissionEvent | KeyEvent | SystemEvent
+Payload = SessionEvent | ContainerEvent | ExchangeEvent | HealthEvent | AdmissionEvent | KeyEvent | SystemEvent
 
 __all__ = [
     "AccessDenied",
@@ -90,10 +95,16 @@ __all__ = [
     "GatewayCrashed",
     "GatewayStarted",
     "GatewayStopped",
+    "HealthChanged",
+    "HealthEvent",
+    "HealthSummarized",
     "KeyEvent",
     "LogForkAccepted",
     "LogRead",
     "Payload",
+    "ProjectionEvent",
+    "ProjectionRebuilt",
+    "ProjectionVerified",
     "SessionDataRemoved",
     "SessionEvent",
     "SessionFailed",

@@ -31,14 +31,23 @@ class ApiKeyRevoked(msgspec.Struct, frozen=True, kw_only=True, tag="api_key.revo
 
 
 class LogRead(msgspec.Struct, frozen=True, kw_only=True, tag="log.read"):
-    """Somebody read the log; the actor says who. Following records the start of the following."""
+    """Somebody read the log; the actor says who. Following records the start of the following.
 
-    what: str  # a word: events, follow, as_of, replay, sessions, session, progress
+    ``purpose`` is sealed under the key of the owner whose session was read, and in clear where nobody's was.
+    """
+
+    what: (
+        str  # a word: events, event, follow, as_of, replay, sessions, session, progress, why, timeline, access_history
+    )
     after: int | None = None
     until: int | None = None
     types: tuple[str, ...] = ()
     stream: str | None = None
     session_id: str | None = None
+    actor: str | None = None  # of the events that were asked for: a key id, or kind:id
+    trace_id: str | None = None  # hex
+    correlation_id: str | None = None
+    purpose: Sealed | str | None = None  # in the reader's words; sealed for the person whose session it was
 
 
 class LogForkAccepted(msgspec.Struct, frozen=True, kw_only=True, tag="log.fork_accepted"):

@@ -178,7 +178,7 @@ def test_a_console_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -
         assert lines.dropped > 0
         read, told = b"", 0
         deadline = time.monotonic() + 10
-        # Lines may be dropped while it recovers too, so more than one number may be said: together they are all of them.
+        # Lines may be dropped while it recovers too: more than one number may be said, and together they are all.
         while told != lines.dropped and time.monotonic() < deadline:
             read += os.read(reader, 65536)
             told = sum(int(number) for number in re.findall(rb"(\d+) log lines were dropped", read))

@@ -1,0 +1,13 @@
+-- How far each table of a projection holds the log: written in the same transaction as its rows.
+-- position, event_id and recorded_at are a mark: where they are not the log's any more, the log has forked.
+-- version is the fold's: a table of another version is made anew beside, then takes its place.
+create table view.projection_checkpoint (
+  name         text         not null,
+  version      integer      not null,
+  log_id       uuid         not null,
+  position     bigint       not null,
+  event_id     uuid,
+  recorded_at  timestamptz,
+  updated_at   timestamptz  not null default clock_timestamp(),
+  constraint projection_checkpoint_pk primary key (name)
+);
