@@ -15,12 +15,12 @@ import asyncpg
 from events import batch
 from events.database_url import Host, parse
 from events.dialling import LOST, Connection, Dialler, Pool, open_pool
-from events.envelope import Fence, RecordedEvent, StreamWrite
+from events.envelope import Fence, StreamWrite
 from events.errors import BadEvent, OtherLog, SchemaMissing, StoreClosed, StoreUnavailable
-from events.filter import SCAN, EventFilter, Found
 from events.hints import Hints
+from events.postgres_reading import PostgresReading
 from events.settings import DatabaseSettings
-from events.store import Appended, Head, Outcome, StoreStatus, check_unit, in_utc, is_text
+from events.store import Appended, Outcome, StoreStatus, check_unit
 from events.writer import Unit, Writer
 
 COMMAND_SECONDS: Final = 5.0
@@ -30,23 +30,18 @@ CHANNEL: Final = "gateway_log"
 # "Unknown outcome, try again with the same ids": PostgresError alone is not enough (evidence: fail-over runs). Nor is a
 # list of its classes: full disk, deadlock, read-only standby and missing rights all pass, or need an operator.
 UNSURE: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-# Columns of an event; a later release may have added some, which this one does not read.
-_COLUMNS = tuple(name for name in RecordedEvent.__struct_fields__ if name not in ("log_id", "actor"))
-_INT4, _INT8 = 2**31 - 1, 2**63 - 1
-# Beside what is read: a pooler may lead a connection to another log without our learning it.
-_LOG = "(select log_id from log.identity) as log_id"
 _ARRAYS = (
     f"select {', '.join(f'null::{kind}[]' for kind in ('int', 'smallint', 'bigint', 'uuid', 'bytea', 'timestamptz'))}"
 )
 
 
-class PostgresEventStore:
+class PostgresEventStore(PostgresReading):
     """An EventStore. Made by ``connect``; the schema must stand (``events.schema``)."""
 
     def __init__(self, dialler: Dialler, pool: Pool, log_id: UUID) -> None:
+        super().__init__(log_id, self._fetch)
         self._dialler = dialler
         self._pool = pool
-        self._log_id = log_id
         self._writer = Writer(self._send)
         self._connection: Connection | None = None
         self._hearing: Connection | None = None
@@ -69,10 +64,6 @@ class PostgresEventStore:
         if direct or not dialler.pooled:
             store._listener = asyncio.create_task(store._listen(listening), name="log-listener")
         return store
-
-    @property
-    def log_id(self) -> UUID:
-        return self._log_id
 
     @property
     def status(self) -> StoreStatus:
@@ -101,47 +92,6 @@ class PostgresEventStore:
     async def append(self, *writes: StreamWrite, fence: Fence | None = None) -> Outcome:
         check_unit(writes, fence)
         return await self._writer.append(Unit(writes, fence))
-
-    async def head(self) -> Head:
-        row = await self._fetch(f"select position, recorded_at, {_LOG} from log.tip order by position desc limit 1")
-        position = row[0]["position"]
-        return Head(position, row[0]["recorded_at"] if position else None)
-
-    async def read_stream(
-        self, stream_id: str, *, after: int = 0, limit: int = 1000, backwards: bool = False
-    ) -> list[RecordedEvent]:
-        after, limit = _within(after, _INT4), _within(limit, _INT4)
-        query = f"select *, {_LOG} from log.read_stream($1,$2,$3,$4)"
-        rows = await self._fetch(query, _name(stream_id), after, limit, backwards)
-        return [self._recorded(row) for row in rows]
-
-    async def read_log(
-        self, *, after: int = 0, limit: int = 1000, types: Sequence[str] = (), stream_id: str | None = None
-    ) -> list[RecordedEvent]:
-        patterns = [_pattern(wanted) for wanted in types] or None
-        after, limit = _within(after, _INT8 - 1), _within(limit, _INT4)
-        if stream_id is None:
-            rows = await self._fetch(f"select *, {_LOG} from log.read_log($1,$2,$3)", after, limit, patterns)
-        else:
-            query = f"select *, {_LOG} from log.read_log_stream($1,$2,$3,$4)"
-            rows = await self._fetch(query, _name(stream_id), after, limit, patterns)
-        return [self._recorded(row) for row in rows]
-
-    async def search(self, wanted: EventFilter, *, after: int = 0, until: int | None = None, limit: int = 100) -> Found:
-        page = await self.read_log(after=after, limit=SCAN)
-        seen = [event for event in page if until is None or event.position <= until]
-        found = [event for event in seen if wanted.matches(event)][: max(limit, 0)]
-        if len(found) == limit:
-            return Found(found, found[-1].position if found else after)
-        return Found(found, seen[-1].position if seen else after)
-
-    async def find(self, event_id: UUID) -> RecordedEvent | None:
-        rows = await self._fetch(f"select *, {_LOG} from log.find_event($1)", event_id)
-        return self._recorded(rows[0]) if rows else None
-
-    async def position_at(self, moment: datetime) -> int:
-        rows = await self._fetch(f"select log.position_at($1) as position, {_LOG}", in_utc(moment))
-        return int(rows[0]["position"])
 
     async def size(self) -> int:
         """Bytes of the database on disk; asks each of its files. StoreUnavailable of it says nothing about the log."""
@@ -292,10 +242,6 @@ class PostgresEventStore:
     async def _notified(self, connection: object, pid: int, channel: str, payload: object) -> None:
         await self._hints.heard(payload)
 
-    def _recorded(self, row: "asyncpg.Record") -> RecordedEvent:
-        columns = {name: row[name] for name in _COLUMNS}
-        return RecordedEvent(log_id=self._log_id, actor=row["actor"].encode(), **columns)
-
 
 def _dialler(dsn: str, settings: DatabaseSettings) -> Dialler:
     cache = settings.db_statement_cache
@@ -337,18 +283,3 @@ def _told(error: BaseException) -> str:
         return str(error)
     said = error.args[0] if isinstance(error, asyncpg.PostgresError) and error.args else error
     return f"{type(error).__name__}: {said}"
-
-
-def _within(number: int, most: int) -> int:
-    return max(0, min(number, most))
-
-
-def _name(wanted: str) -> str:
-    """What Postgres can be asked for; no event has an empty name."""
-    return wanted if is_text(wanted) else ""
-
-
-def _pattern(wanted: str) -> str:
-    """A tag or a family (``session.*``) as a LIKE pattern."""
-    escaped = _name(wanted).replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
-    return escaped[:-1] + "%" if escaped.endswith(".*") else escaped
