@@ -4,14 +4,17 @@ The columns are for people and queries. What a process goes on from is ``state``
 a table is as true as the fold, and a column never has to be turned back into one.
 """
 
+import functools
 from collections.abc import Callable
-from typing import Any, Generic
+from typing import Any, Final, Generic, cast
 
 import msgspec
 
 from projections.projection import Projection, State
 
-SCHEMA = "view"
+SCHEMA: Final = "view"
+_INT8: Final = 2**63 - 1
+_ENCODER: Final = msgspec.json.Encoder(order="deterministic")
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -27,7 +30,7 @@ class Table(msgspec.Struct, Generic[State], frozen=True, kw_only=True):
     projection: Projection[State]
     state: type[State]
     columns: tuple[Column, ...]
-    row: Callable[[str, State], tuple[Any, ...]]  # the values of ``columns``; pure
+    row: Callable[[str, State], tuple[Any, ...]]  # the values of ``columns``; pure; jsonb: as text
 
     @property
     def name(self) -> str:
@@ -39,7 +42,27 @@ class Table(msgspec.Struct, Generic[State], frozen=True, kw_only=True):
 
     def kept(self, state: State) -> bytes:
         """What the column ``state`` holds: equal states are equal bytes."""
-        return msgspec.json.encode(state, order="sorted")
+        return _ENCODER.encode(state)
 
     def state_of(self, kept: bytes) -> State:
-        return msgspec.json.decode(kept, type=self.state)
+        """Raises msgspec.DecodeError for bytes of another shape, which a fold of another version may have left."""
+        state: State = _decoder(cast(Any, self.state)).decode(kept)
+        return state
+
+    def values(self, key: str, state: State) -> tuple[Any, ...]:
+        """``row`` and ``state``, as Postgres takes them whatever an event said: one odd text must not stop a table."""
+        return (*map(storable, self.row(key, state)), self.kept(state))
+
+
+def storable(value: Any) -> Any:
+    """A value of a column as Postgres can hold it: no NUL in a text, no number beyond eight bytes."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd") if "\0" in value else value
+    if isinstance(value, int) and abs(value) > _INT8:
+        return None
+    return value
+
+
+@functools.cache
+def _decoder(kind: Any) -> "msgspec.json.Decoder[Any]":
+    return msgspec.json.Decoder(kind)

@@ -1,0 +1,106 @@
+"""Tables: every projection that stands in Postgres, with its columns. ``sql/15x`` makes them, one a file."""
+
+from typing import Any, Final
+
+from events import codec
+from events.envelope import Sealed
+from projections.admission import Admission, Seats
+from projections.api_keys import ApiKey, ApiKeys
+from projections.erasures import Erased, Erasures
+from projections.gateways import Gateways, GatewayState
+from projections.lifecycle import STATUS
+from projections.session_state import Sessions, SessionState
+from projections.table import Column, Table
+
+
+def _session(session_id: str, state: SessionState) -> tuple[Any, ...]:
+    return (
+        session_id,
+        state.container or None,
+        state.container_id,
+        state.volumes[-1] if state.volumes else None,  # home and workspace, in this order
+        state.port,
+        state.token.sha256 if state.token else None,
+        state.created_at,
+        state.last_accessed,
+        STATUS.get(state.phase),
+        _json(state.metadata),
+    )
+
+
+def _api_key(key_id: str, state: ApiKey) -> tuple[Any, ...]:
+    return key_id, state.name, state.role, state.sha256, state.created_at, state.expires_at, state.revoked_at
+
+
+def _seats(name: str, state: Seats) -> tuple[Any, ...]:
+    return name, state.version, len(state.taken), codec.canonical(state.taken).decode()
+
+
+def _gateway(instance: str, state: GatewayState) -> tuple[Any, ...]:
+    return instance, state.started_at, state.ended_at, state.crashed
+
+
+def _erased(name: str, state: Erased) -> tuple[Any, ...]:
+    return name, len(state.key_ids)
+
+
+def _json(sealed: Sealed | None) -> str | None:
+    return None if sealed is None else codec.canonical(sealed).decode()
+
+
+SESSIONS: Final = Table(
+    projection=Sessions(),
+    state=SessionState,
+    columns=(
+        Column("session_id", "text"),
+        Column("container_name", "text"),
+        Column("container_id", "text"),
+        Column("host_dir", "text"),
+        Column("port", "bigint"),
+        Column("auth_token", "text"),
+        Column("created_at", "timestamptz"),
+        Column("last_accessed", "timestamptz"),
+        Column("status", "text"),
+        Column("metadata", "jsonb"),
+    ),
+    row=_session,
+)
+API_KEYS: Final = Table(
+    projection=ApiKeys(),
+    state=ApiKey,
+    columns=(
+        Column("key_id", "text"),
+        Column("name", "text"),
+        Column("role", "text"),
+        Column("sha256", "text"),
+        Column("created_at", "timestamptz"),
+        Column("expires_at", "timestamptz"),
+        Column("revoked_at", "timestamptz"),
+    ),
+    row=_api_key,
+)
+ADMISSION: Final = Table(
+    projection=Admission(),
+    state=Seats,
+    columns=(Column("name", "text"), Column("version", "bigint"), Column("seats", "bigint"), Column("taken", "jsonb")),
+    row=_seats,
+)
+GATEWAYS: Final = Table(
+    projection=Gateways(),
+    state=GatewayState,
+    columns=(
+        Column("instance", "text"),
+        Column("started_at", "timestamptz"),
+        Column("ended_at", "timestamptz"),
+        Column("crashed", "boolean"),
+    ),
+    row=_gateway,
+)
+ERASURES: Final = Table(
+    projection=Erasures(),
+    state=Erased,
+    columns=(Column("name", "text"), Column("subjects", "bigint")),
+    row=_erased,
+)
+
+TABLES: Final[tuple[Table[Any], ...]] = (SESSIONS, API_KEYS, ADMISSION, GATEWAYS, ERASURES)
