@@ -20,7 +20,9 @@ from events.ids import uuid7
 from events.registry import EVENT_TYPES, event_type, tag_of
 
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
-_DECODERS: Final = {tag: msgspec.json.Decoder(known.payload) for tag, known in EVENT_TYPES.items()}
+_NEWEST: Final = {
+    tag: (known.schema_version, msgspec.json.Decoder(known.payload).decode) for tag, known in EVENT_TYPES.items()
+}
 _ACTOR: Final = msgspec.json.Decoder(Actor)
 _MAX_INTEGER: Final = 2**53 - 1
 _LONG_NUMBER: Final = re.compile(rb"[:,\[]-?\d{16}")  # may stand in a string: worth a look, which takes longer
@@ -104,17 +106,22 @@ def _is_exact(value: object) -> bool:
 
 def decode(recorded: RecordedEvent) -> Payload | Unknown:
     """The typed payload in its newest shape; ``Unknown`` for a type or version of a later release."""
-    known = EVENT_TYPES.get(recorded.type)
-    if known is None or recorded.schema_version > known.schema_version:
+    known = _NEWEST.get(recorded.type)
+    if known is None or recorded.schema_version > known[0]:
         return Unknown(recorded.type, recorded.payload)
+    newest, decoded = known
     try:
-        if recorded.schema_version == known.schema_version:
-            return cast(Payload, _DECODERS[recorded.type].decode(recorded.payload))
-        old = msgspec.json.decode(recorded.payload, type=dict)
-        new = upcasters.upcast(recorded.type, recorded.schema_version, known.schema_version, old)
-        return cast(Payload, msgspec.convert(new, known.payload))
+        if recorded.schema_version == newest:
+            return cast(Payload, decoded(recorded.payload))
+        return _upcast(recorded, newest)
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError) as error:
         raise UnreadableEvent(f"position {recorded.position} ({recorded.type}) cannot be read: {error}") from error
+
+
+def _upcast(recorded: RecordedEvent, newest: int) -> Payload:
+    old = msgspec.json.decode(recorded.payload, type=dict)
+    new = upcasters.upcast(recorded.type, recorded.schema_version, newest, old)
+    return cast(Payload, msgspec.convert(new, EVENT_TYPES[recorded.type].payload))
 
 
 def decode_actor(recorded: RecordedEvent) -> Actor:

@@ -17,7 +17,7 @@ MAX_PAYLOAD_BYTES: Final = 64 * 1024
 MAX_UNIT_EVENTS: Final = 128
 
 
-class Sealed(msgspec.Struct, frozen=True):
+class Sealed(msgspec.Struct, frozen=True, gc=False):
     """A personal field: AES-256-GCM under the key of its subject. Destroying the key erases the field for ever.
 
     Bound to its place by additional data (``events.sealing``), so it cannot be moved to another stream, type or field.
@@ -57,7 +57,7 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
     assurance: Assurance = Assurance.NONE
 
 
-class EventData(msgspec.Struct, frozen=True, kw_only=True):
+class EventData(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event to write. Build it with ``codec.event``; the store adds the rest."""
 
     event_id: UUID
@@ -72,7 +72,7 @@ class EventData(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at: datetime  # the writer's clock, UTC
 
 
-class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event as the log holds it."""
 
     log_id: UUID

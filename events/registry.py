@@ -45,3 +45,8 @@ def event_type(tag: str) -> EventType:
 
 def tag_of(payload: catalogue.Payload) -> str:
     return _tag(type(payload))
+
+
+def tags(*kinds: type[Any] | UnionType) -> frozenset[str]:
+    """The tags of payload types, or of unions of them."""
+    return frozenset(_tag(kind) for of in kinds for kind in (get_args(of) or (of,)))

@@ -6,6 +6,7 @@ import msgspec
 
 from events.catalogue import AdmissionGranted, AdmissionReleased, Payload
 from events.envelope import ADMISSION, RecordedEvent
+from events.registry import tags
 
 KEY: Final = ADMISSION
 
@@ -22,6 +23,7 @@ class Admission:
 
     name: Final = "admission"
     version: Final = 1
+    types: Final = tags(AdmissionGranted, AdmissionReleased)
 
     def key(self, payload: Payload) -> str | None:
         return KEY if isinstance(payload, AdmissionGranted | AdmissionReleased) else None

@@ -7,6 +7,7 @@ import msgspec
 
 from events.catalogue import ApiKeyCreated, ApiKeyRevoked, Payload
 from events.envelope import RecordedEvent
+from events.registry import tags
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +27,7 @@ class ApiKeys:
 
     name: Final = "api_keys"
     version: Final = 1
+    types: Final = tags(ApiKeyCreated, ApiKeyRevoked)
 
     def key(self, payload: Payload) -> str | None:
         return payload.key_id if isinstance(payload, ApiKeyCreated | ApiKeyRevoked) else None

@@ -7,6 +7,7 @@ import msgspec
 
 from events.catalogue import Payload, SubjectErased
 from events.envelope import RecordedEvent
+from events.registry import tags
 
 KEY: Final = "erased"
 
@@ -22,6 +23,7 @@ class Erasures:
 
     name: Final = "erasures"
     version: Final = 1
+    types: Final = tags(SubjectErased)
 
     def key(self, payload: Payload) -> str | None:
         return KEY if isinstance(payload, SubjectErased) else None

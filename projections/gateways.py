@@ -7,6 +7,7 @@ import msgspec
 
 from events.catalogue import GatewayCrashed, GatewayStarted, GatewayStopped, Payload
 from events.envelope import RecordedEvent
+from events.registry import tags
 
 
 class GatewayState(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +24,7 @@ class Gateways:
 
     name: Final = "gateways"
     version: Final = 1
+    types: Final = tags(GatewayStarted, GatewayStopped, GatewayCrashed)
 
     def key(self, payload: Payload) -> str | None:
         return payload.instance if isinstance(payload, GatewayStarted | GatewayStopped | GatewayCrashed) else None

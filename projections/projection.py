@@ -24,6 +24,11 @@ class Projection(Protocol[State]):
         """Raised when ``evolve`` or the state changes: what was kept from the former one is rebuilt."""
         ...
 
+    @property
+    def types(self) -> frozenset[str]:
+        """Tags of the events that can concern a state: of no other one is the payload read for it."""
+        ...
+
     def key(self, payload: Payload) -> str | None: ...
 
     def evolve(self, state: State | None, event: RecordedEvent, payload: Payload) -> State | None: ...
@@ -31,15 +36,19 @@ class Projection(Protocol[State]):
 
 def fold(projection: Projection[State], states: dict[str, State], events: Iterable[RecordedEvent]) -> dict[str, State]:
     """Fold ``events`` into ``states`` (changed in place and returned). Events of unknown types are passed over."""
+    wanted, decode = projection.types, codec.decode
     for event in events:
-        payload = codec.decode(event)
-        if not isinstance(payload, codec.Unknown):
-            apply(projection, states, event, payload)
+        if event.type in wanted:
+            payload = decode(event)
+            if not isinstance(payload, codec.Unknown):
+                apply(projection, states, event, payload)
     return states
 
 
 def apply(projection: Projection[Any], states: dict[str, Any], event: RecordedEvent, payload: Payload) -> None:
     """One event into ``states``."""
+    if event.type not in projection.types:
+        return
     key = projection.key(payload)
     if key is None:
         return

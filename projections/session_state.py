@@ -1,24 +1,29 @@
 """The projection ``sessions``: what is true of each session."""
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from sys import intern
+from typing import Any, Final, cast, get_args
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from events.catalogue import (
     ContainerAdopted,
     ContainerCreated,
     ContainerDied,
+    ContainerEvent,
     ContainerLost,
     ContainerRemoved,
     ContainerStarted,
-    ExchangeClosed,
     ExchangeCompleted,
+    ExchangeEvent,
     ExchangeOpened,
     ExchangeSummarized,
     Payload,
     SessionDataRemoved,
+    SessionEvent,
     SessionFailed,
     SessionImported,
     SessionReady,
@@ -31,10 +36,11 @@ from events.catalogue import (
     TokenRevoked,
 )
 from events.envelope import RecordedEvent, Sealed
+from events.registry import tags
 from projections.lifecycle import Phase, next_phase
 
 
-class Token(msgspec.Struct, frozen=True):
+class Token(msgspec.Struct, frozen=True, gc=False):
     """The newest token of a session; every earlier one ended when it was issued."""
 
     serial: int
@@ -45,7 +51,7 @@ class Token(msgspec.Struct, frozen=True):
     event_id: UUID | None = None  # of its token.issued: what an exchange that showed it is caused by
 
 
-class SessionState(msgspec.Struct, frozen=True, kw_only=True):
+class SessionState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A session as of ``position``. Times are the log's."""
 
     session_id: str
@@ -78,93 +84,73 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True):
     anomalies: int = 0  # events that the lifecycle does not allow where they came
 
 
-_LIFECYCLE = (SessionRequested, SessionReady, SessionFailed, SessionStopRequested, SessionStopped, SessionResumed)
-_STREAM = (
-    *_LIFECYCLE,
-    SessionImported,
-    SessionDataRemoved,
-    TokenIssued,
-    TokenRevealed,
-    TokenRevoked,
-)  # what session-{id} holds
-_CONTAINER = (
-    ContainerCreated,
-    ContainerStarted,
-    ContainerDied,
-    ContainerRemoved,
-    ContainerAdopted,
-    ContainerLost,
-)
-_USE = (ExchangeCompleted, ExchangeOpened, ExchangeClosed, ExchangeSummarized)
-
-
 class Sessions:
     """The fold. Total: what the lifecycle does not allow changes nothing but ``anomalies``."""
 
     name: Final = "sessions"
     version: Final = 3
+    types: Final = tags(SessionEvent, ContainerEvent, ExchangeEvent)
 
     def key(self, payload: Payload) -> str | None:
-        return payload.session_id if isinstance(payload, (*_STREAM, *_CONTAINER, *_USE)) else None
+        return cast(_Concerned, payload).session_id if type(payload) in _RULES else None
 
     def evolve(self, state: SessionState | None, event: RecordedEvent, payload: Payload) -> SessionState | None:
-        before = state or SessionState(session_id=self.key(payload) or "")
+        rule = _RULES.get(type(payload))
+        if rule is None:
+            return state
+        before = state or SessionState(session_id=cast(_Concerned, payload).session_id)
         if event.position <= before.position:
             return state  # told twice
-        if isinstance(payload, (*_CONTAINER, *_USE)) and payload.container not in before.containers:
-            return state  # no container of this session: its stream is not among those that the session is read from
-        after = _evolve(before, event, payload)
-        in_stream = event.stream_id.startswith("session-")
-        return msgspec.structs.replace(
-            after, position=event.position, version=event.version if in_stream else after.version
-        )
+        after = rule(before, event, payload)
+        return state if after is before else after
 
 
-def _evolve(state: SessionState, event: RecordedEvent, payload: Payload) -> SessionState:
+_Concerned = SessionEvent | ContainerEvent | ExchangeEvent
+
+
+def _in_stream(state: SessionState, event: RecordedEvent, payload: SessionEvent) -> SessionState:
+    after = _told(state, event, payload)
+    version = event.version if event.stream_id.startswith("session-") else after.version
+    return replace(after, position=event.position, version=version)
+
+
+def _told(state: SessionState, event: RecordedEvent, payload: SessionEvent) -> SessionState:
     match payload:
-        case (
-            SessionRequested()
-            | SessionReady()
-            | SessionFailed()
-            | SessionStopRequested()
-            | SessionStopped()
-            | SessionResumed()
-        ):
-            return _lifecycle(state, event, payload)
         case TokenIssued() if state.token is None or payload.serial > state.token.serial:
             told = UUID(int=event.event_id.int)
-            token = Token(payload.serial, payload.sha256, payload.secret_id, payload.expires_at, event_id=told)
-            return msgspec.structs.replace(state, token=token)
+            secret_id = intern(payload.secret_id)
+            token = Token(payload.serial, payload.sha256, secret_id, payload.expires_at, event_id=told)
+            return replace(state, token=token)
+        case TokenRevoked() if state.token is not None and payload.serial == state.token.serial:
+            return replace(state, token=replace(state.token, revoked=True))
+        case TokenRevealed():
+            return state  # but the stream has moved
+        case TokenIssued() | TokenRevoked():
+            return _anomaly(state)
         case SessionImported():
             return _imported(state, event, payload)
         case SessionDataRemoved():
-            return msgspec.structs.replace(state, volumes=())
-        case TokenRevealed():
-            return state  # but the stream has moved
-        case TokenRevoked() if state.token is not None and payload.serial == state.token.serial:
-            return msgspec.structs.replace(state, token=msgspec.structs.replace(state.token, revoked=True))
-        case (
-            ContainerCreated()
-            | ContainerStarted()
-            | ContainerDied()
-            | ContainerRemoved()
-            | ContainerAdopted()
-            | ContainerLost()
-        ):
-            return _container(state, payload)
-        case ExchangeCompleted() | ExchangeOpened():
-            seen = max(event.occurred_at, state.last_accessed or event.occurred_at)
-            return msgspec.structs.replace(state, last_accessed=seen, exchanges=state.exchanges + 1)
-        case ExchangeSummarized():
-            known = [moment for moment in (state.last_accessed, payload.last_at) if moment is not None]
-            return msgspec.structs.replace(
-                state, last_accessed=max(known, default=None), exchanges=state.exchanges + payload.exchanges
-            )
-        case ExchangeClosed():
-            seen = max(event.occurred_at, state.last_accessed or event.occurred_at)
-            return msgspec.structs.replace(state, last_accessed=seen)
+            return replace(state, volumes=())
         case _:
-            return _anomaly(state)
+            return _lifecycle(state, event, payload)
+
+
+def _used(state: SessionState, event: RecordedEvent, payload: ExchangeEvent) -> SessionState:
+    """Nine of ten events are of this kind: one copy, nothing else."""
+    if payload.container not in state.containers:
+        return state  # no container of this session: its stream is not among those that the session is read from
+    exchanges, seen, last = state.exchanges, event.occurred_at, state.last_accessed
+    match payload:
+        case ExchangeCompleted() | ExchangeOpened():
+            exchanges += 1
+        case ExchangeSummarized():
+            exchanges += payload.exchanges
+            if payload.last_at is None:
+                return replace(state, position=event.position, exchanges=exchanges)
+            seen = payload.last_at
+    if last is not None and last > seen:
+        seen = last
+    return replace(state, position=event.position, exchanges=exchanges, last_accessed=seen)
 
 
 _Move = SessionRequested | SessionReady | SessionFailed | SessionStopRequested | SessionStopped | SessionResumed
@@ -175,13 +161,13 @@ def _lifecycle(state: SessionState, event: RecordedEvent, payload: _Move) -> Ses
     opens = isinstance(payload, SessionRequested | SessionResumed)
     if phase is None or payload.generation != state.generation + (1 if opens else 0):
         return _anomaly(state)
-    moved = msgspec.structs.replace(state, phase=phase)
+    moved = replace(state, phase=phase)
     match payload:
         case SessionRequested():
-            return msgspec.structs.replace(
+            return replace(
                 _open(moved, payload),
                 volumes=payload.volumes,
-                opened_by=payload.opened_by,
+                opened_by=intern(payload.opened_by),
                 owner=payload.owner,
                 metadata=payload.metadata,
                 asked=payload.asked,
@@ -190,26 +176,26 @@ def _lifecycle(state: SessionState, event: RecordedEvent, payload: _Move) -> Ses
         case SessionResumed():
             return _open(moved, payload)
         case SessionReady():
-            return msgspec.structs.replace(moved, ready_at=event.recorded_at)
+            return replace(moved, ready_at=event.recorded_at)
         case SessionFailed():
-            return msgspec.structs.replace(
+            return replace(
                 moved, reason=payload.reason, detail=payload.detail, ended_at=event.recorded_at, host=None, port=None
             )
         case SessionStopRequested():
-            return msgspec.structs.replace(moved, reason=payload.reason, detail=None)
+            return replace(moved, reason=payload.reason, detail=None)
         case SessionStopped():
-            return msgspec.structs.replace(moved, ended_at=event.recorded_at, host=None, port=None, container_id=None)
+            return replace(moved, ended_at=event.recorded_at, host=None, port=None, container_id=None)
 
 
 def _imported(state: SessionState, event: RecordedEvent, payload: SessionImported) -> SessionState:
     phase = next_phase(state.phase, event.type)
     if phase is None:
         return _anomaly(state)
-    return msgspec.structs.replace(
+    return replace(
         state,
         phase=phase,
         imported=True,
-        opened_by=payload.opened_by,
+        opened_by=intern(payload.opened_by),
         owner=payload.owner,
         metadata=payload.metadata,
         created_at=payload.created_at,
@@ -220,15 +206,15 @@ def _imported(state: SessionState, event: RecordedEvent, payload: SessionImporte
 
 
 def _open(state: SessionState, payload: SessionRequested | SessionResumed) -> SessionState:
-    return msgspec.structs.replace(
+    return replace(
         state,
         generation=payload.generation,
         container=payload.container,
         containers=(*state.containers, payload.container),
         container_id=None,
-        image=payload.image,
-        runtime=payload.runtime,
-        instance=payload.instance,
+        image=intern(payload.image),
+        runtime=intern(payload.runtime),
+        instance=intern(payload.instance),
         host=None,
         port=None,
         ready_at=None,
@@ -238,33 +224,42 @@ def _open(state: SessionState, payload: SessionRequested | SessionResumed) -> Se
     )
 
 
-_Fact = ContainerCreated | ContainerStarted | ContainerDied | ContainerRemoved | ContainerAdopted | ContainerLost
+def _fact(state: SessionState, event: RecordedEvent, payload: ContainerEvent) -> SessionState:
+    if payload.container not in state.containers:
+        return state  # as in ``_used``
+    version = event.version if event.stream_id.startswith("session-") else state.version
+    return replace(_container(state, payload), position=event.position, version=version)
 
 
-def _container(state: SessionState, payload: _Fact) -> SessionState:
+def _container(state: SessionState, payload: ContainerEvent) -> SessionState:
     if payload.container != state.container:
         # The end of a former generation may well be told after its successor began; nothing else may.
         return state if isinstance(payload, ContainerRemoved | ContainerDied | ContainerLost) else _anomaly(state)
     match payload:
         case ContainerCreated():
-            return msgspec.structs.replace(state, container_id=payload.container_id)
+            return replace(state, container_id=payload.container_id)
         case ContainerStarted():
-            return msgspec.structs.replace(
-                state, container_id=payload.container_id, host=payload.host, port=payload.port
-            )
+            return replace(state, container_id=payload.container_id, host=intern(payload.host), port=payload.port)
         case ContainerAdopted():
-            return msgspec.structs.replace(
+            return replace(
                 state,
                 container_id=payload.container_id,
-                host=payload.host,
+                host=intern(payload.host),
                 port=payload.port,
-                instance=payload.instance,
+                instance=intern(payload.instance),
             )
         case ContainerDied() | ContainerLost():
-            return msgspec.structs.replace(state, host=None, port=None)
+            return replace(state, host=None, port=None)
         case ContainerRemoved():
-            return msgspec.structs.replace(state, host=None, port=None, container_id=None)
+            return replace(state, host=None, port=None, container_id=None)
 
 
 def _anomaly(state: SessionState) -> SessionState:
-    return msgspec.structs.replace(state, anomalies=state.anomalies + 1)
+    return replace(state, anomalies=state.anomalies + 1)
+
+
+_RULES: Final[dict[type, Callable[[SessionState, RecordedEvent, Any], SessionState]]] = {
+    **dict.fromkeys(get_args(SessionEvent), _in_stream),
+    **dict.fromkeys(get_args(ContainerEvent), _fact),
+    **dict.fromkeys(get_args(ExchangeEvent), _used),
+}

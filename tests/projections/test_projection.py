@@ -4,6 +4,7 @@ from typing import Final
 
 from events.catalogue import ApiKeyCreated, ApiKeyRevoked, Payload, SubjectErased
 from events.envelope import RecordedEvent
+from events.registry import tags
 from projections.projection import apply, fold
 from tests.factories import history, payload
 
@@ -13,6 +14,7 @@ class Counted:
 
     name: Final = "counted"
     version: Final = 1
+    types: Final = tags(ApiKeyCreated, ApiKeyRevoked)
 
     def key(self, payload: Payload) -> str | None:
         return payload.key_id if isinstance(payload, ApiKeyCreated | ApiKeyRevoked) else None
