@@ -63,7 +63,7 @@ class Api:
         self._routes = [
             Route(
                 route.path,
-                endpoint(route.handler, services, route.roles, route.path, always=route.always),
+                endpoint(route.handler, services, route.roles, route.path, always=route.always, query=route.query),
                 methods=[route.method],
             )
             for route in ROUTES

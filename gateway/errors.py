@@ -29,6 +29,8 @@ PROBLEMS: Final[dict[str, Problem]] = {
     # the request itself
     "bad-json": Problem(400, "The body is not JSON", "changed"),
     "bad-request": Problem(400, "The request cannot be understood", "changed"),
+    "bad-cursor": Problem(400, "The cursor cannot be used here", "changed"),
+    "purpose-required": Problem(400, "A purpose must be given for this reading", "changed"),
     "bad-framing": Problem(400, "It is unclear where the request ends", "changed"),
     "bad-header": Problem(400, "A header holds what no header may hold", "changed"),
     "bad-host": Problem(400, "The Host header is not acceptable", "changed"),
@@ -43,6 +45,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "idempotency-mismatch": Problem(422, "This Idempotency-Key was used with another body", "changed"),
     "image-not-allowed": Problem(422, "This image may not be asked for", "changed"),
     "not-found": Problem(404, "There is no such route", "never"),
+    "event-unknown": Problem(404, "There is no such event", "never"),
     "method-not-allowed": Problem(405, "The route does not know this method", "never"),
     # who may
     "no-credential": Problem(401, "A key or token is needed", "changed"),

@@ -6,7 +6,7 @@ every denial into an event, so that no handler can forget to.
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final, TypeVar
 
 import msgspec
@@ -30,6 +30,7 @@ _WAIT: Final = re.compile(r"\bwait=(\d{1,9})\b")
 _NUMBER: Final = re.compile(r"\d{1,18}\Z", re.ASCII)
 _TYPE: Final = re.compile(r"[a-z_]{1,50}\.(?:[a-z_]{1,50}|\*)\Z")
 MAX_WAIT_SECONDS: Final = 120
+MAX_NAME: Final = 40  # characters of an unknown parameter's name that a refusal repeats
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +52,13 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def cause(self) -> Cause:
         return context.cause()
+
+    def text(self, name: str) -> str | None:
+        """A query parameter that stands once at most. Raises Refused."""
+        given = self.request.query_params.getlist(name)
+        if len(given) > 1:
+            raise Refused("bad-request", f"The parameter {name} is given {len(given)} times.")
+        return given[0] if given else None
 
     def number(self, name: str, default: int, *, most: int = 10**18) -> int:
         """A query parameter that is a whole number from 0. Raises Refused."""
@@ -126,14 +134,27 @@ def answer(value: object, status: int = 200, headers: dict[str, str] | None = No
 
 
 def endpoint(
-    handler: Handler, services: Services, roles: frozenset[Role], template: str, *, always: bool = False
+    handler: Handler,
+    services: Services,
+    roles: frozenset[Role],
+    template: str,
+    *,
+    always: bool = False,
+    query: tuple[str, ...] = (),
 ) -> Endpoint:
-    """The handler as Starlette calls it. ``always``: for keys that may have been revoked unseen too."""
+    """The handler as Starlette calls it. ``always``: for keys that may have been revoked unseen too.
+
+    ``query``: the parameters that it knows. A caller who is recognised is told of any other: a filter that is misspelt
+    and passed over would answer another question than was asked. Probes, which nobody has to sign, may add any.
+    """
 
     async def called(request: Request) -> Response:
         context.set_route(template)
         try:
             caller = await services.access.caller(request, roles, always=always) if roles else None
+            _only(request, knows)
+            if roles:
+                _refuse_unknown(request, query)
             return await handler(Call(request=request, services=services, caller_or_none=caller))
         except Exception as error:
             refusal = errors.refused(error)
@@ -144,6 +165,20 @@ def endpoint(
             return await _refuse(services, request, refusal, template)
 
     return called
+
+
+def _refuse_unknown(request: Request, known: tuple[str, ...]) -> None:
+    unknown = next((name for name in request.query_params if name not in known), None)
+    if unknown is not None:
+        told = f"it knows {', '.join(known)}" if known else "it knows none"
+        raise Refused("bad-request", f"The parameter {unknown[:MAX_NAME]!r} is not known to this route: {told}.")
+
+
+def _only(request: Request, knows: Collection[str] | None) -> None:
+    unknown = sorted(set(request.query_params) - set(knows)) if knows is not None else []
+    if unknown:
+        told = f"takes {', '.join(sorted(knows or ()))}" if knows else "takes no parameters"
+        raise Refused("bad-request", f"This route does not know the parameter {unknown[0][:60]!r}; it {told}.")
 
 
 async def _refuse(services: Services, request: Request, refusal: Refused, template: str) -> Response:

@@ -1,7 +1,8 @@
 """The OpenAPI 3.1 document, made from the route table and the structs that handlers take and give."""
 
+import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from starlette.responses import Response
@@ -12,6 +13,7 @@ from gateway.api.call import Call
 if TYPE_CHECKING:
     from gateway.routes import Route
 
+_IN_PATH: Final = re.compile(r"{(\w+)}")
 _PROBLEM = "#/components/schemas/Problem"
 
 
@@ -66,7 +68,7 @@ def _operation(route: "Route", schemas: dict[type[Any], Any]) -> dict[str, Any]:
         operation["security"] = [{"apiKey": []}]
         operation["x-roles"] = sorted(route.roles)
     told = [
-        *(("path", True, name) for name in ("session_id",) if f"{{{name}}}" in route.path),
+        *(("path", True, name) for name in _IN_PATH.findall(route.path)),
         *(("query", False, name) for name in route.query),
         *(("header", False, name) for name in route.headers),
     ]
