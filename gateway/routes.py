@@ -23,7 +23,6 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     always: bool = False  # also for a key that may have been revoked unseen: to end a session is always allowed
     query: tuple[str, ...] = ()  # parameters of the query that it knows
-    strict: bool = False  # refuses others: a mistyped filter of the log would show more than was meant
     headers: tuple[str, ...] = ()  # request headers that change what it does
 
 

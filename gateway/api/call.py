@@ -6,7 +6,7 @@ every denial into an event, so that no handler can forget to.
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import msgspec
@@ -152,7 +152,6 @@ def endpoint(
         context.set_route(template)
         try:
             caller = await services.access.caller(request, roles, always=always) if roles else None
-            _only(request, knows)
             if roles:
                 _refuse_unknown(request, query)
             return await handler(Call(request=request, services=services, caller_or_none=caller))
@@ -172,13 +171,6 @@ def _refuse_unknown(request: Request, known: tuple[str, ...]) -> None:
     if unknown is not None:
         told = f"it knows {', '.join(known)}" if known else "it knows none"
         raise Refused("bad-request", f"The parameter {unknown[:MAX_NAME]!r} is not known to this route: {told}.")
-
-
-def _only(request: Request, knows: Collection[str] | None) -> None:
-    unknown = sorted(set(request.query_params) - set(knows)) if knows is not None else []
-    if unknown:
-        told = f"takes {', '.join(sorted(knows or ()))}" if knows else "takes no parameters"
-        raise Refused("bad-request", f"This route does not know the parameter {unknown[0][:60]!r}; it {told}.")
 
 
 async def _refuse(services: Services, request: Request, refusal: Refused, template: str) -> Response:
