@@ -9,11 +9,10 @@ from starlette.responses import Response
 
 from docker import names
 from events import codec, ids
-from events.catalogue import LogRead, SessionRequested, TokenIssued
-from events.envelope import SYSTEM, Sealed, session_stream
-from gateway.access.roles import Role
+from events.catalogue import SessionRequested, TokenIssued
+from events.envelope import Sealed, session_stream
 from gateway.access.tokens import sha256
-from gateway.api import shapes
+from gateway.api import reads, shapes
 from gateway.api.call import Call, answer
 from gateway.api.shapes import CreateSession, SessionList, SessionOpened
 from gateway.errors import Refused
@@ -186,11 +185,11 @@ async def show(call: Call) -> Response:
     moment = call.request.query_params.get("as_of")
     state = await call.services.access.session(call.session_id, call.caller)
     if moment is None:
-        await tell_read(call, "session", session_id=state.session_id)
+        await reads.tell_sessions(call, "session", session_id=state.session_id)
     else:
         position = await _position(call, moment)
         then = await asof.session_as_of(call.services.store, state.session_id, position)
-        await tell_read(call, "as_of", position, state.session_id)
+        await reads.tell_sessions(call, "as_of", position, state.session_id)
         if then is None:
             raise Refused("session-unknown", f"The session did not exist at position {position}.")
         state = then
@@ -204,11 +203,11 @@ async def list_all(call: Call) -> Response:
     moment = call.request.query_params.get("as_of")
     states, position = call.services.views.sessions, call.services.views.position
     if moment is None:
-        await tell_read(call, "sessions", position)
+        await reads.tell_sessions(call, "sessions", position)
     else:
         position = await _position(call, moment)
         states = await asof.as_of(call.services.store, Sessions(), position)
-        await tell_read(call, "as_of", position)
+        await reads.tell_sessions(call, "as_of", position)
     seen = visible(states.values(), call)
     status = call.request.query_params.get("status")
     if status is not None:
@@ -233,13 +232,3 @@ async def _position(call: Call, moment: str) -> int:
         return await asof.resolve(call.services.store, moment)
     except asof.BadMoment as error:
         raise Refused("bad-request", f"as_of: {error}.") from error
-
-
-async def tell_read(call: Call, what: str, position: int | None = None, session_id: str | None = None) -> None:
-    """Reading sessions is reading the log: an auditor is always recorded, an operator when looking back.
-
-    A frontend reads its own sessions, and an operator's daily look at them is no audit.
-    """
-    if call.caller.role is Role.AUDITOR or (call.caller.role is Role.OPERATOR and what == "as_of"):
-        read = LogRead(what=what, until=position, session_id=session_id)
-        await call.services.recorder.fact(SYSTEM, read, who=call.caller.who, cause=call.cause)

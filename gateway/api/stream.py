@@ -16,9 +16,8 @@ from events.catalogue import LogRead, Payload
 from events.envelope import SYSTEM, RecordedEvent, container_stream, session_stream
 from events.errors import StoreClosed, StoreUnavailable
 from events.store import EventStore
-from gateway.api import shapes
+from gateway.api import reads, shapes
 from gateway.api.call import Call
-from gateway.api.sessions import tell_read
 from gateway.errors import Refused
 from projections.listener import Listener, Told
 from projections.session_state import SessionState
@@ -108,7 +107,7 @@ async def progress(call: Call) -> Response:
     return await _event_stream(
         call,
         _steps(call, lambda state: state.session_id == session_id, after),
-        lambda: tell_read(call, "progress", session_id=session_id),
+        lambda: reads.tell_sessions(call, "progress", session_id=session_id),
     )
 
 
@@ -118,7 +117,7 @@ async def own_sessions(call: Call) -> Response:
     return await _event_stream(
         call,
         _steps(call, call.caller.may_see, call.services.views.position if after is None else after),
-        lambda: tell_read(call, "progress"),
+        lambda: reads.tell_sessions(call, "progress"),
     )
 
 

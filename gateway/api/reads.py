@@ -1,0 +1,68 @@
+"""Reads: every reading of the log, or of sessions by somebody else than their frontend, is an event (``log.read``).
+
+Who reads one session says why (``X-Audit-Purpose``), else nothing is read. What was refused, or could not be read, is
+not told as read.
+"""
+
+import msgspec
+from starlette.requests import Request
+
+from events.catalogue import LogRead
+from events.envelope import SYSTEM
+from gateway import purpose
+from gateway.access.roles import Role
+from gateway.api.call import Call
+from gateway.errors import Refused
+from projections.session_state import SessionState
+
+
+def given(request: Request) -> str | None:
+    """The purpose that the reader gives, its bytes taken as UTF-8. Raises Refused."""
+    try:
+        text = request.headers.get(purpose.HEADER, "").encode("latin-1").decode().strip()
+    except UnicodeDecodeError:
+        raise Refused("bad-request", f"{purpose.HEADER} must be UTF-8.") from None
+    if fault := purpose.fault(text):
+        raise Refused("bad-request", f"{purpose.HEADER} {fault}.")
+    return text or None
+
+
+def check(call: Call, session_id: str | None) -> None:
+    """Before anything is read: whoever reads one session must have said why. Raises Refused."""
+    if given(call.request) is None and session_id is not None:
+        raise Refused(
+            "purpose-required",
+            f"This reads one session: say in {purpose.HEADER} why, in up to {purpose.MAX_CHARACTERS} characters.",
+        )
+
+
+async def tell(call: Call, read: LogRead) -> None:
+    """Append the reading, with its purpose. Raises Refused when it has none and needs one; StoreUnavailable."""
+    check(call, read.session_id)
+    session = None if read.session_id is None else await _session(call, read.session_id)
+    why = await purpose.sealed(call.services.recorder, given(call.request), session)
+    told = msgspec.structs.replace(read, purpose=why)
+    await call.services.recorder.fact(SYSTEM, told, who=call.caller.who, cause=call.cause)
+
+
+async def tell_sessions(call: Call, what: str, position: int | None = None, session_id: str | None = None) -> None:
+    """The same for sessions: an auditor is always recorded, an operator when looking back or at who read.
+
+    A frontend reads its own sessions, and an operator's daily look at them is no audit.
+    """
+    if is_audit(call, what):
+        await tell(call, LogRead(what=what, until=position, session_id=session_id))
+
+
+def is_audit(call: Call, what: str) -> bool:
+    """Whether this reading of sessions is told."""
+    role = call.caller.role
+    return role is Role.AUDITOR or (role is Role.OPERATOR and what in ("as_of", "access_history", "timeline"))
+
+
+async def _session(call: Call, session_id: str) -> SessionState | None:
+    """As the log has it by now; None when there is no such session, and so nobody to seal anything for."""
+    views = call.services.views
+    if session_id not in views.sessions:
+        await views.catch_up_to_head()
+    return views.sessions.get(session_id)
