@@ -32,17 +32,21 @@ class HealthChanged(msgspec.Struct, frozen=True, kw_only=True, tag="health.chang
 
 
 class HealthSummarized(msgspec.Struct, frozen=True, kw_only=True, tag="health.summarized"):
-    """The checks of one container in an interval; every check is in exactly one summary."""
+    """The checks of one container in an interval.
+
+    A check is in one summary, also when it has a ``health.changed`` of its own. Those since the last summary of a
+    monitor that is killed are in none: what it had not told, nobody knows.
+    """
 
     session_id: str
     container: str
     first_at: datetime  # the writer's clock, at the first and the last of the checks
     last_at: datetime
-    checks: int
+    checks: int  # healthy, failed, and those that found out nothing: the runtime itself did not answer
     healthy: int
     failed: int
     status: str  # after the last of them
-    response_us: int  # sum over the checks that were answered in time
+    response_us: int  # sum over the checks that were answered in time, in any words
     slowest_us: int
     # How many answers fell into each bucket of RESPONSE_BOUNDS_US, and last the slower ones; trailing zeros left out.
     response_times: tuple[int, ...]
