@@ -7,10 +7,13 @@ from events.envelope import Sealed
 from projections.admission import Admission, Seats
 from projections.api_keys import ApiKey, ApiKeys
 from projections.erasures import Erased, Erasures
+from projections.exchanges import Exchanges, ExchangeState
 from projections.gateways import Gateways, GatewayState
+from projections.health_history import HealthHistories, HealthHistory
 from projections.lifecycle import STATUS
 from projections.session_state import Sessions, SessionState
 from projections.table import Column, Table
+from projections.tokens import Tokens, TokenState
 
 
 def _session(session_id: str, state: SessionState) -> tuple[Any, ...]:
@@ -42,6 +45,43 @@ def _gateway(instance: str, state: GatewayState) -> tuple[Any, ...]:
 
 def _erased(name: str, state: Erased) -> tuple[Any, ...]:
     return name, len(state.key_ids)
+
+
+def _health(session_id: str, state: HealthHistory) -> tuple[Any, ...]:
+    return (
+        *(session_id, state.status, state.since, state.container, state.checks, state.healthy, state.failed),
+        *(state.average_us, state.p95_us, state.slowest_us, state.first_at, state.last_at, state.dropped),
+    )
+
+
+def _exchange(exchange_id: str, state: ExchangeState) -> tuple[Any, ...]:
+    return (
+        exchange_id,
+        state.session_id,
+        state.container,
+        state.kind,
+        state.method,
+        state.status,
+        state.bytes_in,
+        state.bytes_out,
+        state.first_byte_us,
+        state.duration_us,
+        state.began_at,
+        state.ended_at,
+        state.ended_by,
+        state.error,
+        state.reason,
+        state.exchanges,
+        state.failed,
+        state.closed,
+    )
+
+
+def _token(token: str, state: TokenState) -> tuple[Any, ...]:
+    return (
+        *(token, state.session_id, state.serial, state.sha256, state.secret_id, state.issued_at, state.expires_at),
+        *(state.revealed, state.revealed_at, state.revoked_at, state.reason),
+    )
 
 
 def _json(sealed: Sealed | None) -> str | None:
@@ -102,5 +142,43 @@ ERASURES: Final = Table(
     columns=(Column("name", "text"), Column("subjects", "bigint")),
     row=_erased,
 )
+HEALTH_HISTORY: Final = Table(
+    projection=HealthHistories(),
+    state=HealthHistory,
+    columns=(
+        *(Column("session_id", "text"), Column("status", "text"), Column("since", "timestamptz")),
+        *(Column("container", "text"), Column("checks", "bigint"), Column("healthy", "bigint")),
+        *(Column("failed", "bigint"), Column("average_us", "bigint"), Column("p95_us", "bigint")),
+        *(Column("slowest_us", "bigint"), Column("first_at", "timestamptz"), Column("last_at", "timestamptz")),
+        Column("dropped", "bigint"),
+    ),
+    row=_health,
+)
+EXCHANGES: Final = Table(
+    projection=Exchanges(),
+    state=ExchangeState,
+    columns=(
+        *(Column(name, "text") for name in ("exchange_id", "session_id", "container", "kind", "method")),
+        *(Column(name, "bigint") for name in ("status", "bytes_in", "bytes_out", "first_byte_us", "duration_us")),
+        *(Column(name, "timestamptz") for name in ("began_at", "ended_at")),
+        *(Column(name, "text") for name in ("ended_by", "error", "reason")),
+        *(Column(name, "bigint") for name in ("exchanges", "failed", "closed")),
+    ),
+    row=_exchange,
+)
+TOKENS: Final = Table(
+    projection=Tokens(),
+    state=TokenState,
+    columns=(
+        *(Column("token", "text"), Column("session_id", "text"), Column("serial", "bigint")),
+        *(Column("sha256", "text"), Column("secret_id", "text"), Column("issued_at", "timestamptz")),
+        *(Column("expires_at", "timestamptz"), Column("revealed", "bigint"), Column("revealed_at", "timestamptz")),
+        *(Column("revoked_at", "timestamptz"), Column("reason", "text")),
+    ),
+    row=_token,
+)
 
-TABLES: Final[tuple[Table[Any], ...]] = (SESSIONS, API_KEYS, ADMISSION, GATEWAYS, ERASURES)
+TABLES: Final[tuple[Table[Any], ...]] = (
+    *(SESSIONS, API_KEYS, ADMISSION, GATEWAYS, ERASURES),
+    *(HEALTH_HISTORY, EXCHANGES, TOKENS),
+)
