@@ -117,3 +117,31 @@ async def test_a_refused_upload_is_answered_before_it_ends(gateway: Gateway) -> 
     async with nobody(gateway) as client:
         answer = await client.post("/sessions", content=b"x" * 3_000_000)
     assert (answer.status_code, answer.json()["type"]) == (401, "/problems/no-credential")
+
+
+def test_a_parameter_that_may_stand_once_is_refused_twice() -> None:
+    """Which of two would count is anybody's guess."""
+    assert (call().text("as_of"), call("as_of=5").text("as_of"), call("as_of=").text("as_of")) == (None, "5", "")
+    with pytest.raises(Refused, match="as_of is given 2 times"):
+        call("as_of=5&as_of=6").text("as_of")
+
+
+async def test_parameters_that_a_route_does_not_know_are_refused_by_name(gateway: Gateway) -> None:
+    """A slip must not answer another question. Strangers learn nothing of it, and probes may add what they like."""
+    session = await gateway.open()
+    for method, path, known in [
+        ("GET", "/sessions?asof=3", "as_of"),
+        ("GET", f"/sessions/{session.session_id}?status=running", "as_of"),
+        ("POST", "/sessions?wait=3", "none"),
+        ("DELETE", f"/sessions/{session.session_id}?wait=3", "none"),
+        ("GET", f"/sessions/{session.session_id}/progress?form=1", "after"),
+        ("GET", "/sessions?" + "x" * 5000 + "=1", "as_of"),
+    ]:
+        answer = await gateway.client.request(method, path)
+        assert (answer.status_code, answer.json()["type"]) == (400, "/problems/bad-request"), path
+        detail = answer.json()["detail"]
+        assert repr(path.partition("?")[2].partition("=")[0][:40]) in detail and known in detail, detail
+    async with nobody(gateway) as stranger:
+        assert (await stranger.get("/sessions?asof=3")).status_code == 401
+    assert (await gateway.client.get("/livez?now=1")).status_code == 200
+    assert len(await gateway.log("session.requested")) == 1 and await gateway.log("session.stop_requested") == []
