@@ -23,6 +23,7 @@ CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 30.0
 SILENCE_SECONDS: Final = 45.0  # three heartbeats of ours: a stream that is silent for so long is dead
 RESUME_PAUSES: Final = (0.2, 0.5, 1.0, 2.0, *(5.0,) * 60)  # a gateway that is away for five minutes stays away
+OVERRUN: Final = "overrun"  # the event by which a stream of ours ends when its reader is too slow
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -190,7 +191,7 @@ class GatewayClient:
                 self.url + path,
                 params=list(query),
                 content=content,
-                headers={**headers, **self._headers(bearer, content is not None)},
+                headers=_utf8({**headers, **self._headers(bearer, content is not None)}),
                 timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -205,6 +206,7 @@ class GatewayClient:
         path: str,
         *,
         query: Sequence[tuple[str, str | int]] = (),
+        headers: Mapping[str, str] = {},
         last_id: str | None = None,
         bearer: str | None = None,
     ) -> AsyncIterator[AsyncIterator[ServerEvent]]:
@@ -212,13 +214,13 @@ class GatewayClient:
 
         Raises GatewayUnreachable, also when the stream breaks or falls silent, and GatewayRefused.
         """
-        headers = {"accept": "text/event-stream", **self._headers(bearer, False)}
+        told = {**headers, "accept": "text/event-stream", **self._headers(bearer, False)}
         if last_id is not None:
-            headers["last-event-id"] = last_id
+            told["last-event-id"] = last_id
         limits = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, read=SILENCE_SECONDS)
         try:
             async with self._client.stream(
-                "GET", self.url + path, params=list(query), headers=headers, timeout=limits
+                "GET", self.url + path, params=list(query), headers=_utf8(told), timeout=limits
             ) as answer:
                 if not answer.is_success:
                     await answer.aread()
@@ -233,10 +235,13 @@ class GatewayClient:
         path: str,
         *,
         query: Sequence[tuple[str, str | int]] = (),
+        headers: Mapping[str, str] = {},
         on_drop: Callable[[str], None],
         pauses: Sequence[float] = RESUME_PAUSES,
     ) -> AsyncGenerator[ServerEvent, None]:
         """A stream of ours without end: after a drop it goes on behind the last event (``Last-Event-ID``).
+
+        A drop is also to be told that we read too slowly (``overrun``).
 
         ``on_drop`` is told why, once a drop. Raises GatewayRefused, and GatewayUnreachable when it never began or does
         not come back. Close it (``aclosing``).
@@ -245,12 +250,15 @@ class GatewayClient:
         failures, began = 0, False
         while True:
             try:
-                async with self.events(path, query=query, last_id=last_id) as events:
+                trouble: Exception = GatewayUnreachable(f"The gateway at {self.url} ended the stream.")
+                async with self.events(path, query=query, headers=headers, last_id=last_id) as events:
                     began = True
                     async for event in events:
                         failures, last_id = 0, event.id
+                        if event.name == OVERRUN:
+                            trouble = GatewayUnreachable("The stream was read too slowly, and was ended.")
+                            break
                         yield event
-                trouble: Exception = GatewayUnreachable(f"The gateway at {self.url} ended the stream.")
             except GatewayUnreachable as error:
                 trouble = error
             except GatewayRefused as error:
@@ -286,6 +294,11 @@ class GatewayClient:
         if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
             return GatewayUnreachable(f"{self.url} is not an address of a gateway: {error}.")
         return GatewayUnreachable(f"The connection to {self.url} broke: {error or type(error).__name__}.")
+
+
+def _utf8(headers: Mapping[str, str]) -> httpx.Headers:
+    """Header values beyond ASCII (a purpose, a name) in UTF-8, as the gateway reads them."""
+    return httpx.Headers(dict(headers), encoding="utf-8")
 
 
 def refusal(answer: httpx.Response) -> GatewayRefused:

@@ -31,6 +31,7 @@ from gateway.storage import Report, Storage
 
 BASE: Final = {"SESSION_RUNTIME": "local", "SESSION_IMAGE": "echo", "ALLOW_UNISOLATED": "true", "LOG_LEVEL": "INFO"}
 WAIT: Final = {"prefer": "wait=30"}
+WHY: Final = {"x-audit-purpose": "a test"}
 RuntimeOf = Callable[[Settings, Storage, Report], AbstractAsyncContextManager[Runtime]]
 
 

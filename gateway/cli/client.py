@@ -10,6 +10,8 @@ from urllib.parse import quote, urlsplit
 
 from gateway.cli.exits import Exit, Failure
 from gateway.control import GatewayClient, GatewayRefused, GatewayUnreachable
+from gateway.purpose import HEADER
+from gateway.purpose import fault as fault_of
 
 T = TypeVar("T")
 KEY_VARIABLE: Final = "GATEWAY_KEY"
@@ -100,6 +102,15 @@ def header(option: str, text: str) -> str:
     if not text or not text.isascii() or not text.isprintable():
         raise Failure(Exit.USAGE, f"{option} may hold printable ASCII characters only.")
     return text
+
+
+def why(purpose: str | None) -> dict[str, str]:
+    """The header that says why something is read; none without a purpose. Raises Failure."""
+    if purpose is None:
+        return {}
+    if fault := fault_of(purpose):
+        raise Failure(Exit.USAGE, f"--purpose {fault}.")
+    return {HEADER: purpose}
 
 
 def _usable(text: str, source: str) -> str:

@@ -17,6 +17,10 @@ AsOf = Annotated[
     str | None,
     typer.Option("--as-of", metavar="P|T", help="What was true at a position, or at an RFC 3339 time with offset."),
 ]
+Purpose = Annotated[
+    str | None,
+    typer.Option("--purpose", metavar="TEXT", help="Why you read it; needed for one session's; kept in the log."),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 

@@ -7,16 +7,17 @@ import typer
 
 from events.catalogue import LogRead
 from events.envelope import SYSTEM
+from gateway import purpose as purposes
 from gateway.api import shapes
 from gateway.api.shapes import SessionList, SessionView
 from gateway.cli import printing
 from gateway.cli.client import run
 from gateway.cli.direct import CLI, Direct, open_log
 from gateway.cli.exits import Exit, Failure
-from gateway.cli.options import AsOf, Json, family
+from gateway.cli.options import AsOf, Json, Purpose, family
 from gateway.cli.sessions import show_all, show_one
 from projections import asof
-from projections.session_state import Sessions
+from projections.session_state import Sessions, SessionState
 
 app = family("Fold the log alone: what is, or was, true.")
 
@@ -25,13 +26,19 @@ app = family("Fold the log alone: what is, or was, true.")
 def replay(
     session: Annotated[str | None, typer.Option(metavar="ID", help="This session only.")] = None,
     as_of: AsOf = None,
+    purpose: Purpose = None,
     json: Json = False,
 ) -> None:
     """Fold the log alone, with no gateway running or beside one, and print what is, or was, true.
 
     With --json it prints exactly what GET /sessions (with --session: GET /sessions/ID) answers at that position.
+    Reading one session needs a --purpose.
     """
-    position, told = run(_replay(session, as_of))
+    if purpose is not None and (fault := purposes.fault(purpose)):
+        raise Failure(Exit.USAGE, f"--purpose {fault}.")
+    if session is not None and not purpose:
+        raise Failure(Exit.USAGE, "This reads one session: say with --purpose why. It is kept in the log.")
+    position, told = run(_replay(session, as_of, purpose))
     if json:
         printing.document(told)
         return
@@ -44,10 +51,13 @@ def replay(
         show_one(shaped)
 
 
-async def _replay(session_id: str | None, moment: str | None) -> tuple[int, SessionList | SessionView]:
+async def _replay(
+    session_id: str | None, moment: str | None, purpose: str | None
+) -> tuple[int, SessionList | SessionView]:
     async with open_log(if_forked="warn") as log:
         position = await _position(log, moment)
-        read = LogRead(what="replay", until=position, session_id=session_id)
+        why = await purposes.sealed(log.recorder, purpose, await _now(log, session_id))
+        read = LogRead(what="replay", until=position, session_id=session_id, purpose=why)
         await log.recorder.fact(SYSTEM, read, who=CLI)
         return position, await (_all(log, position) if session_id is None else _one(log, session_id, position))
 
@@ -59,6 +69,13 @@ async def _position(log: Direct, moment: str | None) -> int:
         return await asof.resolve(log.storage.store, moment)
     except asof.BadMoment as error:
         raise Failure(Exit.USAGE, f"--as-of: {error}.") from error
+
+
+async def _now(log: Direct, session_id: str | None) -> SessionState | None:
+    """The session by now: an owner that a look far back would not show has a right to the purpose too."""
+    if session_id is None:
+        return None
+    return await asof.session_as_of(log.storage.store, session_id, (await log.storage.store.head()).position)
 
 
 async def _all(log: Direct, position: int) -> SessionList:

@@ -9,9 +9,9 @@ import msgspec
 import typer
 
 from gateway.cli import printing, steps
-from gateway.cli.client import connected, header, run, segment
+from gateway.cli.client import connected, header, run, segment, why
 from gateway.cli.exits import Exit, Failure
-from gateway.cli.options import AsOf, Json, KeyFile, Url, family
+from gateway.cli.options import AsOf, Json, KeyFile, Purpose, Url, family
 from gateway.control import GatewayClient, ServerEvent
 
 OPEN_SECONDS: Final = 120
@@ -52,16 +52,18 @@ def open_(
 def list_(
     status: Annotated[str | None, typer.Option(help="Only these: creating, running, stopped or error.")] = None,
     as_of: AsOf = None,
+    purpose: Purpose = None,
     url: Url = None,
     key_file: KeyFile = None,
     json: Json = False,
 ) -> None:
     """The sessions that the key may see, oldest first."""
     query = [(name, value) for name, value in (("status", status), ("as_of", as_of)) if value is not None]
+    headers = why(purpose)
 
     async def work() -> bytes:
         async with connected(url, key_file) as client:
-            return await client.call("GET", "/sessions", query=query)
+            return await client.call("GET", "/sessions", query=query, headers=headers)
 
     answer = run(work())
     if json:
@@ -71,10 +73,17 @@ def list_(
 
 
 @app.command()
-def show(session_id: Id, as_of: AsOf = None, url: Url = None, key_file: KeyFile = None, json: Json = False) -> None:
-    """One session, now or as of a position or time."""
+def show(
+    session_id: Id,
+    as_of: AsOf = None,
+    purpose: Purpose = None,
+    url: Url = None,
+    key_file: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """One session, now or as of a position or time. An auditor, and who looks back, says why: --purpose."""
     query = [] if as_of is None else [("as_of", as_of)]
-    answer = run(_call("GET", session_id, "", url, key_file, query=query))
+    answer = run(_call("GET", session_id, "", url, key_file, query=query, headers=why(purpose)))
     if json:
         printing.document(answer)
     else:
@@ -127,18 +136,21 @@ def token(session_id: Id, url: Url = None, key_file: KeyFile = None, json: Json 
 @app.command()
 def watch(
     session_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One session from its first step.")] = None,
+    purpose: Purpose = None,
     url: Url = None,
     key_file: KeyFile = None,
     json: Json = False,
 ) -> None:
     """Follow the steps of one session from its first, or of all that the key may see from now on; ends with Ctrl-C."""
+    headers = why(purpose)
 
     async def work() -> None:
         async with connected(url, key_file) as client:
             path = "/sessions/stream" if session_id is None else f"/sessions/{segment(session_id)}/progress"
             # Where it begins is asked first: a connection that drops before its first event is resumed from there.
             query = [("after", await position_now(client))] if session_id is None else []
-            async with aclosing(client.follow(path, query=query, on_drop=printing.note)) as events:
+            followed = client.follow(path, query=query, headers=headers, on_drop=printing.note)
+            async with aclosing(followed) as events:
                 async for event in events:
                     _show_step(event, named=session_id is None, json=json)
 

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from gateway.access.roles import Role
-from tests.gateway_fixtures import WAIT, Gateway
+from tests.gateway_fixtures import WAIT, WHY, Gateway
 
 
 async def test_open_answers_at_once_and_waits_when_asked(gateway: Gateway) -> None:
@@ -88,7 +88,7 @@ async def test_a_session_as_of_then(gateway: Gateway) -> None:
     await gateway.stop(session)
     moment = (await gateway.services.store.read_log(after=position - 1, limit=1))[0].recorded_at.isoformat()
     for as_of in (str(position), moment):
-        again = await gateway.client.get(f"/sessions/{session.session_id}", params={"as_of": as_of})
+        again = await gateway.client.get(f"/sessions/{session.session_id}", params={"as_of": as_of}, headers=WHY)
         assert again.json() == then
         listed = await gateway.client.get("/sessions", params={"as_of": as_of})
         assert listed.json()["sessions"] == [then]
@@ -175,9 +175,9 @@ async def test_every_reading_by_an_auditor_is_an_event(gateway: Gateway) -> None
     """Sessions and their progress are the log's content too; the log says who looked at whose session."""
     session, auditor = await gateway.open(), await gateway.key(Role.AUDITOR, "eve")
     await gateway.client.get("/sessions", headers=auditor)
-    await gateway.client.get(f"/sessions/{session.session_id}", headers=auditor)
+    await gateway.client.get(f"/sessions/{session.session_id}", headers=auditor | WHY)
     for path in (f"/sessions/{session.session_id}/progress", "/sessions/stream"):
-        async with gateway.client.stream("GET", path, headers=auditor) as answer:
+        async with gateway.client.stream("GET", path, headers=auditor | WHY) as answer:
             assert answer.status_code == 200
     read = await gateway.payloads("log.read")
     assert [(each.what, each.session_id) for each in read] == [

@@ -22,6 +22,7 @@ from tests.event_fixtures import LogDatabase
 from tests.gateway_fixtures import Gateway, start_gateway
 
 SECONDS: Final = 60.0
+WHY: Final = ("--purpose", "a test")
 
 
 class Ran(msgspec.Struct, frozen=True):

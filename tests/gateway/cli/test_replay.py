@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from gateway.api import shapes
 from gateway.cli.exits import Exit
+from gateway.recorder import session_subject
 from gateway.storage import open_storage
-from tests.gateway.cli.conftest import Cli, run
+from tests.gateway.cli.conftest import WHY, Cli, run
 from tests.gateway_fixtures import start_gateway
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120)]
@@ -27,7 +29,7 @@ async def test_the_log_alone_gives_what_the_gateway_gave(cli: Cli) -> None:
         then = await get("/sessions", params={"as_of": position})
         ran = await asyncio.to_thread(run, "replay", "--json", "--as-of", str(position))
         assert ran.out == then.text + "\n"
-    one = await asyncio.to_thread(run, "replay", "--json", "--session", first.session_id)
+    one = await asyncio.to_thread(run, "replay", "--json", "--session", first.session_id, *WHY)
     assert one.out == (await get(path)).text + "\n"
 
 
@@ -43,22 +45,29 @@ async def test_a_time_is_resolved_to_a_position_which_is_told(cli: Cli) -> None:
 
 async def test_replaying_is_recorded(cli: Cli) -> None:
     session = await cli.gateway.open()
-    await asyncio.to_thread(run, "replay", "--session", session.session_id, "--as-of", "5")
+    await asyncio.to_thread(run, "replay", "--session", session.session_id, "--as-of", "5", *WHY)
     (event,) = await cli.gateway.log("log.read")
     (read,) = await cli.gateway.payloads("log.read")
     assert (read.what, read.until, read.session_id) == ("replay", 5, session.session_id)
     assert b'"kind":"operator"' in event.actor
+    (shown,) = await shapes.events([event], cli.gateway.services.keyring)
+    assert shown.payload["purpose"] == "a test" and b"a test" not in event.payload
+    assert await cli.gateway.services.keyring.erase(session_subject(session.session_id))
+    (shown,) = await shapes.events([event], cli.gateway.services.keyring)
+    assert shown.payload["purpose"] == "[erased]"
 
 
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (("--session", "ses_nobody"), Exit.NEGATIVE),
+        (("--session", "ses_nobody", *WHY), Exit.NEGATIVE),
+        (("--session", "ses_nobody"), Exit.USAGE),
+        (("--purpose", "two\nlines"), Exit.USAGE),
         (("--as-of", "yesterday"), Exit.USAGE),
         (("--as-of", "2026-01-18T22:29:04"), Exit.USAGE),
     ],
 )
-async def test_what_cannot_be_answered(cli: Cli, arguments: tuple[str, str], code: Exit) -> None:
+async def test_what_cannot_be_answered(cli: Cli, arguments: tuple[str, ...], code: Exit) -> None:
     ran = await asyncio.to_thread(run, "replay", *arguments)
     assert (ran.code, ran.out) == (code, "")
     assert len(ran.err.splitlines()) == 1

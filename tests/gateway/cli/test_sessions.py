@@ -11,7 +11,7 @@ import pytest
 
 from gateway.cli.exits import Exit
 from tests.event_fixtures import until
-from tests.gateway.cli.conftest import SECONDS, Cli
+from tests.gateway.cli.conftest import SECONDS, WHY, Cli
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120)]
 
@@ -22,7 +22,7 @@ async def test_opening_waits_and_gives_a_token_that_opens_it(cli: Cli) -> None:
     path = f"{opened['links']['proxy']}session"
     answer = await cli.gateway.client.get(path, headers={"authorization": f"Bearer {opened['token']}"})
     assert (answer.status_code, answer.json()) == (200, [])
-    shown = await cli.json("sessions", "show", opened["session_id"], "--as-of", str(opened["position"]))
+    shown = await cli.json("sessions", "show", opened["session_id"], "--as-of", str(opened["position"]), *WHY)
     assert (shown["owner"], shown["metadata"], shown["phase"]) == ("Ada", {"a": 1}, "ready")
 
 
@@ -69,7 +69,7 @@ async def test_the_past_is_shown_as_of_a_position(cli: Cli) -> None:
     before = (await cli.json("sessions", "list"))["position"]
     session = await cli.gateway.open()
     assert await cli.json("sessions", "list", "--as-of", str(before)) == {"sessions": [], "position": before}
-    ran = await cli.run("sessions", "show", session.session_id, "--as-of", str(before))
+    ran = await cli.run("sessions", "show", session.session_id, "--as-of", str(before), *WHY)
     assert ran.code == Exit.REFUSED
 
 
