@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.access.roles import ANYONE, EVERYONE, READERS, SESSION_USERS, Role
-from gateway.api import events, health, openapi, sessions, shapes, stream
+from gateway.api import events, health, openapi, sessions, shapes, stream, why
 from gateway.api.call import Handler
 
 
@@ -127,6 +127,26 @@ ROUTES: Final = (
         stream=True,
         query=("after", "type"),
         headers=("Last-Event-ID",),
+    ),
+    Route(
+        path="/events/{event_id}/why",
+        method="GET",
+        roles=READERS,
+        handler=why.of_event,
+        summary="What led to an event (its id or position), and what it led to, as a tree; all=true. An event",
+        gives=why.Why,
+        query=("all",),
+        headers=("X-Audit-Purpose",),
+    ),
+    Route(
+        path="/why",
+        method="GET",
+        roles=READERS,
+        handler=why.of_any,
+        summary="The same of a session, a request or a trace: of=ID or of=KIND:ID; all=true. An event",
+        gives=why.Why,
+        query=("of", "all"),
+        headers=("X-Audit-Purpose",),
     ),
     Route(
         path="/health",

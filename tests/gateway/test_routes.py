@@ -27,6 +27,8 @@ DECIDED: Final[Mapping[tuple[str, str], set[Role] | None]] = {
     ("POST", "/sessions/{session_id}/token"): {FRONTEND, OPERATOR},
     ("GET", "/events"): {AUDITOR, OPERATOR},
     ("GET", "/events/stream"): {AUDITOR, OPERATOR},
+    ("GET", "/events/{event_id}/why"): {AUDITOR, OPERATOR},
+    ("GET", "/why"): {AUDITOR, OPERATOR},
     ("GET", "/health"): None,
     ("GET", "/livez"): None,
     ("GET", "/readyz"): None,
@@ -55,7 +57,7 @@ async def callers(gateway: Gateway) -> dict[str, dict[str, str]]:
 
 async def outcome(client: httpx.AsyncClient, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, str]:
     """Status, and slug of a problem; a stream is left at once."""
-    async with client.stream(method, path.format(session_id=UNKNOWN), headers=headers) as answer:
+    async with client.stream(method, path.format(session_id=UNKNOWN, event_id="1"), headers=headers) as answer:
         if answer.headers["content-type"] != "application/problem+json":
             return answer.status_code, ""
         await answer.aread()
