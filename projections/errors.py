@@ -11,3 +11,32 @@ class ProjectionBehind(ProjectionError):
     def __init__(self, wanted: int, reached: int) -> None:
         super().__init__(f"the view is at position {reached}, {wanted} was asked for")
         self.wanted, self.reached = wanted, reached
+
+
+class Superseded(ProjectionError):
+    """A table was moved by another since it was read, or the lease is another's: nothing was written. Begin anew."""
+
+    def __init__(self, tables: str) -> None:
+        super().__init__(f"another has written {tables or 'the tables'} since, or holds the lease of the projector")
+
+
+class RebuildRefused(ProjectionError):
+    """A table is not rebuilt, or not proved; the text is a whole sentence and says what to do. Nothing was changed."""
+
+
+class UnderWay(RebuildRefused):
+    """Another process is at it."""
+
+    def __init__(self, name: str, holder: str) -> None:
+        super().__init__(f"{holder} is rebuilding {name}: wait until it is done, or end that process.")
+        self.holder = holder
+
+
+class TableHeld(RebuildRefused):
+    """Somebody reads the table in a transaction that does not end. What was built is kept for the next rebuild."""
+
+    def __init__(self, name: str, holders: str) -> None:
+        super().__init__(
+            f"The new table of {name} is complete and could not take its place: {holders} held the former one all the"
+            " time. Rebuild again when that has ended; it goes on from there."
+        )

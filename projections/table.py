@@ -56,9 +56,10 @@ class Table(msgspec.Struct, Generic[State], frozen=True, kw_only=True):
 
 def storable(value: Any) -> Any:
     """A value of a column as Postgres can hold it: no NUL in a text, no number beyond eight bytes."""
-    if isinstance(value, str):
+    kind = type(value)
+    if kind is str:
         return value.replace("\0", "\ufffd") if "\0" in value else value
-    if isinstance(value, int) and abs(value) > _INT8:
+    if kind is int and abs(value) > _INT8:
         return None
     return value
 

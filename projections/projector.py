@@ -1,0 +1,213 @@
+"""Projector: carries the tables of all projections behind the log, one process at a time, by the lease ``projector``.
+
+Exactly once: rows and checkpoint are one transaction, and a holder that was superseded moves no checkpoint. A holder
+that is killed, frozen or cut off leaves the tables as of some position, from which the next one goes on.
+
+A table that was never made, or by an older version of its fold, is made anew; one of a later release is left alone. A
+table whose checkpoint is not in the log any more stops the projector for good, until the fork was accepted.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from events import codec
+from events.catalogue import LogForkAccepted
+from events.envelope import SYSTEM, Fence
+from events.errors import LogForked, StoreUnavailable
+from events.lease import TTL_SECONDS, Leases
+from events.mark import verify
+from events.registry import tags
+from events.store import EventStore
+from projections.checkpoint import Checkpoint, standing
+from projections.errors import Superseded
+from projections.follower import Follower
+from projections.table import Table
+from projections.table_store import TableStore
+from projections.tables import TABLES
+
+LEASE: Final = "projector"
+POLL_SECONDS: Final = 0.5
+RENEW_SECONDS: Final = TTL_SECONDS / 4
+Make = Callable[[Table[Any]], Awaitable[None]]
+"""Makes a table that is missing or of an older version, beside its former rows, while the others go on."""
+log = logging.getLogger("session_gateway.projector")
+
+
+class Projector:
+    """``run_once`` is called again and again by its worker (``gateway/lifespan.py``)."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        rows: TableStore,
+        leases: Leases,
+        holder: str,
+        *,
+        tables: Sequence[Table[Any]] = TABLES,
+        make: Make | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``make``: None empties the table and folds the log into it from its beginning."""
+        self._store = store
+        self._rows = rows
+        self._leases = leases
+        self._holder = holder
+        self._tables = tuple(tables)
+        self._make = make
+        self._clock = clock
+        self._epoch: int | None = None  # while the lease is ours
+        self._renewed = float("-inf")
+        self._followers: list[Follower] | None = None  # None: to begin from what the tables say
+        self._making: asyncio.Task[None] | None = None
+        self._told: set[tuple[str, int]] = set()  # tables of a later release, once each
+        self.forked: LogForked | None = None
+
+    @property
+    def positions(self) -> Mapping[str, int]:
+        """How far each table holds the log, as its holder knows; empty in the other processes."""
+        return {table.name: each.position for each in self._followers or () for table in each.tables}
+
+    async def run_once(self) -> None:
+        """Carry the tables to the head, when the lease is ours or can be had. Raises StoreUnavailable."""
+        if self.forked is not None:
+            return
+        try:
+            while (epoch := await self._hold()) is not None and await self._round(Fence(LEASE, epoch)):
+                pass
+        except Superseded as late:
+            log.info("%s: beginning anew", late, extra={"operation": "projector"})
+            self._drop()
+            self._renewed = float("-inf")
+        except LogForked as forked:
+            await self._stop(forked)
+        except BaseException:
+            self._drop()
+            raise
+
+    async def close(self) -> None:
+        """Give the lease back, so that another process goes on at once."""
+        held, self._epoch = self._epoch, None
+        self._drop()
+        if held is not None:
+            try:
+                await self._leases.release(LEASE, self._holder)
+            except StoreUnavailable as away:
+                log.info("the lease of the projector runs out by itself: %s", away)
+
+    async def _hold(self) -> int | None:
+        """Our epoch; None while another process is the holder. Asks only now and then while it is known."""
+        if self._epoch is not None and self._clock() < self._renewed + RENEW_SECONDS:
+            return self._epoch
+        if self._epoch is None and self._holder not in (holders := await self._leases.alive(LEASE)) and holders:
+            return None  # to claim what another holds would take the append lock for nothing
+        began = self._clock()
+        epoch = await self._leases.claim(LEASE, self._holder)
+        if epoch != self._epoch:
+            self._drop()
+            self._epoch = None
+            if epoch is not None:
+                await self._rows.claim(epoch)
+                log.info("the tables are carried on by this process", extra={"operation": "projector"})
+        self._epoch, self._renewed = epoch, began
+        return epoch
+
+    async def _round(self, fence: Fence) -> bool:
+        """One page for each follower; whether there is more to do at once."""
+        if self._making is not None and self._making.done():
+            making, self._making, self._followers = self._making, None, None
+            making.result()
+        if self._followers is None:
+            self._followers = await self._begin(fence)
+        more = [await follower.step(fence) for follower in self._followers]
+        self._followers = _joined(self._followers)
+        return any(more)
+
+    async def _begin(self, fence: Fence) -> list[Follower]:
+        stands = standing(self._tables, await self._rows.checkpoints())
+        for checkpoint in stands.newer:
+            self._tell_newer(checkpoint)
+        fits, unmade = list[Checkpoint](), list(stands.unmade)
+        for checkpoint in stands.fits:
+            if await self._holds(checkpoint):
+                fits.append(checkpoint)
+            else:
+                unmade.append(self._table(checkpoint.name))
+        if self._make is None:
+            fits += [await self._rows.begin(table, self._store.log_id, fence) for table in unmade]
+        elif unmade and self._making is None:
+            self._making = asyncio.create_task(_all(self._make, unmade), name="projector-making")
+        by_position: dict[int, list[Checkpoint]] = {}
+        for checkpoint in fits:
+            by_position.setdefault(checkpoint.position, []).append(checkpoint)
+        return [
+            Follower(self._store, self._rows, [self._table(each.name) for each in same], same)
+            for same in by_position.values()
+        ]
+
+    async def _holds(self, checkpoint: Checkpoint) -> bool:
+        """Whether its event is in the log. False when it is not and the fork was accepted since; else LogForked."""
+        try:
+            await verify(self._store, checkpoint.marks())
+        except LogForked:
+            if not await self._accepted(checkpoint):
+                raise
+            return False
+        return True
+
+    async def _accepted(self, checkpoint: Checkpoint) -> bool:
+        """A person has looked at the log since that event was recorded, and goes on with it as it is."""
+        after, mark, wanted = 0, checkpoint.mark, tuple(tags(LogForkAccepted))
+        while mark and (page := await self._store.read_log(after=after, types=wanted, stream_id=SYSTEM)):
+            later = [codec.decode(event) for event in page if event.recorded_at > mark.recorded_at]
+            if any(isinstance(each, LogForkAccepted) and each.same_until < mark.position for each in later):
+                return True
+            after = page[-1].position
+        return False
+
+    def _table(self, name: str) -> Table[Any]:
+        return next(table for table in self._tables if table.name == name)
+
+    def _tell_newer(self, checkpoint: Checkpoint) -> None:
+        known = (checkpoint.name, checkpoint.version)
+        if known not in self._told:
+            self._told.add(known)
+            log.warning(
+                "the table %s is of version %d, a later release's: this one does not write it",
+                *known,
+                extra={"operation": "projector"},
+            )
+
+    async def _stop(self, forked: LogForked) -> None:
+        log.critical(
+            "%s. The tables stay as they are; when it is clear which database is right, accept the log"
+            " (`python -m gateway log accept`) or make them anew (`python -m gateway projections rebuild --all`), and"
+            " restart this process",
+            forked,
+            extra={"operation": "projector", "position": forked.differs_from},
+        )
+        await self.close()
+        self.forked = forked
+
+    def _drop(self) -> None:
+        """Trust nothing that was kept in memory."""
+        self._followers = None
+        if self._making is not None:
+            self._making.cancel()
+            self._making = None
+
+
+async def _all(make: Make, tables: Sequence[Table[Any]]) -> None:
+    for table in tables:
+        await make(table)
+
+
+def _joined(followers: list[Follower]) -> list[Follower]:
+    """Those that have come to the same position go on as one."""
+    first: dict[int, Follower] = {}
+    for follower in followers:
+        if (known := first.setdefault(follower.position, follower)) is not follower:
+            known.join(follower)
+    return list(first.values())

@@ -1,0 +1,166 @@
+"""TableStore: the tables in Postgres as a projector and a starting process use them. Bounded, like every call there.
+
+Rows and checkpoint are written in one transaction, which begins by moving the checkpoint: whoever is not the lease's
+holder any more, or has not seen the last write, moves none and writes nothing. Nothing lives in a session, so a pooler
+may stand between.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, cast
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from events.dialling import Connection, Pool
+from events.envelope import Fence
+from events.errors import StoreUnavailable
+from events.mark import Mark
+from events.postgres import UNSURE
+from projections import table_sql
+from projections.checkpoint import Checkpoint
+from projections.errors import Superseded
+from projections.table import Table
+
+SECONDS: Final = 30.0  # for a transaction; each statement is bounded by the pool too
+FETCH: Final = 2000  # rows a round trip when all of a table is read
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What one page of the log does to one table: the state of each changed key, None for one that is gone."""
+
+    table: Table[Any]
+    states: Mapping[str, Any]
+
+
+class TableStore:
+    """Made on the pool of a log's store; the schema must stand."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def checkpoints(self) -> dict[str, Checkpoint]:
+        """Of every table that was ever made, also by a release that this one does not know. Raises StoreUnavailable."""
+        async with self._connection() as connection:
+            return await _checkpoints(connection)
+
+    async def claim(self, epoch: int) -> None:
+        """From here on no former holder writes. Waits for its last transaction. Raises StoreUnavailable."""
+        async with self._transaction() as connection:
+            await connection.execute(table_sql.CLAIM, epoch)
+
+    async def begin(self, table: Table[Any], log_id: UUID, fence: Fence) -> Checkpoint:
+        """Empty a table and put it at the beginning of the log. Raises Superseded, StoreUnavailable."""
+        async with self._transaction() as connection:
+            row = await connection.fetchrow(
+                table_sql.BEGIN, table.name, table.projection.version, log_id, fence.lease, fence.epoch
+            )
+            if row is None:
+                raise Superseded(table.name)
+            await connection.execute(table_sql.empty(table))
+        return _checkpoint(row)
+
+    async def load(self, table: Table[Any], keys: Collection[str]) -> dict[str, Any]:
+        """The states of those keys that have a row. Raises StoreUnavailable."""
+        async with self._connection() as connection:
+            rows = await connection.fetch(table_sql.load(table), list(keys))
+        return {row[0]: table.state_of(row[1]) for row in rows}
+
+    async def write(
+        self, changes: Sequence[Changes], seen: Mapping[str, datetime], to: Mark, fence: Fence
+    ) -> dict[str, datetime]:
+        """Write rows and move the checkpoints of the tables in ``seen``, which were last moved then; all or nothing.
+
+        The moments of this move, for the next. Raises Superseded when another has moved one of them or holds the
+        lease; StoreUnavailable, after which it may or may not have been written.
+        """
+        async with self._transaction() as connection:
+            moved = await connection.fetch(
+                table_sql.MOVE,
+                *(list(seen), list(seen.values()), to.position, to.event_id, to.recorded_at),
+                *(fence.lease, fence.epoch),
+            )
+            if len(moved) != len(seen):
+                raise Superseded(", ".join(sorted(set(seen) - {row["name"] for row in moved})))
+            for change in changes:
+                await _write(connection, change)
+        return {row["name"]: row["updated_at"] for row in moved}
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator["TableSnapshot"]:
+        """All tables as of one moment. Raises StoreUnavailable."""
+        with _told():  # each page of rows is bounded by the pool, not their number
+            async with (
+                self._acquired() as connection,
+                connection.transaction(isolation="repeatable_read", readonly=True),
+            ):
+                yield TableSnapshot(connection)
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        with _told():
+            async with asyncio.timeout(SECONDS), self._acquired() as connection:
+                yield connection
+
+    @contextlib.asynccontextmanager
+    async def _acquired(self) -> AsyncIterator[Connection]:
+        """One that was given up is ended: the pool would first wait for a frozen server."""
+        async with self._pool.acquire() as connection:
+            try:
+                yield cast(Connection, connection)
+            except (TimeoutError, asyncio.CancelledError):
+                connection.terminate()
+                raise
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Connection]:
+        async with self._connection() as connection, connection.transaction(isolation="read_committed"):
+            await connection.execute(table_sql.BOUNDED)
+            yield connection
+
+
+class TableSnapshot:
+    """Reads within one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def checkpoints(self) -> dict[str, Checkpoint]:
+        return await _checkpoints(self._connection)
+
+    async def states(self, table: Table[Any]) -> AsyncIterator[tuple[str, Any]]:
+        """Every key with its state, in pages. Raises msgspec.DecodeError for a state of another shape."""
+        cursor = await self._connection.cursor(table_sql.load_all(table))
+        while rows := await cursor.fetch(FETCH):
+            for row in rows:
+                yield row[0], table.state_of(row[1])
+
+
+async def _checkpoints(connection: Connection) -> dict[str, Checkpoint]:
+    return {row["name"]: _checkpoint(row) for row in await connection.fetch(table_sql.CHECKPOINTS)}
+
+
+def _checkpoint(row: "asyncpg.Record") -> Checkpoint:
+    return Checkpoint(**{name: row[name] for name in Checkpoint.__struct_fields__})
+
+
+async def _write(connection: Connection, change: Changes) -> None:
+    table = change.table
+    rows = [table.values(key, state) for key, state in change.states.items() if state is not None]
+    gone = [key for key, state in change.states.items() if state is None]
+    if rows:
+        await connection.execute(table_sql.upsert(table), *map(list, zip(*rows, strict=True)))
+    if gone:
+        await connection.execute(table_sql.delete(table), gone)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except UNSURE as error:
+        said = error.args[0] if isinstance(error, asyncpg.PostgresError) and error.args else error
+        raise StoreUnavailable(f"the tables cannot be reached: {type(error).__name__}: {said}") from error
