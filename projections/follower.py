@@ -49,9 +49,13 @@ class Follower:
     def tables(self) -> tuple[Table[Any], ...]:
         return tuple(kept.table for kept in self._kept)
 
-    async def step(self, fence: Fence) -> bool:
-        """Take the next page of the log into the tables; whether it was a full one. The further behind, the larger."""
-        page = await read_on(self._store, self._marks, self._limit)
+    async def step(self, fence: Fence, *, until: int | None = None) -> bool:
+        """Take the next page of the log into the tables; whether it was a full one. The further behind, the larger.
+
+        ``until``: the last position to take; there is something before it.
+        """
+        limit = self._limit if until is None else min(self._limit, until - self.position)
+        page = await read_on(self._store, self._marks, limit)
         if page:
             await self._take(page, fence)
         full = len(page) == self._limit
