@@ -8,6 +8,9 @@ a fact waits in the spool and has no position yet; without room there it is trie
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import msgspec
 
 from docker.service import ContainerInfo
 from events import codec
@@ -42,6 +45,21 @@ async def until_stored(write: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(RETRY_SECONDS)
 
 
+def died_id(info: ContainerInfo) -> UUID:
+    """The id of the ``container.died`` that tells this end, whoever tells it."""
+    return named("container.died", info.id, str(info.finished_at))
+
+
+def lost_id(state: SessionState) -> UUID:
+    """The id of the ``container.lost`` of this generation, whoever tells it."""
+    return named("container.lost", state.container, str(state.generation))
+
+
+def because(cause: Cause, event_id: UUID) -> Cause:
+    """The same request and span, and that event as what made it happen."""
+    return msgspec.structs.replace(cause, causation_id=event_id)
+
+
 class Observer:
     """Writes what happened to containers."""
 
@@ -66,7 +84,8 @@ class Observer:
         payload = ContainerDied(
             **_subject(state), container_id=info.id, exit_code=info.exit_code, oom_killed=info.oom_killed
         )
-        return await self._tell(payload, (info.id, str(info.finished_at)), cause, ActorKind.CONTAINER)
+        who = Who(kind=ActorKind.CONTAINER, id=payload.container)
+        return await self._append(payload, who, cause, died_id(info))
 
     async def removed(self, state: SessionState, cause: Cause = codec.NO_CAUSE) -> int | None:
         return await self._tell(ContainerRemoved(**_subject(state)), (state.container,), cause)
@@ -89,7 +108,7 @@ class Observer:
             exit_code=info.exit_code if info else None,
             oom_killed=info.oom_killed if info else False,
         )
-        return await self._tell(payload, (state.container, str(state.generation)), cause)
+        return await self._append(payload, self._gateway, cause, lost_id(state))
 
     async def data_removed(self, state: SessionState, cause: Cause = codec.NO_CAUSE) -> int | None:
         """The session's volumes are gone, because its subject was erased."""
@@ -101,11 +120,10 @@ class Observer:
             )
         )
 
-    async def _tell(
-        self, payload: ContainerEvent, name: tuple[str, ...], cause: Cause, kind: ActorKind = ActorKind.GATEWAY
-    ) -> int | None:
-        who = self._gateway if kind is ActorKind.GATEWAY else Who(kind=kind, id=payload.container)
-        event_id = named(tag_of(payload), *name)
+    async def _tell(self, payload: ContainerEvent, name: tuple[str, ...], cause: Cause) -> int | None:
+        return await self._append(payload, self._gateway, cause, named(tag_of(payload), *name))
+
+    async def _append(self, payload: ContainerEvent, who: Who, cause: Cause, event_id: UUID) -> int | None:
         stream_id = container_stream(payload.container)
         return await until_stored(
             lambda: self._recorder.fact(stream_id, payload, who=who, cause=cause, event_id=event_id)

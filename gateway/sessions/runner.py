@@ -29,7 +29,7 @@ from gateway.sessions import agent
 from gateway.sessions.agent import Agent
 from gateway.sessions.commands import MarkFailed, MarkReady, MarkStopped
 from gateway.sessions.handler import Origin, SessionHandler
-from gateway.sessions.observe import Observer, until_stored
+from gateway.sessions.observe import Observer, because, died_id, until_stored
 from gateway.sessions.settings import SessionSettings
 from projections.lifecycle import Phase
 from projections.session_state import SessionState
@@ -43,11 +43,11 @@ log = logging.getLogger("session_gateway.runner")
 
 
 class BootFailed(Exception):
-    """A session cannot become ready. ``reason`` is the word in ``session.failed``."""
+    """A session cannot become ready. ``reason`` is the word in ``session.failed``; ``fact``, if any, what caused it."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, *, fact: UUID | None = None) -> None:
         super().__init__(detail)
-        self.reason = reason
+        self.reason, self.fact = reason, fact
 
 
 class Intent(Protocol):
@@ -209,10 +209,12 @@ class Runner:
     async def _running(self, state: SessionState, cause: Cause) -> ContainerInfo:
         info = await self._parts.docker.get_container_info(state.container)
         if info is None or info.address is None:
+            fact = None
             if info is not None and info.state in ENDED:
                 await self._parts.observer.died(state, info, cause)
+                fact = died_id(info)
             code = "" if info is None or info.exit_code is None else f" with exit code {info.exit_code}"
-            raise BootFailed("container_died", f"The container ended{code} right after its start.")
+            raise BootFailed("container_died", f"The container ended{code} right after its start.", fact=fact)
         return info
 
     async def _wait_ready(self, state: SessionState, info: ContainerInfo, cause: Cause) -> None:
@@ -242,10 +244,12 @@ class Runner:
         now = await self._parts.docker.get_container_info(info.id)
         if now is not None and now.state is ContainerState.RUNNING:
             return
+        fact = None
         if now is not None:
             await self._parts.observer.died(state, now, cause)
+            fact = died_id(now)
         code = now.exit_code if now else None
-        raise BootFailed("container_died", f"The container ended before it was ready (exit code {code}).")
+        raise BootFailed("container_died", f"The container ended before it was ready (exit code {code}).", fact=fact)
 
     async def _fail(self, state: SessionState, failure: BootFailed, cause: Cause) -> None:
         log.warning(
@@ -259,7 +263,7 @@ class Runner:
                 reason=failure.reason,
                 detail=str(failure)[:500],
             ),
-            cause,
+            cause if failure.fact is None else because(cause, failure.fact),
         )
         with contextlib.suppress(DockerError):  # reconciliation removes what stays behind
             await self._remove(state, cause)

@@ -19,7 +19,7 @@ from docker.errors import DockerError
 from docker.service import ContainerInfo, ContainerState, DockerService
 from events.catalogue import GatewayCrashed
 from events.codec import Cause
-from events.envelope import ActorKind, container_stream, gateway_stream
+from events.envelope import ActorKind, gateway_stream
 from events.errors import StoreUnavailable
 from events.ids import named
 from gateway import context, telemetry
@@ -27,6 +27,7 @@ from gateway.recorder import Who
 from gateway.services import Services
 from gateway.sessions.commands import MarkFailed
 from gateway.sessions.handler import Origin
+from gateway.sessions.observe import because, died_id, lost_id
 from gateway.sessions.runner import caused_by
 from projections.gateways import GatewayState
 from projections.lifecycle import SEATED, Phase
@@ -210,12 +211,12 @@ class Reconciler:
                 async with self._reconciling(state) as cause:
                     await self._services.observer.died(state, action.info, cause)
                     detail = f"The container ended (exit code {action.info.exit_code})."
-                    await self._fail(state, "container.died", detail, cause)
+                    await self._fail(state, "container_died", detail, because(cause, died_id(action.info)))
             case Do.LOST if state is not None:
                 async with self._reconciling(state) as cause:
                     await self._services.observer.lost(state, action.info, cause)
                     detail = "The container was gone when the gateway looked for it."
-                    await self._fail(state, "container.lost", detail, cause)
+                    await self._fail(state, "container_lost", detail, because(cause, lost_id(state)))
             case Do.ERASE if state is not None:
                 await self._erase(state)
             case Do.REMOVE:
@@ -238,14 +239,7 @@ class Reconciler:
         with telemetry.span("session.reconcile", attributes={"session.id": state.session_id}, parent=intent) as span:
             yield caused_by(intent, span)
 
-    async def _fail(self, state: SessionState, fact: str, detail: str, cause: Cause) -> None:
-        """The session failed because of the newest ``fact`` (an event type) about its container."""
-        stream_id = container_stream(state.container)
-        for event in await self._services.store.read_stream(stream_id, limit=100, backwards=True):
-            if event.type == fact:
-                cause = msgspec.structs.replace(cause, causation_id=event.event_id)
-                break
-        reason = fact.replace(".", "_")
+    async def _fail(self, state: SessionState, reason: str, detail: str, cause: Cause) -> None:
         command = MarkFailed(session_id=state.session_id, generation=state.generation, reason=reason, detail=detail)
         await self._services.handler.handle(command, Origin(who=self._who, cause=cause))
         self._services.runner.clean(state)
@@ -262,9 +256,9 @@ class Reconciler:
         await self._services.docker.remove_container(action.container, force=True)
         if state is not None and action.container in state.containers:
             generation = state.containers.index(action.container) + 1
-            await self._services.observer.removed(
-                msgspec.structs.replace(state, container=action.container, generation=generation)
-            )
+            former = msgspec.structs.replace(state, container=action.container, generation=generation)
+            async with self._reconciling(state) as cause:
+                await self._services.observer.removed(former, cause)
 
     async def _tell_crash(self, instance: str) -> None:
         with telemetry.span("gateway.crash_found", root=True):

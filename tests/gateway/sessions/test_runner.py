@@ -58,6 +58,12 @@ async def nothing_is_left(earth: World, gateway: Gateway) -> None:
     assert gateway.views.seats.taken == {}
 
 
+async def caused_by_the_death(earth: World) -> None:
+    """The session failed because its container had died, and that is what it says."""
+    (died,), (told,) = await earth.log("container.died"), await earth.log("session.failed")
+    assert told.causation_id == died.event_id
+
+
 async def test_a_boot_is_told_step_by_step(earth: World, gateway: Gateway) -> None:
     """Each step is an event, caused by the intent and found by the request's correlation id (row G2)."""
     state = await gateway.open()
@@ -151,6 +157,7 @@ async def test_a_container_that_dies_while_booting_is_told(
     assert await failed(gateway, session_id) == "container_died"
     (died,) = await earth.payloads("container.died")
     assert (died.exit_code, died.session_id) == (3, session_id)
+    await caused_by_the_death(earth)
     await nothing_is_left(earth, gateway)
 
 
@@ -166,6 +173,7 @@ async def test_a_container_that_dies_right_after_its_start_is_told(earth: World)
         assert await failed(gateway, await gateway.begin()) == "container_died"
         (died,) = await earth.payloads("container.died")
         assert died.exit_code == 1
+        await caused_by_the_death(earth)
         await nothing_is_left(earth, gateway)
 
 

@@ -192,7 +192,8 @@ async def test_a_container_that_was_taken_away_is_told_as_lost(earth: World, gat
     await earth.docker.remove_container(state.container, force=True)
     failed = await gateway.reaches(state.session_id, Phase.FAILED)
     assert failed.reason == "container_lost"
-    assert len(await earth.log("container.lost")) == 1
+    (lost,), (told,) = await earth.log("container.lost"), await earth.log("session.failed")
+    assert told.causation_id == lost.event_id
 
 
 async def test_containers_of_others_are_not_touched(earth: World, gateway: Gateway) -> None:
@@ -228,6 +229,26 @@ async def test_one_container_that_cannot_be_removed_keeps_no_other_waiting(earth
         labels = names.labels(str(earth.store.log_id), "ses_unknown", name)
         await earth.docker.create_container(name, "echo", labels=labels)
     await until(only_stuck_is_left)
+
+
+async def test_a_container_that_is_removed_later_says_for_what(earth: World, gateway: Gateway) -> None:
+    """The runner could not; whoever finds it names the session's newest intent, as the runner would have."""
+    remove, refused = earth.docker.remove_container, list[str]()
+
+    async def busy_once(container_id: str, force: bool = False) -> None:
+        if not refused:
+            refused.append(container_id)
+            raise DaemonFailed("Device or resource busy.")
+        await remove(container_id, force)
+
+    earth.docker.remove_container = busy_once  # type: ignore[method-assign]  # a fault that passes
+    state = await gateway.open()
+    earth.docker.die(state.container, 1)
+    await until(earth.empty)
+    await eventually(lambda: gateway.views.sessions[state.session_id].container_id is None)
+    (failed,), (removed,) = await earth.log("session.failed"), await earth.log("container.removed")
+    assert refused and removed.causation_id == failed.event_id
+    assert (removed.correlation_id, removed.trace_id) == (failed.correlation_id, failed.trace_id)
 
 
 async def test_a_list_that_is_older_than_a_session_loses_nothing(earth: World) -> None:
