@@ -1,4 +1,4 @@
-"""Exchange sums: records folded into one ``exchange.summarized`` a container and reason, until they are told.
+"""Exchange sums: records folded into one ``exchange.summarized`` a container, reason and token, until they are told.
 
 A sum of the reason ``interval`` (ACCESS_EVENTS=summary) is due when its interval or its session ends; every other, of
 records that could not be kept singly, at once. A sum that is due takes further records until the log takes it: away
@@ -18,7 +18,15 @@ from events.ids import uuid7
 from gateway.proxy.exchange_records import Record
 
 INTERVAL: Final = "interval"
-Key = tuple[str, str]  # container, reason
+Key = tuple[str, str, UUID | None]  # container, reason, and what the exchanges are caused by: the token they showed
+
+
+class Due(msgspec.Struct, frozen=True):
+    """A sum to tell, as the event of this id."""
+
+    event_id: UUID
+    summary: ExchangeSummarized
+    causation_id: UUID | None
 
 
 class Sums:
@@ -29,7 +37,7 @@ class Sums:
         self._on_due = on_due
         self._open: dict[Key, ExchangeSummarized] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}  # of those that are not due yet
-        self._telling: dict[UUID, ExchangeSummarized] = {}
+        self._telling: dict[UUID, Due] = {}
 
     @property
     def due(self) -> bool:
@@ -39,12 +47,13 @@ class Sums:
     @property
     def waiting(self) -> int:
         """Records in the sums that are to be told."""
-        sums = [*self._telling.values(), *(each for key, each in self._open.items() if key not in self._timers)]
+        sums = [due.summary for due in self._telling.values()]
+        sums += [each for key, each in self._open.items() if key not in self._timers]
         return sum(each.exchanges + each.closed for each in sums)
 
     def add(self, record: Record, reason: str) -> None:
         """Count the record in the container's sum of this reason."""
-        key = record.exchange.container, reason
+        key = record.exchange.container, reason, record.exchange.cause.causation_id
         before = self._open.get(key)
         self._open[key] = _counted(before or _nothing(record, reason), record)
         if before is None and reason == INTERVAL:
@@ -58,15 +67,16 @@ class Sums:
             if session_id in (None, self._open[key].session_id):
                 self._end(key)
 
-    def take(self, most: int) -> list[tuple[UUID, ExchangeSummarized]]:
+    def take(self, most: int) -> list[Due]:
         """What is to be told next, the oldest first. It stays, closed to further records, until ``told``.
 
         So a sum whose answer was lost is told again as the same event.
         """
         if not self._telling:
             ended = [key for key in self._open if key not in self._timers]
-            self._telling = {uuid7(): self._open.pop(key) for key in ended}
-        return list(islice(self._telling.items(), most))
+            dues = [Due(uuid7(), self._open.pop(key), key[2]) for key in ended]
+            self._telling = {due.event_id: due for due in dues}
+        return list(islice(self._telling.values(), most))
 
     def told(self, event_id: UUID) -> None:
         del self._telling[event_id]

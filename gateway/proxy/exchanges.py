@@ -12,9 +12,8 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Final
-from uuid import UUID
 
-from events.catalogue import ExchangeSummarized
+from events.codec import Cause
 from events.envelope import ActorKind, EventData, container_stream
 from events.errors import StoreClosed, StoreUnavailable
 from events.ids import uuid7
@@ -22,7 +21,7 @@ from gateway import telemetry
 from gateway.proxy.errors import ExchangeCut, ProxyError, Unrecorded
 from gateway.proxy.exchange_queue import ExchangeQueue
 from gateway.proxy.exchange_records import Exchange, Record, event_of
-from gateway.proxy.exchange_sums import INTERVAL, Sums
+from gateway.proxy.exchange_sums import INTERVAL, Due, Sums
 from gateway.proxy.result import ExchangeResult, Opened, blame
 from gateway.proxy.settings import AccessSettings
 from gateway.recorder import Recorder, Who
@@ -253,11 +252,11 @@ class ExchangeLog:
     async def _write_sums(self) -> bool:
         """Every sum that is due; False when the log is away."""
         while batch := self._sums.take(BATCH):
-            told = await asyncio.gather(*(self._tell(*each) for each in batch), return_exceptions=True)
-            for (event_id, _), outcome in zip(batch, told, strict=True):
+            told = await asyncio.gather(*map(self._tell, batch), return_exceptions=True)
+            for due, outcome in zip(batch, told, strict=True):
                 match outcome:
                     case None:
-                        self._sums.told(event_id)
+                        self._sums.told(due.event_id)
                     case StoreUnavailable():
                         continue
                     case _:
@@ -266,9 +265,16 @@ class ExchangeLog:
                 return False
         return True
 
-    async def _tell(self, event_id: UUID, summary: ExchangeSummarized) -> None:
-        who = Who(kind=ActorKind.SESSION, id=summary.session_id)
-        await self._recorder.fact(container_stream(summary.container), summary, who=who, event_id=event_id)
+    async def _tell(self, due: Due) -> None:
+        """Caused, as its exchanges are, by their token; of many requests, it is of none."""
+        summary = due.summary
+        await self._recorder.fact(
+            container_stream(summary.container),
+            summary,
+            who=Who(kind=ActorKind.SESSION, id=summary.session_id),
+            cause=Cause(causation_id=due.causation_id),
+            event_id=due.event_id,
+        )
 
 
 def _answered(exchange: Exchange, *, is_stream: bool) -> str:

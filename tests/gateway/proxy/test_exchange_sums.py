@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from gateway.proxy.exchange_records import Record
 from gateway.proxy.exchange_sums import INTERVAL, Sums
 from gateway.proxy.settings import AccessSettings
 from tests.event_fixtures import until
+from tests.factories import CAUSE
 from tests.gateway.proxy.recording import OPENED, Written, counted, exchange, result, writing
 
 HOUR: Final = AccessSettings(access_events="summary", access_summary_seconds=3600)
@@ -40,7 +42,7 @@ async def test_a_sum_says_when_how_many_and_how_much() -> None:
     for each in (record(at=1), record(at=2, broke=True), record(at=5, was_opened=True), record("c2", at=9)):
         sums.add(each, INTERVAL)
     sums.end()
-    told = {summary.container: summary for _, summary in sums.take(10)}
+    told = {due.summary.container: due.summary for due in sums.take(10)}
     assert told["c1"] == ExchangeSummarized(
         session_id="s1",
         container="c1",
@@ -64,7 +66,7 @@ async def test_what_could_not_be_kept_singly_is_due_at_once() -> None:
     assert (sums.due, sums.waiting, called, sums.take(10)) == (False, 0, [], [])
     sums.add(record(), "queue_full")
     assert (sums.due, sums.waiting, called) == (True, 1, [True])
-    assert [summary.reason for _, summary in sums.take(10)] == ["queue_full"]
+    assert [due.summary.reason for due in sums.take(10)] == ["queue_full"]
     sums.end("another session")
     assert sums.waiting == 1
     sums.end("s1")
@@ -84,10 +86,10 @@ def test_every_record_is_in_one_sum(steps: list[str]) -> None:
                 case "take":
                     assert sums.take(1) == sums.take(1), "what is told again is the same event"
                 case "told":
-                    for event_id, summary in sums.take(9):
-                        assert event_id not in told
-                        told[event_id] = summary.exchanges
-                        sums.told(event_id)
+                    for due in sums.take(9):
+                        assert due.event_id not in told
+                        told[due.event_id] = due.summary.exchanges
+                        sums.told(due.event_id)
                 case _:
                     added += 1
                     sums.add(record(step), INTERVAL)
@@ -108,6 +110,18 @@ async def test_an_interval_is_one_event_a_container() -> None:
         ("c0", 50, "interval"),
         ("c1", 50, "interval"),
     }
+
+
+async def test_a_sum_is_caused_by_the_token_that_its_exchanges_showed() -> None:
+    """As each of them would be; two tokens make two sums. Of many requests, it belongs to none."""
+    tokens = [uuid7(), uuid7()]
+    async with writing(HOUR) as it:
+        for token in (*tokens, *tokens):
+            shown = msgspec.structs.replace(exchange(), cause=msgspec.structs.replace(CAUSE, causation_id=token))
+            it.log.ended(shown, result(), 200, was_opened=False)
+        assert [each.exchanges for each in await it.payloads()] == [2, 2]
+        told = await it.store.read_log()
+    assert [(event.causation_id, event.correlation_id) for event in told] == [(token, None) for token in tokens]
 
 
 async def test_a_sessions_end_and_a_drain_end_the_interval() -> None:
