@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
@@ -98,14 +99,14 @@ class Outages:
             raised = await self._turns.get()
             if raised.status.available:
                 continue
-            await self._raise(raised)
-            await self._clear(raised, await self._turns.get())
+            alert = await self._raise(raised)
+            await self._clear(raised, await self._turns.get(), alert)
 
-    async def _raise(self, raised: _Turn) -> None:
+    async def _raise(self, raised: _Turn) -> UUID:
         log.error("the event log is away: facts are spooled, commands are refused", extra={"operation": NAME})
-        await self._tell(AlertRaised(instance=self._instance, name=NAME, detail=DETAIL))
+        return await self._tell(AlertRaised(instance=self._instance, name=NAME, detail=DETAIL))
 
-    async def _clear(self, raised: _Turn, cleared: _Turn) -> None:
+    async def _clear(self, raised: _Turn, cleared: _Turn, alert: UUID) -> None:
         since = raised.status.away_since or raised.at
         payload = AlertCleared(
             instance=self._instance,
@@ -122,11 +123,13 @@ class Outages:
             payload.refused,
             extra={"operation": NAME},
         )
-        await self._tell(payload)
+        await self._tell(payload, alert)
 
-    async def _tell(self, payload: AlertRaised | AlertCleared) -> None:
+    async def _tell(self, payload: AlertRaised | AlertCleared, causation_id: UUID | None = None) -> UUID:
+        """The event's id."""
         who, event_id = Who(kind=ActorKind.GATEWAY, id=self._instance), uuid7()
         stream_id = gateway_stream(self._instance)
         with telemetry.span("gateway.alert", root=True):
-            cause = context.cause()
+            cause = msgspec.structs.replace(context.cause(), causation_id=causation_id)
             await until_stored(lambda: self._recorder.fact(stream_id, payload, who=who, cause=cause, event_id=event_id))
+        return event_id

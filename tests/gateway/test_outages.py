@@ -90,7 +90,8 @@ async def test_an_outage_is_in_the_log_with_what_it_cost(tmp_path: Path) -> None
         assert isinstance(raised, AlertRaised) and isinstance(cleared, AlertCleared)
         assert (raised.instance, raised.name) == (cleared.instance, cleared.name) == ("g1", "log_away")
         assert (cleared.replayed, cleared.refused, cleared.since) == (3, 2, since)
-        (*_, event) = await made.inner.read_stream(gateway_stream("g1"))
+        (began, event) = await made.inner.read_stream(gateway_stream("g1"))
+        assert event.causation_id == began.event_id
         assert abs(event.occurred_at - cleared.since - timedelta(milliseconds=cleared.lasted_ms)) < timedelta(seconds=1)
 
 
