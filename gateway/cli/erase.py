@@ -15,7 +15,9 @@ import typer
 
 from events import codec
 from events.catalogue import ExchangeClosed, ExchangeCompleted, ExchangeOpened, Payload, SubjectErased
+from events.codec import Cause
 from events.envelope import SYSTEM, RecordedEvent, Sealed
+from events.ids import uuid7
 from events.keyring import Keyring
 from events.sealing import Place, SubjectKey, sealed_fields, unseal
 from events.store import EventStore
@@ -112,9 +114,10 @@ async def _erase(subject: str, reason: str, dry_run: bool) -> Erasure:
 
 
 async def _say(log: Direct, key_ids: list[str], reason: str) -> None:
+    cause = Cause(correlation_id=uuid7())  # one for the run
     for start in range(0, len(key_ids), KEYS_AN_EVENT):
         erased = SubjectErased(key_ids=tuple(key_ids[start : start + KEYS_AN_EVENT]), reason=reason)
-        await log.recorder.fact(SYSTEM, erased, who=CLI)
+        await log.recorder.fact(SYSTEM, erased, who=CLI, cause=cause)
 
 
 async def _untold(store: EventStore, uses: dict[str, Use]) -> list[str]:
