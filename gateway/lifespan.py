@@ -17,6 +17,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -30,9 +31,11 @@ from events.catalogue import (
     SessionStopRequested,
     SubjectErased,
 )
+from events.codec import Cause
 from events.envelope import KEYS, ActorKind, RecordedEvent, gateway_stream
 from events.errors import EventError
 from events.fallback import FallbackEventStore
+from events.ids import uuid7
 from events.schema import Applied
 from events.store import EventStore
 from gateway import RELEASE, context, forks, metrics, telemetry
@@ -142,11 +145,11 @@ async def running(
         marks = MarkKeeper(settings.data_dir, services.views)
         stack.push_async_callback(marks.save_last)
         reconciler = Reconciler(services)
-        await _begin(stack, services, reconciler)
+        started = await _begin(stack, services, reconciler)
         jobs = Jobs(stack, on_death)
         _start(jobs, stack, services, reconciler)
         jobs.start("marks", Worker("marks", marks.save, MARK_SECONDS).run())
-        await _operator_key(services)
+        await _operator_key(services, started)
         notes = (*runtime.notes, *storage.notes, *remarks, *_schema_notes(storage.schema))
         yield Running(services=services, runtime=runtime, jobs=jobs, notes=notes)
 
@@ -275,7 +278,7 @@ async def _flush(services: Services) -> None:
         log.error("%d exchange records could not be written and are lost", services.exchanges.waiting)
 
 
-async def _operator_key(services: Services) -> None:
+async def _operator_key(services: Services, started: UUID) -> None:
     """A key for the person at the machine: in a 0600 file, made when there is none that works."""
     file = services.settings.data_dir / OPERATOR_KEY_FILE
     kept = file.read_text().strip() if file.exists() else ""
@@ -284,14 +287,18 @@ async def _operator_key(services: Services) -> None:
         return
     fresh = new_key("operator", Role.OPERATOR)
     who = Who(kind=ActorKind.GATEWAY, id=services.instance)
-    position = await services.recorder.fact(KEYS, fresh.created, who=who)
+    position = await services.recorder.fact(KEYS, fresh.created, who=who, cause=Cause(causation_id=started))
     write_key_file(file, fresh.key)
     if position is not None:
         await services.views.catch_up(position)
 
 
-async def _begin(stack: AsyncExitStack, services: Services, reconciler: Reconciler) -> None:
-    """Tell that we live and started; on the way out, when nothing else is written any more, that we ended."""
+async def _begin(stack: AsyncExitStack, services: Services, reconciler: Reconciler) -> UUID:
+    """Tell that we live and started; on the way out, when nothing else is written any more, that we ended.
+
+    The id of the event that we started.
+    """
+    event_id = uuid7()
     who = Who(kind=ActorKind.GATEWAY, id=services.instance)
     stream_id = gateway_stream(services.instance)
     started = GatewayStarted(
@@ -302,7 +309,7 @@ async def _begin(stack: AsyncExitStack, services: Services, reconciler: Reconcil
         server="hypercorn",
     )
     await reconciler.announce()  # before: who has started and holds no lease has crashed
-    await services.recorder.fact(stream_id, started, who=who)
+    await services.recorder.fact(stream_id, started, who=who, event_id=event_id)
 
     async def end(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         clean = kind is None or not issubclass(kind, Exception)
@@ -314,12 +321,14 @@ async def _begin(stack: AsyncExitStack, services: Services, reconciler: Reconcil
             log.error("the end of this gateway could not be written: %s", away)
 
     stack.push_async_exit(end)
+    return event_id
 
 
 async def _stop_sessions(services: Services) -> None:
     """Local processes end with us: their sessions are stopped as if asked, and can be resumed."""
     with telemetry.span("gateway.stop_sessions", root=True):
-        await _stop_ours(services, Origin(who=Who(kind=ActorKind.GATEWAY, id=services.instance), cause=context.cause()))
+        cause = msgspec.structs.replace(context.cause(), correlation_id=uuid7())  # one for all that this end stops
+        await _stop_ours(services, Origin(who=Who(kind=ActorKind.GATEWAY, id=services.instance), cause=cause))
 
 
 async def _stop_ours(services: Services, origin: Origin) -> None:

@@ -144,6 +144,18 @@ async def test_an_end_waits_only_for_sessions_that_could_be_told(
     assert "had not stopped in time" not in caplog.text
 
 
+async def test_what_an_end_stops_is_told_as_one_doing(earth: World) -> None:
+    """No request asked for it: the stops name the end that they have in common, and lead to all that followed."""
+    async with earth.gateway(docker=Mortal(address_of=lambda name: earth.agents.address)) as gateway:
+        for _ in range(2):
+            await gateway.open()
+    stops, ends = await earth.log("session.stop_requested"), await earth.log("session.stopped")
+    assert len(stops) == len(ends) == 2
+    (correlation,) = {event.correlation_id for event in (*stops, *ends)}
+    assert correlation is not None and correlation not in {e.correlation_id for e in await earth.log("session.ready")}
+    assert {event.causation_id for event in ends} == {event.event_id for event in stops}
+
+
 async def test_nothing_is_left_of_a_process_that_ended(tmp_path: Path) -> None:
     """No task, thread or child, with a whole server and real local sessions, one of them still booting."""
     tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
@@ -199,7 +211,8 @@ async def test_the_operators_key_is_made_once(earth: World) -> None:
     assert stat.S_IMODE((earth.data_dir / OPERATOR_KEY_FILE).stat().st_mode) == 0o600
     async with earth.gateway():
         assert await operator_key(earth) == key
-    assert len(await earth.log("api_key.created")) == 1
+    (created,) = await earth.log("api_key.created")
+    assert created.causation_id == (await earth.log("gateway.started"))[0].event_id
 
 
 @pytest.mark.parametrize("how", ["revoked", "deleted", "damaged", "of another log"])
