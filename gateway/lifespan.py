@@ -44,6 +44,7 @@ from gateway.access.keys import new_key, proved, write_key_file
 from gateway.access.roles import Role
 from gateway.access.tokens import Tokens
 from gateway.api import openapi
+from gateway.api.lookback import Lookbacks
 from gateway.control import Control
 from gateway.errors import Refused
 from gateway.forks import MARK_SECONDS, MarkKeeper
@@ -216,6 +217,7 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         outages=outages,
         head=Look(storage.store, lambda: _head(storage.store), HEAD_SECONDS),
         size=Look(storage.store, storage.size, SIZE_SECONDS),
+        lookbacks=Lookbacks(storage.store),
         access=Access(recorder, views, context.cause, outages),
         tokens=tokens,
         docker=runtime.docker,

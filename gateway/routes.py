@@ -43,9 +43,9 @@ ROUTES: Final = (
         method="GET",
         roles=EVERYONE,
         handler=sessions.list_all,
-        summary="The sessions that the caller may see; as_of, status, min_position",
+        summary="The sessions that the caller may see, all of one position; limit makes pages, next is their cursor",
         gives=shapes.SessionList,
-        query=("status", "as_of", "min_position"),
+        query=("status", "as_of", "tz", "fold", "limit", "cursor", "min_position"),
     ),
     Route(
         path="/sessions/stream",
@@ -63,9 +63,9 @@ ROUTES: Final = (
         method="GET",
         roles=EVERYONE,
         handler=sessions.show,
-        summary="One session; as_of, min_position",
+        summary="One session, now or as of a position or time (then As-Of-Position tells the position)",
         gives=shapes.SessionView,
-        query=("as_of", "min_position"),
+        query=("as_of", "tz", "fold", "min_position"),
     ),
     Route(
         path="/sessions/{session_id}",

@@ -8,6 +8,7 @@ from events.lease import Leases
 from events.store import EventStore
 from gateway.access.caller import Access
 from gateway.access.tokens import Tokens
+from gateway.api.lookback import Lookbacks
 from gateway.look import Look
 from gateway.outages import Outages
 from gateway.proxy.exchanges import ExchangeLog
@@ -35,6 +36,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     outages: Outages
     head: Look  # of the log, for health
     size: Look  # bytes of the log where it is kept
+    lookbacks: Lookbacks
     access: Access
     tokens: Tokens
     docker: DockerService

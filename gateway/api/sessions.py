@@ -1,6 +1,5 @@
 """Sessions: open, see, stop, resume, show a token again."""
 
-from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final
 
@@ -12,17 +11,17 @@ from events import codec, ids
 from events.catalogue import SessionRequested, TokenIssued
 from events.envelope import Sealed, session_stream
 from gateway.access.tokens import sha256
-from gateway.api import reads, shapes
+from gateway.api import reads, session_list, shapes
 from gateway.api.call import Call, answer
-from gateway.api.shapes import CreateSession, SessionList, SessionOpened
+from gateway.api.shapes import CreateSession, SessionOpened
 from gateway.errors import Refused
 from gateway.recorder import Who, session_subject
 from gateway.sessions import agent
 from gateway.sessions.commands import Mint, OpenSession, ResumeSession, RevealToken, StopSession
 from gateway.sessions.handler import Origin
 from projections import asof
-from projections.lifecycle import STATUS, Phase, Status
-from projections.session_state import Sessions, SessionState
+from projections.lifecycle import STATUS, Phase
+from projections.session_state import SessionState
 
 MAX_IDEMPOTENCY_KEY: Final = 255
 _SETTLED: Final = frozenset({Phase.READY, Phase.FAILED, Phase.STOPPED})
@@ -180,55 +179,45 @@ async def reveal(call: Call) -> Response:
 
 
 async def show(call: Call) -> Response:
-    """One session, now or as of a position or time."""
+    """One session, now or as of a position or time, whose position ``As-Of-Position`` tells."""
     await call.catch_up()
-    moment = call.request.query_params.get("as_of")
+    position = await session_list.then(call)
     state = await call.services.access.session(call.session_id, call.caller)
-    if moment is None:
+    if position is None:
         await reads.tell_sessions(call, "session", session_id=state.session_id)
     else:
-        position = await _position(call, moment)
         then = await asof.session_as_of(call.services.store, state.session_id, position)
         await reads.tell_sessions(call, "as_of", position, state.session_id)
         if then is None:
             raise Refused("session-unknown", f"The session did not exist at position {position}.")
         state = then
     (view,) = await shapes.sessions_at_hand([state], call.services.keyring)
-    return answer(view)
+    return answer(view, headers=_as_of(position))
 
 
 async def list_all(call: Call) -> Response:
-    """The caller's sessions, oldest first, now or as of a position or time; ``status=`` filters."""
+    """The caller's sessions, oldest first, now or as of a position or time; ``status`` filters, ``limit`` pages."""
     await call.catch_up()
-    moment = call.request.query_params.get("as_of")
-    states, position = call.services.views.sessions, call.services.views.position
-    if moment is None:
-        await reads.tell_sessions(call, "sessions", position)
+    services, asked = call.services, await session_list.asked(call)
+    if asked.position is None:
+        position, states = services.views.position, shapes.in_order(services.views.sessions.values())
+        # What waits in the spool is shown too, and has no position: such a list cannot be gone on with as it is.
+        if asked.limit is not None and len(states) > asked.limit and not services.views.spooled:
+            services.lookbacks.keep(position, states)
     else:
-        position = await _position(call, moment)
-        states = await asof.as_of(call.services.store, Sessions(), position)
-        await reads.tell_sessions(call, "as_of", position)
-    seen = visible(states.values(), call)
-    status = call.request.query_params.get("status")
-    if status is not None:
-        if status not in set(Status):
-            raise Refused("bad-request", f"The parameter status is one of {', '.join(Status)}.")
-        seen = [state for state in seen if STATUS[state.phase] == status]
-    views = await shapes.sessions_at_hand(seen, call.services.keyring)
-    return answer(SessionList(sessions=views, position=position))
+        position, states = asked.position, await services.lookbacks.sessions(asked.position)
+    await reads.tell_sessions(call, "as_of" if asked.past else "sessions", position)
+    page, more = session_list.page_of([state for state in states if call.caller.may_see(state)], asked)
+    cursor = None
+    if more:
+        cursor = session_list.cursor_behind(page[-1], asked, log_id=services.store.log_id, position=position)
+    body = await session_list.document(page, services.keyring, position=position, cursor=cursor)
+    return Response(body, headers=_as_of(position if asked.past else None), media_type="application/json")
 
 
-def visible(states: Iterable[SessionState], call: Call) -> list[SessionState]:
-    """What the caller may see, in the order of creation."""
-    return shapes.in_order(state for state in states if call.caller.may_see(state))
+def _as_of(position: int | None) -> dict[str, str] | None:
+    return None if position is None else {"as-of-position": str(position)}
 
 
 def _origin(call: Call) -> Origin:
     return Origin(who=call.caller.who, cause=call.cause)
-
-
-async def _position(call: Call, moment: str) -> int:
-    try:
-        return await asof.resolve(call.services.store, moment)
-    except asof.BadMoment as error:
-        raise Refused("bad-request", f"as_of: {error}.") from error

@@ -86,8 +86,11 @@ class SessionOpened(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionList(msgspec.Struct, frozen=True, kw_only=True):
+    """``next`` is the cursor of the page behind this one; null at the end of the list."""
+
     sessions: list[SessionView]
     position: int
+    next: str | None = None
 
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):

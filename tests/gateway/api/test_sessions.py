@@ -89,7 +89,7 @@ async def test_a_session_as_of_then(gateway: Gateway) -> None:
     moment = (await gateway.services.store.read_log(after=position - 1, limit=1))[0].recorded_at.isoformat()
     for as_of in (str(position), moment):
         again = await gateway.client.get(f"/sessions/{session.session_id}", params={"as_of": as_of}, headers=WHY)
-        assert again.json() == then
+        assert (again.json(), again.headers["as-of-position"]) == (then, str(position))
         listed = await gateway.client.get("/sessions", params={"as_of": as_of})
         assert listed.json()["sessions"] == [then]
     assert len(await gateway.log("log.read")) == 4

@@ -1,0 +1,152 @@
+"""The list in pages, all of one position; its cursor, that is nothing but a place; its answer, made in pieces."""
+
+import base64
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from events.keyring import MemoryKeyring
+from gateway.access.roles import Role
+from gateway.api import session_list, shapes
+from gateway.api.session_list import MAX_CURSOR, MOST, STEP, Cursor
+from gateway.errors import Refused
+from projections.lifecycle import Phase, Status
+from projections.session_state import SessionState
+from tests.factories import MOMENT
+from tests.gateway.faulty import faulty, spooling_log
+from tests.gateway.world import eventually
+from tests.gateway_fixtures import Gateway, start_gateway
+
+CURSOR = Cursor(UUID(int=7), 5, True, "running", 2, MOMENT, "ses_1")
+
+
+async def ids(gateway: Gateway, **query: object) -> tuple[list[str], dict[str, object]]:
+    """The ids of a page, and the rest of it."""
+    answer = await gateway.client.get("/sessions", params={name: str(value) for name, value in query.items()})
+    assert answer.status_code == 200, answer.text
+    page = answer.json()
+    return [each["session_id"] for each in page.pop("sessions")], page
+
+
+async def test_pages_are_of_the_position_of_the_first(gateway: Gateway) -> None:
+    """What happens between two pages is in none of them: each session stands once, as it was at first."""
+    opened = [(await gateway.open()).session_id for _ in range(3)]
+    first, page = await ids(gateway, limit=2)
+    assert first == opened[:2]
+    await gateway.client.delete(f"/sessions/{opened[2]}", headers={"prefer": "wait=30"})
+    fourth = (await gateway.open()).session_id
+    cursor, position = page["next"], page["position"]
+    assert await ids(gateway, cursor=cursor) == (opened[2:], {"position": position, "next": None})
+    answer = await gateway.client.get("/sessions", params={"cursor": str(cursor)})
+    assert answer.json()["sessions"][0]["status"] == "running"
+    assert await gateway.payloads("log.read") == []  # it is the list of now that goes on
+    gateway.services.lookbacks._kept.clear()  # another process has not kept it: it folds the same from the log
+    assert (await gateway.client.get("/sessions", params={"cursor": str(cursor)})).content == answer.content
+    assert gateway.services.lookbacks.folds == 1
+    assert (await ids(gateway))[0] == [*opened, fourth]
+
+
+async def test_pages_of_the_past_and_of_a_status(gateway: Gateway) -> None:
+    """A reader who looks back page by page is recorded for each."""
+    opened = [(await gateway.open()).session_id for _ in range(3)]
+    position = gateway.services.views.position
+    await gateway.client.delete(f"/sessions/{opened[1]}", headers={"prefer": "wait=30"})
+    seen: list[str] = []
+    query: dict[str, object] = {"as_of": position, "limit": 1, "status": "running"}
+    while query:
+        found, page = await ids(gateway, **query)
+        assert page["position"] == position
+        seen += found
+        query = {"cursor": page["next"]} if page["next"] else {}
+    assert seen == opened
+    assert [(each.what, each.until) for each in await gateway.payloads("log.read")] == [("as_of", position)] * 3
+    assert await ids(gateway, status="running", limit=2) == ([opened[0], opened[2]], (await ids(gateway))[1])
+
+
+async def test_a_page_shows_each_caller_its_own(gateway: Gateway) -> None:
+    """A cursor is no credential."""
+    mine, theirs = await gateway.key(Role.FRONTEND, "mine"), await gateway.key(Role.FRONTEND, "theirs")
+    opened = [(await gateway.open(headers=headers)).session_id for headers in (mine, theirs, mine)]
+    cursor = (await gateway.client.get("/sessions?limit=1", headers=mine)).json()["next"]
+    for headers, expected in [(mine, opened[2:]), (theirs, opened[1:2])]:
+        answer = await gateway.client.get("/sessions", params={"cursor": cursor}, headers=headers)
+        assert [each["session_id"] for each in answer.json()["sessions"]] == expected
+
+
+async def test_what_cannot_be_a_page_is_refused(gateway: Gateway) -> None:
+    await gateway.open()
+    own = msgspec.structs.replace(CURSOR, log_id=gateway.services.store.log_id)
+    cursor, ahead = (session_list.encode(each) for each in (own, msgspec.structs.replace(own, position=10**9)))
+    for query, slug, says in [
+        ("limit=0", "bad-request", "from 1"),
+        (f"limit={MOST + 1}", "bad-request", str(MOST)),
+        ("limit=", "bad-request", "limit"),
+        ("limit=1&limit=2", "bad-request", "2 times"),
+        (f"cursor={cursor}&as_of=3", "bad-request", "as_of"),
+        (f"cursor={cursor}&status=running", "bad-request", "status"),
+        (f"cursor={ahead}", "bad-request", "another log"),
+        (f"cursor={session_list.encode(CURSOR)}", "bad-cursor", "another log"),
+        ("cursor=", "bad-cursor", "begin again"),
+    ]:
+        answer = await gateway.client.get(f"/sessions?{query}")
+        assert (answer.status_code, answer.json()["type"]) == (400, f"/problems/{slug}"), query
+        assert says in answer.json()["detail"], query
+
+
+@given(st.binary(max_size=120) | st.just(b"") | st.just(msgspec.msgpack.encode(["x"])))
+def test_no_other_text_is_a_cursor(raw: bytes) -> None:
+    """Whatever is sent: a refusal, never an exception of another kind."""
+    for text in (base64.urlsafe_b64encode(raw).decode(), raw.decode("latin-1"), "A" * (MAX_CURSOR + 1)):
+        with pytest.raises(Refused, match="begin again"):
+            session_list.decode(text)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"limit": 0},
+        {"limit": MOST + 1},
+        {"position": -1},
+        {"status": "ready"},
+        {"created_at": datetime(2026, 1, 1)},
+    ],
+)
+def test_a_cursor_is_what_it_says_and_not_a_bit_else(wrong: dict[str, object]) -> None:
+    assert session_list.decode(session_list.encode(CURSOR)) == CURSOR
+    with pytest.raises(Refused):
+        session_list.decode(session_list.encode(msgspec.structs.replace(CURSOR, **wrong)))
+    with pytest.raises(Refused):
+        session_list.decode(session_list.encode(CURSOR) + "=")
+
+
+@pytest.mark.parametrize("number", [0, 1, STEP, STEP + 1, 2 * STEP + 1])
+async def test_the_answer_made_in_pieces_is_the_answer(number: int) -> None:
+    states = [
+        SessionState(session_id=f"s{at}", phase=Phase.READY, created_at=MOMENT.astimezone(UTC)) for at in range(number)
+    ]
+    keyring = MemoryKeyring()
+    whole = shapes.SessionList(sessions=await shapes.sessions(states, keyring), position=9, next='a"b')
+    assert await session_list.document(states, keyring, position=9, cursor='a"b') == msgspec.json.encode(whole)
+    assert {Status(each.status) for each in whole.sessions} <= {Status.RUNNING}
+
+
+async def test_a_list_that_shows_what_waits_in_the_spool_is_not_kept(tmp_path: Path) -> None:
+    """It is not what the log has at that position, which is what the next page is of."""
+    async with start_gateway(tmp_path, log_of=spooling_log) as gateway:
+        opened = [await gateway.open() for _ in range(2)]
+        store, kept = gateway.services.store, gateway.services.lookbacks._kept
+        faulty(store).away = True
+        await eventually(lambda: not store.status.available)
+        await gateway.stop(opened[0])
+        assert gateway.services.views.spooled
+        answer = await gateway.client.get("/sessions?limit=1")
+        assert (answer.json()["sessions"][0]["status"], kept) == ("stopped", {})
+        faulty(store).away = False
+        await eventually(lambda: store.status.available and not gateway.services.views.spooled)
+        rest = await gateway.client.get("/sessions", params={"cursor": answer.json()["next"]})
+        assert [each["session_id"] for each in rest.json()["sessions"]] == [opened[1].session_id]
