@@ -44,6 +44,7 @@ from gateway.access.keys import new_key, proved, write_key_file
 from gateway.access.roles import Role
 from gateway.access.tokens import Tokens
 from gateway.api import openapi
+from gateway.api.followers import Followers
 from gateway.api.lookback import Lookbacks
 from gateway.control import Control
 from gateway.errors import Refused
@@ -230,6 +231,7 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         exchanges=ExchangeLog(recorder, settings.access),
         storage=storage.label,
         openapi=openapi.document(ROUTES, RELEASE),
+        followers=Followers(storage.store, views, storage.keyring),
     )
 
 
@@ -384,5 +386,6 @@ def _follow_erasures(services: Services) -> Callable[[RecordedEvent, Payload], N
     def follow(event: RecordedEvent, payload: Payload) -> None:
         if isinstance(payload, SubjectErased):
             services.keyring.forget(payload.key_ids)
+            services.followers.forget()
 
     return follow

@@ -5,8 +5,9 @@ from typing import Any, Final
 import msgspec
 
 from gateway.access.roles import ANYONE, EVERYONE, READERS, SESSION_USERS, Role
-from gateway.api import events, health, openapi, sessions, shapes, stream, why
+from gateway.api import event_query, events, health, openapi, sessions, shapes, stream, why
 from gateway.api.call import Handler
+from gateway.purpose import HEADER
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +47,7 @@ ROUTES: Final = (
         summary="The sessions that the caller may see, all of one position; limit makes pages, next is their cursor",
         gives=shapes.SessionList,
         query=("status", "as_of", "tz", "fold", "limit", "cursor", "min_position"),
+        headers=(HEADER,),
     ),
     Route(
         path="/sessions/stream",
@@ -56,7 +58,7 @@ ROUTES: Final = (
         gives=shapes.ProgressView,
         stream=True,
         query=("after",),
-        headers=("Last-Event-ID",),
+        headers=("Last-Event-ID", HEADER),
     ),
     Route(
         path="/sessions/{session_id}",
@@ -66,6 +68,7 @@ ROUTES: Final = (
         summary="One session, now or as of a position or time (then As-Of-Position tells the position)",
         gives=shapes.SessionView,
         query=("as_of", "tz", "fold", "min_position"),
+        headers=(HEADER,),
     ),
     Route(
         path="/sessions/{session_id}",
@@ -97,7 +100,7 @@ ROUTES: Final = (
         gives=shapes.ProgressView,
         stream=True,
         query=("after",),
-        headers=("Last-Event-ID",),
+        headers=("Last-Event-ID", HEADER),
     ),
     Route(
         path="/sessions/{session_id}/token",
@@ -113,9 +116,10 @@ ROUTES: Final = (
         method="GET",
         roles=READERS,
         handler=events.read,
-        summary="The log in pages: after, limit, type, stream. Reading is an event",
+        summary="The log in pages, filtered; cursor goes on. Reading is an event",
         gives=shapes.EventPage,
-        query=("after", "limit", "type", "stream"),
+        query=(*event_query.FILTERS, "after", "since", "until", "cursor", "limit"),
+        headers=(HEADER,),
     ),
     Route(
         path="/events/stream",
@@ -125,8 +129,17 @@ ROUTES: Final = (
         summary="The log as it grows; Last-Event-ID resumes. The start of it is an event",
         gives=shapes.EventView,
         stream=True,
-        query=("after", "type"),
-        headers=("Last-Event-ID",),
+        query=(*event_query.FILTERS, "after", "since", "cursor"),
+        headers=("Last-Event-ID", HEADER),
+    ),
+    Route(
+        path="/events/{event_id}",
+        method="GET",
+        roles=READERS,
+        handler=events.show,
+        summary="One event, by its id or its position. Reading is an event",
+        gives=shapes.EventView,
+        headers=(HEADER,),
     ),
     Route(
         path="/events/{event_id}/why",
@@ -136,7 +149,7 @@ ROUTES: Final = (
         summary="What led to an event (its id or position), and what it led to, as a tree; all=true. An event",
         gives=why.Why,
         query=("all",),
-        headers=("X-Audit-Purpose",),
+        headers=(HEADER,),
     ),
     Route(
         path="/why",
@@ -146,7 +159,7 @@ ROUTES: Final = (
         summary="The same of a session, a request or a trace: of=ID or of=KIND:ID; all=true. An event",
         gives=why.Why,
         query=("of", "all"),
-        headers=("X-Audit-Purpose",),
+        headers=(HEADER,),
     ),
     Route(
         path="/health",

@@ -8,6 +8,7 @@ from events.lease import Leases
 from events.store import EventStore
 from gateway.access.caller import Access
 from gateway.access.tokens import Tokens
+from gateway.api.followers import Followers
 from gateway.api.lookback import Lookbacks
 from gateway.look import Look
 from gateway.outages import Outages
@@ -49,3 +50,4 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     exchanges: ExchangeLog
     storage: str  # database, embedded, json, memory: for /health
     openapi: bytes
+    followers: Followers

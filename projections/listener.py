@@ -33,3 +33,11 @@ class Listener:
                 return await self._queue.get()
         except TimeoutError:
             return None
+
+    async def batch(self, timeout: float) -> list[Told]:
+        """The next event with all that wait behind it; none after ``timeout`` seconds without one."""
+        first = await self.next(timeout)
+        told = [] if first is None else [first]
+        while not self._queue.empty():
+            told.append(self._queue.get_nowait())
+        return told

@@ -61,6 +61,12 @@ def check(presented: str, views: Views, now: datetime) -> ApiKey | Refused:
     return known
 
 
+def in_force(key_id: str, views: Views, now: datetime) -> bool:
+    """Whether a key that was recognised before still opens anything, as far as this process knows."""
+    known = views.api_keys.get(key_id)
+    return known is None or (known.revoked_at is None and (known.expires_at is None or now < known.expires_at))
+
+
 def write_key_file(file: Path, key: str) -> None:
     """The key alone on one line, readable by its owner only; replaces an old one whole."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -62,7 +62,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     def number(self, name: str, default: int, *, most: int = 10**18) -> int:
         """A query parameter that is a whole number from 0. Raises Refused."""
-        text = self.request.query_params.get(name)
+        text = self.text(name)
         if text is None:
             return default
         if not _NUMBER.match(text) or int(text) > most:

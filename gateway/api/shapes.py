@@ -113,10 +113,20 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EventPage(msgspec.Struct, frozen=True, kw_only=True):
-    """``next`` is what ``after`` must be to go on; the same page again when nothing came meanwhile."""
+    """All that was asked for in (``after``, ``next``], up to the limit.
+
+    ``complete``: everything up to the end was looked at, which is ``until`` or else ``head``, the log's at that time.
+    ``cursor`` goes on beyond ``next``, also after the head of now; None when the reading has come to its end.
+    ``next`` as ``after`` does the same, and knows no log.
+    """
 
     events: list[EventView]
+    after: int
+    until: int | None
     next: int
+    head: int
+    complete: bool
+    cursor: str | None
 
 
 def links(session_id: str) -> Links:

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 
 from events.envelope import Fence, RecordedEvent, StreamWrite
 from events.errors import StoreUnavailable
 from events.fallback import FallbackEventStore
+from events.filter import EventFilter, Found
 from events.keyring import Keyring, MemoryKeyring
 from events.lease import MemoryLeases
 from events.memory import MemoryEventStore
@@ -65,6 +67,16 @@ class FaultyStore(MemoryEventStore):
     ) -> list[RecordedEvent]:
         self._reach()
         return await super().read_log(after=after, limit=limit, types=types, stream_id=stream_id)
+
+    async def search(
+        self, wanted: EventFilter, *, after: int = 0, until: int | None = None, limit: int = 100
+    ) -> Found:
+        self._reach()
+        return await super().search(wanted, after=after, until=until, limit=limit)
+
+    async def find(self, event_id: UUID) -> RecordedEvent | None:
+        self._reach()
+        return await super().find(event_id)
 
     def _reach(self) -> None:
         if self.away:

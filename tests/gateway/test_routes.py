@@ -12,7 +12,7 @@ from gateway.access.roles import Role
 from gateway.recorder import Who, utc_now
 from gateway.routes import ROUTES
 from tests.gateway.clients import nobody
-from tests.gateway_fixtures import Gateway, placed
+from tests.gateway_fixtures import WHY, Gateway, placed
 
 FRONTEND, AUDITOR, OPERATOR = Role.FRONTEND, Role.AUDITOR, Role.OPERATOR
 # The decision for each operation, written down a second time: who changes one, or adds a route, decides here too.
@@ -27,6 +27,7 @@ DECIDED: Final[Mapping[tuple[str, str], set[Role] | None]] = {
     ("POST", "/sessions/{session_id}/token"): {FRONTEND, OPERATOR},
     ("GET", "/events"): {AUDITOR, OPERATOR},
     ("GET", "/events/stream"): {AUDITOR, OPERATOR},
+    ("GET", "/events/{event_id}"): {AUDITOR, OPERATOR},
     ("GET", "/events/{event_id}/why"): {AUDITOR, OPERATOR},
     ("GET", "/why"): {AUDITOR, OPERATOR},
     ("GET", "/health"): None,
@@ -133,7 +134,7 @@ async def test_ownership_crosses_the_roles(gateway: Gateway) -> None:
             for headers, is_owner in [(mine, True), (theirs, False), (auditor, True)]:
                 if headers is auditor and AUDITOR not in (roles or ()):
                     continue
-                status, slug = await outcome(client, method, here, headers)
+                status, slug = await outcome(client, method, here, headers | WHY)
                 if is_owner:
                     assert status < 300 or slug == "illegal-move", (method, path, status, slug)
                 else:

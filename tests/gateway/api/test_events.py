@@ -6,10 +6,11 @@ import pytest
 
 from events.catalogue import LogRead
 from events.envelope import SYSTEM, ActorKind, session_stream
+from events.filter import EventFilter
 from gateway.access.roles import Role
 from gateway.recorder import Who
 from tests.gateway.clients import nobody
-from tests.gateway_fixtures import Gateway, placed
+from tests.gateway_fixtures import WHY, Gateway, placed
 
 
 async def page(gateway: Gateway, query: str = "", **headers: str) -> dict[str, Any]:
@@ -60,12 +61,12 @@ async def test_filters_are_types_families_and_streams(gateway: Gateway) -> None:
     one, other = await gateway.open(), await gateway.open()
 
     async def types(query: str) -> list[str]:
-        return [event["type"] for event in (await page(gateway, query))["events"]]
+        return [event["type"] for event in (await page(gateway, query, **WHY))["events"]]
 
     assert await types("type=session.ready") == ["session.ready"] * 2
     assert set(await types("type=token.*&type=session.requested")) == {"token.issued", "session.requested"}
     stream = session_stream(one.session_id)
-    seen = (await page(gateway, f"stream={stream}"))["events"]
+    seen = (await page(gateway, f"stream={stream}", **WHY))["events"]
     assert {event["stream_id"] for event in seen} == {stream}
     assert [event["version"] for event in seen] == [1, 2, 3]
     assert await types(f"stream={session_stream(other.session_id)}&type=session.ready") == ["session.ready"]
@@ -147,14 +148,14 @@ async def test_a_page_ends_at_the_head_of_its_reading(gateway: Gateway, monkeypa
     """What is written while a page is read comes on the next one; ``next`` never passes over it."""
     who = Who(kind=ActorKind.OPERATOR, id="test")
     store = gateway.services.store
-    inner, late = store.read_log, list[int]()
+    inner, late = store.search, list[int]()
 
-    async def read_log(**asked: Any) -> Any:
+    async def search(wanted: EventFilter, **asked: Any) -> Any:
         late.append(await placed(gateway.services.recorder.fact(SYSTEM, LogRead(what="test"), who=who)))
-        return await inner(**asked)
+        return await inner(wanted, **asked)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "read_log", read_log)  # somebody writes between the two questions
+        patch.setattr(store, "search", search)  # somebody writes between the two questions
         read = await page(gateway, "type=log.read")
     assert read["next"] == late[0] - 1
     again = await page(gateway, f"type=log.read&after={read['next']}")

@@ -86,7 +86,9 @@ def test_what_a_route_knows_is_told() -> None:
     told = {(path, method): operation.get("parameters", []) for path, method, operation in operations()}
     names = {each["name"] for each in told["/sessions", "post"]}
     assert names == {"Prefer", "Idempotency-Key", "X-On-Behalf-Of"}
-    assert {each["name"] for each in told["/events", "get"]} == {"after", "limit", "type", "stream"}
+    filters = {"type", "stream", "session", "actor", "trace", "correlation"}
+    names = {each["name"] for each in told["/events", "get"]}
+    assert names == filters | {"after", "since", "until", "cursor", "limit", "X-Audit-Purpose"}
 
 
 def test_every_operation_may_end_in_a_problem_of_the_table() -> None:

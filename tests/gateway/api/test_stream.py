@@ -1,15 +1,18 @@
 """Streams of server-sent events: in order, whole, each event once, however often a reader is cut off."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from events.catalogue import LogRead, TokenRevealed
 from events.envelope import SYSTEM, ActorKind, session_stream
+from events.errors import StoreUnavailable
+from events.sealing import SubjectKey
 from gateway.access.caller import Caller
 from gateway.access.roles import Role
 from gateway.api import stream as streams
@@ -277,16 +280,39 @@ async def test_an_id_that_is_no_position_is_refused(gateway: Gateway) -> None:
             assert (answer.status_code, answer.json()["type"]) == (400, "/problems/bad-request"), given
 
 
-async def test_a_stream_ends_in_order_when_the_log_goes_away(tmp_path: Path) -> None:
-    """Not a fault and not half an answer: the reader comes back with its last id."""
+async def test_a_stream_goes_on_when_the_log_is_back(tmp_path: Path) -> None:
+    """The tail is the views': they wait for the log, and so do those who follow."""
     async with start_gateway(tmp_path, log_of=faulty_log) as gateway:
         store = gateway.services.store
         assert isinstance(store, FaultyStore)
-        async with stream(gateway, "/events/stream") as frames:
-            await anext(frames)
+        async with stream(gateway, "/events/stream?type=log.read") as frames:
+            await take(frames, 1)
             store.away = True
-            assert [each async for each in frames if each.data and each.event != "log.read"] == []
-        store.away = False
+            await eventually(lambda: store.refused > 0)
+            store.away = False
+            told = await tell(gateway)
+            assert [each.position for each in await take(frames, 1)] == [told]
+
+
+async def test_a_stream_ends_in_order_when_nothing_can_be_opened(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a fault and not half an answer: the reader comes back with its last id."""
+
+    async def away(ids: Iterable[str]) -> dict[str, SubjectKey]:
+        raise StoreUnavailable("keys cannot be reached")
+
+    async with stream(gateway, "/events/stream?type=session.*") as frames:
+        await anext(frames)
+        with monkeypatch.context() as patch:
+            patch.setattr(gateway.services.keyring, "keys", away)
+            session = await gateway.open()
+            assert [each async for each in frames] == []
+    last = gateway.services.views.position
+    async with stream(gateway, "/events/stream?type=session.*", headers={"last-event-id": "0"}) as frames:
+        told = await take(frames, 2)
+    assert [each.json["stream_id"] for each in told] == [session_stream(session.session_id)] * 2
+    assert told[-1].position <= last
 
 
 async def test_a_stream_that_cannot_begin_is_refused_and_not_told_as_read(tmp_path: Path) -> None:

@@ -1,0 +1,169 @@
+"""Event query: what a reader asks of the log, from the parameters of ``GET /events`` and its stream.
+
+A filter, and where to begin: beyond a position (``after``), a time (``since``), or where a cursor stands. A cursor
+brings its filter along; one given beside it must be the same.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from events.envelope import STREAM_ID, ActorKind, session_stream
+from events.filter import EventFilter, session_of
+from events.store import EventStore
+from gateway.api import cursor as cursors
+from gateway.api.call import Call
+from gateway.errors import Refused
+from projections import asof
+
+OF: Final = "events"
+FILTERS: Final = ("type", "stream", "session", "actor", "trace", "correlation")
+_PLACE: Final = re.compile(
+    r"(?P<position>\d{1,18})(?:-(?P<event>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}))?\Z", re.ASCII
+)
+_KEY_ID: Final = re.compile(r"[0-9A-Za-z_.-]{1,100}\Z", re.ASCII)
+_POSITION: Final = re.compile(r"\d{1,18}\Z", re.ASCII)
+_TRACE: Final = re.compile(r"[0-9a-f]{32}\Z")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z|[0-9a-f]{32}\Z")
+MAX_ACTOR: Final = 200
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """``after`` is None when nothing says where to begin. ``session_id``: the one session that it is about."""
+
+    wanted: EventFilter
+    after: int | None
+    until: int | None
+    session_id: str | None
+
+
+async def asked(call: Call) -> Asked:
+    """What the query says, its times resolved to positions. Raises Refused."""
+    wanted = _filter(call)
+    after, until = await _beginning(call), await _moment(call, "until")
+    text = call.text("cursor")
+    if text is not None:
+        if after is not None or until is not None:
+            raise Refused("bad-request", "A cursor says where to begin and end: leave out after, since and until.")
+        found = cursors.decode(text, of=OF)
+        if wanted not in (EventFilter(), found.wanted):
+            raise Refused("bad-cursor", "The cursor is of other filters; give the same, or none beside it.")
+        await cursors.verify(call.services.store, found)
+        wanted, after, until = found.wanted, found.position, found.until
+    session_id = await session_read(call.services.store, wanted)
+    return Asked(wanted=wanted, after=after, until=until, session_id=session_id)
+
+
+async def session_read(store: EventStore, wanted: EventFilter) -> str | None:
+    """The one session that a filter reads: by its id, its stream, or the stream of one of its containers."""
+    if wanted.session_id is not None or wanted.stream_id is None:
+        return wanted.session_id
+    if wanted.stream_id.startswith("session-"):
+        return wanted.stream_id.removeprefix("session-")
+    if wanted.stream_id.startswith("container-"):
+        return next((session_of(event) for event in await store.read_stream(wanted.stream_id, limit=1)), None)
+    return None
+
+
+async def last_event_id(call: Call) -> int | None:
+    """Where the reader of a stream was. Raises Refused."""
+    text = call.request.headers.get("last-event-id")
+    return await place(call, text) if text else None
+
+
+async def place(call: Call, text: str) -> int:
+    """The position of an id. Raises Refused, also for one that no log of ours gave.
+
+    A reader that also names the event it had there is refused when the log has another one. Our own ids are positions
+    alone as long as a gateway of the release before, which takes nothing else, may be asked next.
+    """
+    if (given := _PLACE.match(text)) is None:
+        raise Refused("bad-request", "after (or Last-Event-ID) must be a position of the log, or POSITION-EVENT_ID.")
+    position = int(given["position"])
+    await call.known_position(position)
+    if given["event"] is not None:
+        await _same_event(call, position, given["event"])
+    return position
+
+
+async def _same_event(call: Call, position: int, event_id: str) -> None:
+    there = await call.services.store.read_log(after=position - 1, limit=1) if position else []
+    if [str(event.event_id) for event in there if event.position == position] != [event_id]:
+        raise Refused(
+            "bad-request",
+            f"At position {position} the log does not hold the event {event_id}: it is another log, or one that was "
+            "restored. Begin again, from 0 or from a position before the restored one.",
+        )
+
+
+def is_position(text: str) -> bool:
+    return _POSITION.match(text) is not None
+
+
+def is_uuid(text: str) -> bool:
+    """With or without hyphens, in either case; nothing else that ``uuid.UUID`` would read."""
+    return _UUID.match(text.lower()) is not None
+
+
+def _filter(call: Call) -> EventFilter:
+    stream_id, session_id = call.text("stream"), call.text("session")
+    if stream_id is not None and not STREAM_ID.match(stream_id):
+        raise Refused("bad-request", "The parameter stream is not the name of a stream.")
+    if session_id is not None and not STREAM_ID.match(session_stream(session_id)):
+        raise Refused("bad-request", "The parameter session is not the id of a session.")
+    trace, correlation = call.text("trace"), call.text("correlation")
+    if trace is not None and not _TRACE.match(trace.lower()):
+        raise Refused("bad-request", "The parameter trace must be the 32 hexadecimal digits of a trace id.")
+    if correlation is not None and not is_uuid(correlation):
+        raise Refused("bad-request", "The parameter correlation must be a UUID.")
+    return EventFilter(
+        types=call.types(),
+        stream_id=stream_id,
+        session_id=session_id,
+        actor=_actor(call.text("actor")),
+        trace_id=None if trace is None else bytes.fromhex(trace),
+        correlation_id=None if correlation is None else UUID(correlation),
+    )
+
+
+def _actor(text: str | None) -> str | None:
+    if text is None:
+        return None
+    kind, colon, name = text.partition(":")
+    known = (
+        kind in set(ActorKind) and name.isprintable() and 0 < len(name) <= MAX_ACTOR if colon else _KEY_ID.match(text)
+    )
+    if not known:
+        raise Refused(
+            "bad-request",
+            f"The parameter actor must be the id of a key, or KIND:ID with one of {_words(ActorKind)}.",
+        )
+    return text
+
+
+def _words(kinds: Iterable[str]) -> str:
+    return ", ".join(kinds)
+
+
+async def _beginning(call: Call) -> int | None:
+    if call.text("after") is not None and call.text("since") is not None:
+        raise Refused("bad-request", "Give after or since, not both.")
+    after, since = call.text("after"), call.text("since")
+    if since is not None and not is_position(since):
+        return await _moment(call, "since")
+    text = since if after is None else after
+    return None if text is None else await place(call, text)
+
+
+async def _moment(call: Call, name: str) -> int | None:
+    """A position or a time as a position: what was recorded by then lies up to it, what came later beyond."""
+    text = call.text(name)
+    if text is None:
+        return None
+    try:
+        return await asof.resolve(call.services.store, text)
+    except asof.BadMoment as error:
+        raise Refused("bad-request", f"{name}: {error}.") from error
