@@ -33,7 +33,7 @@ class Gateways:
         match payload:
             case GatewayStarted() if state is None:
                 return GatewayState(instance=payload.instance, started_at=event.recorded_at)
-            case GatewayStopped() if state is not None:
+            case GatewayStopped() if state is not None and (state.ended_at is None or state.crashed):
                 return msgspec.structs.replace(state, ended_at=event.recorded_at, crashed=False)
             case GatewayCrashed() if state is not None and state.ended_at is None:
                 return msgspec.structs.replace(state, ended_at=event.recorded_at, crashed=True)

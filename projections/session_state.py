@@ -37,7 +37,7 @@ from events.catalogue import (
 )
 from events.envelope import RecordedEvent, Sealed
 from events.registry import tags
-from projections.lifecycle import Phase, next_phase
+from projections.lifecycle import SEATED, Phase, next_phase
 
 
 class Token(msgspec.Struct, frozen=True, gc=False):
@@ -88,7 +88,7 @@ class Sessions:
     """The fold. Total: what the lifecycle does not allow changes nothing but ``anomalies``."""
 
     name: Final = "sessions"
-    version: Final = 3
+    version: Final = 4
     types: Final = tags(SessionEvent, ContainerEvent, ExchangeEvent)
 
     def key(self, payload: Payload) -> str | None:
@@ -238,6 +238,8 @@ def _container(state: SessionState, payload: ContainerEvent) -> SessionState:
     match payload:
         case ContainerCreated():
             return replace(state, container_id=payload.container_id)
+        case ContainerStarted() | ContainerAdopted() if state.phase not in SEATED:
+            return replace(state, container_id=payload.container_id)  # told late: nothing is to be reached there
         case ContainerStarted():
             return replace(state, container_id=payload.container_id, host=intern(payload.host), port=payload.port)
         case ContainerAdopted():

@@ -1,10 +1,8 @@
-"""Histories for the laws: any mixture of events about a few sessions, legal or not, as the log would hold them."""
+"""Events about a few sessions, and any list of payloads as the log would hold it."""
 
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
-
-from hypothesis import strategies as st
 
 from events import codec
 from events.catalogue import (
@@ -29,7 +27,8 @@ from events.catalogue import (
     TokenIssued,
     TokenRevoked,
 )
-from events.envelope import ADMISSION, RecordedEvent, container_stream, session_stream
+from events.envelope import ADMISSION, KEYS, SYSTEM, RecordedEvent, container_stream, gateway_stream, session_stream
+from events.registry import tag_of
 from tests.factories import GATEWAY, LOG_ID, MOMENT, SEALED
 
 
@@ -73,10 +72,14 @@ ALL = [payload for name in ("a", "b") for generation in (1, 2) for payload in on
 def stream_of(payload: Any) -> str:
     if isinstance(payload, AdmissionGranted | AdmissionReleased):
         return ADMISSION
-    tag = codec.canonical(payload).partition(b'"type":"')[2]
-    if tag.startswith((b"session.", b"token.")):
+    family = tag_of(payload).partition(".")[0]
+    if family in ("session", "token"):
         return session_stream(payload.session_id)
-    return container_stream(payload.container)
+    if family in ("container", "exchange", "health"):
+        return container_stream(payload.container)
+    if family in ("gateway", "alert"):
+        return gateway_stream(payload.instance)
+    return KEYS if family == "api_key" else SYSTEM
 
 
 def record(payloads: Sequence[Payload]) -> list[RecordedEvent]:
@@ -104,6 +107,3 @@ def record(payloads: Sequence[Payload]) -> list[RecordedEvent]:
             )
         )
     return recorded
-
-
-histories = st.lists(st.sampled_from(ALL), max_size=60).map(record)

@@ -15,6 +15,17 @@ def test_every_phase_can_be_reached() -> None:
     assert reached == set(Phase)
 
 
+def test_every_phase_has_a_way_out_and_back_to_use() -> None:
+    """Nothing is stuck for ever: from wherever a session stands it can become ready, and can come to an end."""
+    for start in Phase:
+        reached, frontier = set[Phase](), [start]
+        while frontier:
+            for phase in set(TRANSITIONS[frontier.pop()].values()) - reached:
+                reached.add(phase)
+                frontier.append(phase)
+        assert {Phase.READY, Phase.STOPPED} <= reached, start
+
+
 def test_every_move_is_an_event_that_exists() -> None:
     assert {tag for moves in TRANSITIONS.values() for tag in moves} <= set(EVENT_TYPES)
 

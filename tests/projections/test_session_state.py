@@ -55,6 +55,11 @@ def test_a_dead_container_is_not_routed_to() -> None:
     assert folded(REQUESTED, CREATED, STARTED, READY, DIED).host is None
 
 
+def test_a_session_that_ended_gets_no_address_from_a_late_fact() -> None:
+    state = folded(REQUESTED, CREATED, READY, STOP, REMOVED, STOPPED, STARTED, ADOPTED)
+    assert (state.phase, state.host, state.port, state.anomalies) == (Phase.STOPPED, None, None, 0)
+
+
 def test_an_adopted_session_belongs_to_its_new_gateway() -> None:
     state = folded(REQUESTED, CREATED, STARTED, READY, ADOPTED)
     assert (state.instance, state.port) == ("g2", 4097)
