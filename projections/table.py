@@ -24,6 +24,10 @@ class Column(msgspec.Struct, frozen=True):
     kind: str
 
 
+def _as_it_is(key: str, state: Any) -> Any:
+    return state
+
+
 class Table(msgspec.Struct, Generic[State], frozen=True, kw_only=True):
     """``view.NAME``, named as its projection. ``columns``: the first one is the key's; ``state`` follows them."""
 
@@ -31,6 +35,7 @@ class Table(msgspec.Struct, Generic[State], frozen=True, kw_only=True):
     state: type[State]
     columns: tuple[Column, ...]
     row: Callable[[str, State], tuple[Any, ...]]  # the values of ``columns``; pure; jsonb: as text
+    lean: Callable[[str, State], State] = _as_it_is  # an equal state that shares its texts with others: for memory
 
     @property
     def name(self) -> str:

@@ -74,6 +74,6 @@ returning c.name, c.updated_at
 # Lost in a crash together, rows and checkpoint are made again from the log: no wait for the disk. A holder that is
 # frozen inside a transaction must not keep its locks. To the end of the transaction only: a pooler may stand between.
 BOUNDED = """
-select set_config('synchronous_commit', 'off', true), set_config('idle_in_transaction_session_timeout', '5s', true),
+select set_config('synchronous_commit', 'off', true), set_config('idle_in_transaction_session_timeout', '3s', true),
        set_config('lock_timeout', '4s', true)
 """

@@ -136,7 +136,7 @@ class TableSnapshot:
         cursor = await self._connection.cursor(table_sql.load_all(table))
         while rows := await cursor.fetch(FETCH):
             for row in rows:
-                yield row[0], table.state_of(row[1])
+                yield row[0], table.lean(row[0], table.state_of(row[1]))
 
 
 async def _checkpoints(connection: Connection) -> dict[str, Checkpoint]:

@@ -1,6 +1,9 @@
 """Tables: every projection that stands in Postgres, with its columns. ``sql/15x`` makes them, one a file."""
 
+import sys
 from typing import Any, Final
+
+import msgspec
 
 from events import codec
 from events.envelope import Sealed
@@ -28,6 +31,19 @@ def _session(session_id: str, state: SessionState) -> tuple[Any, ...]:
         state.last_accessed,
         STATUS.get(state.phase),
         _json(state.metadata),
+    )
+
+
+def _lean_session(session_id: str, state: SessionState) -> SessionState:
+    """Read from JSON every text is an object of its own: a tenth of what a session takes, for the same few words."""
+    return msgspec.structs.replace(
+        state,
+        session_id=session_id if session_id == state.session_id else state.session_id,
+        container=state.containers[-1] if state.container in state.containers[-1:] else state.container,
+        image=sys.intern(state.image),
+        runtime=sys.intern(state.runtime),
+        opened_by=sys.intern(state.opened_by),
+        instance=sys.intern(state.instance),
     )
 
 
@@ -104,6 +120,7 @@ SESSIONS: Final = Table(
         Column("metadata", "jsonb"),
     ),
     row=_session,
+    lean=_lean_session,
 )
 API_KEYS: Final = Table(
     projection=ApiKeys(),
@@ -178,7 +195,5 @@ TOKENS: Final = Table(
     row=_token,
 )
 
-TABLES: Final[tuple[Table[Any], ...]] = (
-    *(SESSIONS, API_KEYS, ADMISSION, GATEWAYS, ERASURES),
-    *(HEALTH_HISTORY, EXCHANGES, TOKENS),
-)
+VIEWED: Final[tuple[Table[Any], ...]] = (SESSIONS, API_KEYS, ADMISSION, GATEWAYS, ERASURES)  # in memory everywhere
+TABLES: Final[tuple[Table[Any], ...]] = (*VIEWED, HEALTH_HISTORY, EXCHANGES, TOKENS)

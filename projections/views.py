@@ -3,6 +3,9 @@
 Requests read them without waiting. Who must see its own write calls ``catch_up(position)``; before a refusal that newer
 events could lift, ``catch_up_to_head`` looks once (single flight, at most 20 looks a second, however many ask).
 
+A process that starts takes the states from their tables where there are some that fit the log (``snapshot``), and folds
+what came after; else it folds the log from its first event.
+
 What this process has spooled lies on top of the states until the tail passes it (``overlay``). Hooks and listeners are
 told of an event once, when the log has it: only then has it a position.
 
@@ -34,6 +37,9 @@ from projections.listener import Listener
 from projections.overlay import Overlay, Spool
 from projections.projection import Projection, apply
 from projections.session_state import Sessions, SessionState
+from projections.snapshot import Snapshot, take
+from projections.table_store import TableStore
+from projections.tables import VIEWED
 
 HEAD_LOOKS_PER_SECOND: Final = 20
 LOAD_PAGE: Final = 2000
@@ -47,11 +53,16 @@ class Views:
         store: EventStore,
         *,
         spool: Spool | None = None,
+        rows: TableStore | None = None,
         poll_seconds: float = POLL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``spool``: what of this process waits for the log (``events.fallback``), when the store has such a thing."""
+        """``spool``: what of this process waits for the log (``events.fallback``), when the store has such a thing.
+
+        ``rows``: where the tables are, when the log has some.
+        """
         self._store = store
+        self._rows = rows
         self._spool = spool
         self._poll_seconds = poll_seconds
         self._clock = clock
@@ -140,6 +151,8 @@ class Views:
     async def load(self) -> None:
         """Fold everything up to the head once, before serving. Raises StoreUnavailable, LogForked."""
         began, head = self._clock(), (await self._store.head()).position
+        if head and self.position == 0 and self._rows is not None:
+            self._begin_from(await take(self._store, self._rows, VIEWED))
         while self.position < head:
             page = await read_on(self._store, self._marks, LOAD_PAGE)
             if not page:
@@ -217,6 +230,13 @@ class Views:
                 self.seen_at = began
                 self._settle(left)
             began, left = self._clock(), self._left_spool()
+
+    def _begin_from(self, snapshot: Snapshot | None) -> None:
+        if snapshot is None:
+            return
+        for projection, states in self._folds:
+            states |= snapshot.states[projection.name]
+        self._marks, self.position = snapshot.marks, snapshot.marks.position
 
     def _refuse(self, forked: LogForked) -> None:
         self.forked = forked
