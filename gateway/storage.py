@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 
 from events import embedded, embedded_place, jsonfile, keyring_file, schema
+from events.dialling import Pool
 from events.errors import StoreUnavailable
 from events.fallback import FallbackEventStore
 from events.jsonfile import JsonFileEventStore
@@ -63,6 +64,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     schema: Applied
     notes: tuple[str, ...] = ()  # lines for the person who started the gateway
     size: Callable[[], Awaitable[int]] = _nothing
+    pool: Pool | None = None  # of the database that holds the tables, when there is one
     instance: str = msgspec.field(default_factory=new_instance)  # who writes, and whose spool it is
 
 
@@ -105,6 +107,7 @@ async def open_storage(settings: Settings, report: Report | None = None) -> Asyn
             schema=applied,
             notes=_notes(store),
             size=store.size,
+            pool=store.pool,
         )
 
 
