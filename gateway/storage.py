@@ -64,7 +64,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     schema: Applied
     notes: tuple[str, ...] = ()  # lines for the person who started the gateway
     size: Callable[[], Awaitable[int]] = _nothing
-    pool: Pool | None = None  # of the database that holds the tables, when there is one
+    pool: "Pool | None" = None  # of the database that holds the tables, when there is one
     instance: str = msgspec.field(default_factory=new_instance)  # who writes, and whose spool it is
 
 
