@@ -26,6 +26,7 @@ from events.writer import Unit, Writer
 COMMAND_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 10.0  # in all, however many units wait behind a server that does not answer
 CHANNEL: Final = "gateway_log"
+NOTIFY_SECONDS: Final = 0.005
 
 # "Unknown outcome, try again with the same ids": PostgresError alone is not enough (evidence: fail-over runs). Nor is a
 # list of its classes: full disk, deadlock, read-only standby and missing rights all pass, or need an operator.
@@ -48,6 +49,7 @@ class PostgresEventStore(PostgresReading):
         self._hints = Hints()
         self._listener: asyncio.Task[None] | None = None
         self._away_since: datetime | None = None
+        self._notified_at = float("-inf")  # of the loop's clock: when others were last told of a batch
         self._closed = False
 
     @classmethod
@@ -91,7 +93,7 @@ class PostgresEventStore(PostgresReading):
 
     async def append(self, *writes: StreamWrite, fence: Fence | None = None) -> Outcome:
         check_unit(writes, fence)
-        return await self._writer.append(Unit(writes, fence))
+        return await self._writer.append(batch.unit(writes, fence))
 
     async def size(self) -> int:
         """Bytes of the database on disk; asks each of its files. StoreUnavailable of it says nothing about the log."""
@@ -163,7 +165,7 @@ class PostgresEventStore(PostgresReading):
                 self._hearing.terminate()
 
     async def _send(self, units: Sequence[Unit]) -> list[Outcome]:
-        columns = batch.columns(units)
+        columns = batch.columns(units, notify=self._notifies())
         try:
             connection = await self._writing_connection()
             rows = await connection.fetch(batch.APPEND, *columns, self._log_id, timeout=COMMAND_SECONDS)
@@ -186,6 +188,17 @@ class PostgresEventStore(PostgresReading):
         outcomes = batch.outcomes(units, rows)
         await self._hints.told(max((each.position for each in outcomes if isinstance(each, Appended)), default=0))
         return outcomes
+
+    def _notifies(self) -> bool:
+        """Whether others are told of this batch; not while the next one follows at once, for a few milliseconds.
+
+        A notification wakes every reader of every process and costs the server as much as two events.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._writer.depth and now < self._notified_at + NOTIFY_SECONDS:
+            return False
+        self._notified_at = now
+        return True
 
     async def _make_partitions(self, error: Exception) -> NoReturn:
         """No partition for the next position: the keeper is late. Nothing was written; the batch is sent again."""

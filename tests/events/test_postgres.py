@@ -170,13 +170,28 @@ async def test_isolation_that_somebody_made_the_default_is_not_ours(empty_log: L
 )
 async def test_batch_of_no_stream_or_the_same_one_is_refused(empty_log: LogDatabase, streams: list[str | None]) -> None:
     """Over the edge of a partition two events could be one version of a stream; only the function sees it."""
-    columns = batch.columns([Unit((write(new_stream()), write(new_stream())), None)])
-    units = (streams, *(one[: len(streams)] for one in columns[1:-2]), *columns[-2:])
+    columns = batch.columns([Unit((write(new_stream()),), None) for _ in streams])
+    names = ",".join("null" if name is None else f'"{name}"' for name in streams)
+    units = (f"{{{names}}}", *columns[1:])
     async with connection(empty_log.app_dsn) as app:
         with pytest.raises(asyncpg.PostgresError) as refused:
             await app.fetch(batch.APPEND, *units, await app.fetchval(LOG_ID))
         assert refused.value.sqlstate == "GW005"
         assert await app.fetchval("select count(*) from log.events") == 0
+
+
+async def test_batches_that_follow_at_once_are_told_with_the_last(empty_log: LogDatabase) -> None:
+    """Every reader of every process wakes for each notification; none may wait for what was not told."""
+    heard = asyncio.Queue[int]()
+    async with open_store(empty_log.app_dsn) as store, connection(empty_log.app_dsn) as other:
+        await other.add_listener("gateway_log", lambda *told: heard.put_nowait(int(str(told[3]))))
+        await asyncio.gather(*(store.append(write(new_stream())) for _ in range(2000)))
+        told = [await heard.get()]
+        async with asyncio.timeout(10):
+            while told[-1] < 2000:
+                told.append(await heard.get())
+    assert told == sorted(told)
+    assert len(told) < 2000 / 16
 
 
 async def test_log_that_grows_elsewhere_wakes_who_waits(empty_log: LogDatabase) -> None:
