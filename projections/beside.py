@@ -1,0 +1,80 @@
+"""Beside: rows of one table that lie elsewhere, where a rebuild gathers them or a proof compares with them.
+
+A Follower fills it as it fills the tables, by the same folds and the same SQL. Whoever uses it says where the rows lie
+and, within a transaction of its own, on which connection.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from events.dialling import Connection, Pool
+from events.envelope import Fence
+from events.mark import Mark
+from projections import table_sql
+from projections.table import Table
+from projections.table_store import Changes, TableStore
+
+
+class Beside(TableStore):
+    """``relation``: where the rows are, as SQL names it."""
+
+    def __init__(self, pool: Pool, relation: str) -> None:
+        super().__init__(pool)
+        self._relation = relation
+        self._inside: Connection | None = None
+
+    @contextlib.contextmanager
+    def within(self, connection: Connection) -> Iterator[None]:
+        """What is read and written meanwhile belongs to the transaction that ``connection`` is in."""
+        self._inside = connection
+        try:
+            yield
+        finally:
+            self._inside = None
+
+    async def load(self, table: Table[Any], keys: Collection[str]) -> dict[str, Any]:
+        async with self._connection() as connection:
+            rows = await connection.fetch(table_sql.load(table, self._relation), list(keys))
+        return {row[0]: table.state_of(row[1]) for row in rows}
+
+    async def write(
+        self, changes: Sequence[Changes], seen: Mapping[str, datetime], to: Mark, fence: Fence
+    ) -> dict[str, datetime]:
+        async with self._transaction() as connection:
+            moved = await self.move(connection, seen, to, fence)
+            for change in changes:
+                await self._put(connection, change)
+        return moved
+
+    async def move(
+        self, connection: Connection, seen: Mapping[str, datetime], to: Mark, fence: Fence
+    ) -> dict[str, datetime]:
+        """Note how far the rows hold the log, before they are written. Nothing to note where they do not last."""
+        return dict(seen)
+
+    async def _put(self, connection: Connection, change: Changes) -> None:
+        table = change.table
+        rows = [table.values(key, state) for key, state in change.states.items() if state is not None]
+        gone = [key for key, state in change.states.items() if state is None]
+        if rows:
+            await connection.execute(table_sql.upsert(table, self._relation), *map(list, zip(*rows, strict=True)))
+        if gone:
+            await connection.execute(table_sql.delete(table, self._relation), gone)
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        if self._inside is not None:
+            yield self._inside
+            return
+        async with super()._connection() as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Connection]:
+        if self._inside is not None:
+            yield self._inside
+            return
+        async with super()._transaction() as connection:
+            yield connection

@@ -1,0 +1,204 @@
+"""Proof: compares the table of a projection with a fold of the log up to exactly the table's place, row by row.
+
+One snapshot of the database holds checkpoint and rows, so the projector goes on meanwhile. The fold goes into a
+temporary table of the same transaction, a page at a time, and Postgres compares: memory does not grow with the table.
+Nothing is locked while the log is read. What was found is told by whoever may append.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from events.catalogue import ProjectionVerified
+from events.dialling import Connection, Pool
+from events.envelope import Fence
+from events.errors import StoreUnavailable
+from events.postgres import UNSURE
+from events.store import EventStore
+from projections.beside import Beside
+from projections.checkpoint import Checkpoint
+from projections.drift import Drift, drift
+from projections.errors import ProjectionBehind, RebuildRefused
+from projections.follower import Follower
+from projections.rebuild import Progress, Watch, holds
+from projections.rebuild_store import LONG_SECONDS, PROVED
+from projections.table import SCHEMA, Table
+
+FOLDED: Final = "projection_proof_fold"
+NAMED: Final = 1000  # rows that are told in full; the others are counted
+EXAMPLES: Final = 20  # keys in the event
+KEY_LENGTH: Final = 100  # characters of a key in the event: whoever altered a table may have written anything
+TRIES: Final = 5  # a rebuild may put another table in the place of the one that is looked at
+_NO_FENCE: Final = Fence("", 0)  # nothing outlives the transaction
+_NO_RIGHT: Final = "42501"
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of one comparison. ``drift``: the first rows of those that differ, in order of their keys."""
+
+    name: str
+    version: int
+    position: int
+    rows: int
+    differing: int
+    drift: tuple[Drift, ...]
+    duration_us: int
+
+    @property
+    def event(self) -> ProjectionVerified:
+        return ProjectionVerified(
+            projection=self.name,
+            version=self.version,
+            position=self.position,
+            rows=self.rows,
+            differing=self.differing,
+            examples=tuple(each.key[:KEY_LENGTH] for each in self.drift[:EXAMPLES]),
+            duration_us=self.duration_us,
+        )
+
+
+Tell = Callable[[ProjectionVerified], Awaitable[None]]
+"""Appends what came of a comparison."""
+
+
+class _Exchanged(Exception):
+    """A rebuild has put another table in the place since the snapshot was taken, which does not see its rows."""
+
+
+class Prover:
+    """Proves tables. Any number may, at once and beside rebuilds."""
+
+    def __init__(self, store: EventStore, pool: Pool, *, tell: Tell) -> None:
+        self._store, self._pool, self._tell = store, pool, tell
+
+    async def prove(self, table: Table[Any], watch: Watch = lambda progress: None) -> Proof:
+        """Compare, note it and tell it. Raises RebuildRefused when there is nothing that could be compared,
+        StoreUnavailable, LogForked when the log forks meanwhile."""
+        for _ in range(TRIES):
+            try:
+                proof = await _Comparison(self._store, self._pool, table, watch).run()
+            except _Exchanged:
+                continue
+            await self._note(proof)
+            await self._tell(proof.event)
+            return proof
+        raise RebuildRefused(f"The table of {table.name} is rebuilt again and again: prove it when that has ended.")
+
+    async def _note(self, proof: Proof) -> None:
+        try:
+            figures = (proof.name, proof.version, proof.position, proof.rows, proof.differing)
+            await self._pool.execute(PROVED, *figures)
+        except UNSURE as error:
+            raise StoreUnavailable(f"the proof cannot be noted: {type(error).__name__}") from error
+
+
+class _Comparison(Beside):
+    """One transaction."""
+
+    def __init__(self, store: EventStore, pool: Pool, table: Table[Any], watch: Watch) -> None:
+        super().__init__(pool, f"pg_temp.{FOLDED}")
+        self._store, self._table, self._watch = store, table, watch
+
+    async def run(self) -> Proof:
+        began = time.monotonic()
+        try:
+            async with self._acquired() as connection, connection.transaction(isolation="repeatable_read"):
+                await connection.execute("select set_config('statement_timeout', '0', true)")
+                place = await self._place(connection)
+                await self._make(connection)
+                with self.within(connection):
+                    await self._fold(place)
+                return await self._compare(connection, place, began)
+        except UNSURE as error:
+            if getattr(error, "sqlstate", None) == _NO_RIGHT:
+                raise RebuildRefused(
+                    "The gateway's role may not make temporary tables in this database, which a proof needs: grant"
+                    " temporary on it (grant temporary on database ... to DB_USER)."
+                ) from error
+            raise StoreUnavailable(f"the proof cannot go on: {str(error) or type(error).__name__}") from error
+
+    async def _place(self, connection: Connection) -> Checkpoint:
+        """Where the table is; the transaction's snapshot is taken here."""
+        query = "select * from view.projection_checkpoint where name = $1"
+        row = await connection.fetchrow(query, self._table.name)
+        if row is None:
+            raise RebuildRefused(f"The table of {self._table.name} was never made: there is nothing to prove yet.")
+        found = Checkpoint(**{name: row[name] for name in Checkpoint.__struct_fields__})
+        version = self._table.projection.version
+        if found.version != version:
+            raise RebuildRefused(
+                f"The table of {found.name} is of version {found.version} and this release folds version {version}:"
+                " it is proved by a release of its own version, or after a rebuild."
+            )
+        if not await holds(self._store, found):
+            raise RebuildRefused(
+                f"The table of {found.name} holds position {found.position} of a log that is not this one: rebuild it."
+            )
+        return found
+
+    async def _make(self, connection: Connection) -> None:
+        columns = ", ".join(f"{column.name} {column.kind}" for column in self._table.columns)
+        await connection.execute(
+            f"create temporary table {FOLDED} ({columns}, state bytea, primary key ({self._table.key.name}))"
+            " on commit drop"
+        )
+
+    async def _fold(self, place: Checkpoint) -> None:
+        start = msgspec.structs.replace(place, position=0, event_id=None, recorded_at=None)
+        follower = Follower(self._store, self, [self._table], [start])
+        while follower.position < place.position:
+            before = follower.position
+            await follower.step(_NO_FENCE, until=place.position)
+            if follower.position == before:
+                raise ProjectionBehind(place.position, before)
+            self._watch(Progress(name=self._table.name, step="folded", position=follower.position, goal=place.position))
+
+    async def _compare(self, connection: Connection, place: Checkpoint, began: float) -> Proof:
+        name = self._table.name
+        await connection.execute(f"analyze pg_temp.{FOLDED}", timeout=LONG_SECONDS)
+        await connection.execute(f"lock table {SCHEMA}.{name} in access share mode", timeout=LONG_SECONDS)
+        if not await connection.fetchval(_SAME, name):
+            raise _Exchanged
+        rows = await connection.fetchval(f"select count(*) from {SCHEMA}.{name}", timeout=LONG_SECONDS)
+        found, differing = list[Drift](), 0
+        async for row in connection.cursor(_differing(self._table), prefetch=NAMED, timeout=LONG_SECONDS):
+            differing += 1
+            if len(found) < NAMED:
+                found.append(_drift(self._table, tuple(row)))
+        return Proof(
+            name=name,
+            version=place.version,
+            position=place.position,
+            rows=rows,
+            differing=differing,
+            drift=tuple(found),
+            duration_us=round((time.monotonic() - began) * 1_000_000),
+        )
+
+
+# The name leads to the newest table, the catalogue as this transaction sees it to the one that it sees the rows of.
+_SAME: Final = """
+select c.oid = to_regclass('view.' || quote_ident($1))
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace
+ where n.nspname = 'view' and c.relname = $1
+"""
+
+
+def _differing(table: Table[Any]) -> str:
+    """Both sides of every row that is not the same on both."""
+    names = [column.name for column in table.columns] + ["state"]
+    sides = [", ".join(f"{side}.{name}" for name in names) for side in ("o", "n")]
+    key = table.key.name
+    return (
+        f"select {sides[0]}, {sides[1]} from {SCHEMA}.{table.name} o full join pg_temp.{FOLDED} n on n.{key} = o.{key}"
+        f" where row({sides[0]}) is distinct from row({sides[1]}) order by coalesce(o.{key}, n.{key})"
+    )
+
+
+def _drift(table: Table[Any], row: Sequence[Any]) -> Drift:
+    names = [column.name for column in table.columns] + ["state"]
+    sides = row[: len(names)], row[len(names) :]
+    told = [dict(zip(names, side, strict=True)) if side[0] is not None else None for side in sides]
+    return drift(str(row[0] if row[0] is not None else row[len(names)]), told[0], told[1])

@@ -1,0 +1,271 @@
+"""Rebuild: makes the table of a projection anew from the log, while it is in use, and proves the former one by it.
+
+It is built beside (``view.NAME_next``), a page of the log and its place in one transaction, so that it goes on where it
+was interrupted. At the end, in one transaction, the projector stands still, both are at the same position and are
+compared row by row, and the new one takes the name. Whoever reads sees one or the other, whole.
+
+One process at a time builds a table: the lease ``rebuild-NAME``. What came of it is told by whoever may append.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+from uuid import UUID
+
+import msgspec
+
+from events.catalogue import ProjectionRebuilt
+from events.dialling import Pool
+from events.envelope import Fence
+from events.errors import LogForked, StoreUnavailable
+from events.ids import uuid7
+from events.lease import Leases
+from events.mark import verify
+from events.store import EventStore
+from projections.checkpoint import Checkpoint
+from projections.errors import ProjectionBehind, RebuildRefused, TableHeld, UnderWay
+from projections.follower import Follower
+from projections.holding import holding
+from projections.rebuild_store import Compared, Held, Rebuilding, RebuildStore, dependents
+from projections.table import Table
+
+LEASE: Final = "rebuild-"
+NEAR: Final = 1000  # events that are left for the exchange, during which the projector waits
+MAKE_SECONDS: Final = 1.0
+PATIENCE_SECONDS: Final = 900.0  # with whoever reads the former table in one long transaction
+_PAUSES: Final = (0.2, 1.0, 5.0)
+Step = Literal["begun", "resumed", "folded", "caught_up", "compared", "waiting", "swapped", "told"]
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a rebuild is: ``position`` of ``goal``."""
+
+    name: str
+    step: Step
+    position: int
+    goal: int
+
+
+Tell = Callable[[UUID, ProjectionRebuilt], Awaitable[None]]
+"""Appends what came of a rebuild, under this event id; called again with the same id after a crash."""
+Watch = Callable[[Progress], None]
+
+
+class _Restart(Exception):
+    """What was built does not lead to the table in use any more."""
+
+
+class Rebuilder:
+    """Rebuilds tables, for one ``holder`` of leases."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        pool: Pool,
+        leases: Leases,
+        *,
+        holder: str,
+        tell: Tell,
+        near: int = NEAR,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        self.store, self.pool, self.tell = store, pool, tell
+        self.near, self.patience_seconds = near, patience_seconds
+        self._leases, self._holder = leases, holder
+
+    async def rebuild(
+        self, table: Table[Any], *, reason: str = "asked", watch: Watch = lambda progress: None
+    ) -> ProjectionRebuilt:
+        """Make the table anew up to the position of the one in use; what was told of it.
+
+        Interrupted anywhere, the next call goes on. Raises UnderWay, TableHeld and other RebuildRefused, Superseded
+        when the lease was lost, StoreUnavailable, LogForked.
+        """
+        async with holding(self._leases, LEASE + table.name, self._holder) as fence:
+            if fence is None:
+                raise UnderWay(table.name, ", ".join(await self._leases.alive(LEASE + table.name)) or "another process")
+            return await _Rebuild(self, table, fence, reason, watch).run()
+
+    async def make(self, table: Table[Any]) -> None:
+        """Rebuild a table that is of an older version or of another log, for the projector; when somebody else does,
+        wait for that. Raises as ``rebuild``."""
+        while not await self._fits(table):
+            try:
+                await self.rebuild(table, reason="version")
+            except UnderWay:
+                await asyncio.sleep(MAKE_SECONDS)
+
+    async def _fits(self, table: Table[Any]) -> bool:
+        found = (await RebuildStore(self.pool, table).checkpoints()).get(table.name)
+        return found is not None and found.version >= table.projection.version and await holds(self.store, found)
+
+    async def abandon(self, table: Table[Any]) -> bool:
+        """Drop what an interrupted rebuild has built; False when there is none. Raises UnderWay, StoreUnavailable."""
+        async with holding(self._leases, LEASE + table.name, self._holder) as fence:
+            if fence is None:
+                raise UnderWay(table.name, ", ".join(await self._leases.alive(LEASE + table.name)) or "another process")
+            return await RebuildStore(self.pool, table).drop()
+
+    async def tell_former(self, table: Table[Any]) -> bool:
+        """Tell what a process did that died before it could say so; False when there is no such thing."""
+        rows = RebuildStore(self.pool, table)
+        found = await rows.found()
+        if found is None or found.told_id is None or found.told is None:
+            return False
+        await self.tell(found.told_id, msgspec.json.decode(found.told, type=ProjectionRebuilt))
+        await rows.forget(found.told_id)
+        return True
+
+
+class _Rebuild:
+    """One run."""
+
+    def __init__(self, of: Rebuilder, table: Table[Any], fence: Fence, reason: str, watch: Watch) -> None:
+        self._of, self._table, self._fence, self._reason, self._watch = of, table, fence, reason, watch
+        self._rows = RebuildStore(of.pool, table)
+        self._row: Rebuilding
+        self._follower: Follower
+        self._follows = False  # the table in use has a place in this log
+        self._head = 0
+
+    async def run(self) -> ProjectionRebuilt:
+        await self._of.tell_former(self._table)
+        await self._take(await self._begin_or_resume())
+        deadline = time.monotonic() + self._of.patience_seconds
+        for attempt in range(1_000_000):
+            try:
+                await self._approach()
+                if attempt == 0:
+                    await self._rows.analyze()
+                return await self._finish()
+            except _Restart:
+                await self._take(await self._rows.start(self._of.store.log_id, self._reason, self._fence))
+                self._tell("begun")
+            except Held:
+                if time.monotonic() > deadline:
+                    raise TableHeld(self._table.name, await self._rows.holders()) from None
+                self._tell("waiting")
+                await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+                await self._reload()
+        raise AssertionError("patience ends before")
+
+    async def _begin_or_resume(self) -> Rebuilding:
+        store, rows = self._of.store, self._rows
+        former = (await rows.checkpoints()).get(self._table.name)
+        self._refuse_later(former)
+        self._follows = former is not None and await holds(store, former)
+        self._head = (await store.head()).position
+        found = await rows.found()
+        version = self._table.projection.version
+        if (
+            found is not None
+            and (found.version, found.log_id) == (version, store.log_id)
+            and await rows.fits()
+            and await holds(store, found.checkpoint)
+        ):
+            self._row = found
+            self._tell("resumed")
+            return found
+        made = self._row = await rows.start(store.log_id, self._reason, self._fence)
+        self._tell("begun")
+        return made
+
+    async def _take(self, row: Rebuilding) -> None:
+        self._row = row
+        self._follower = Follower(self._of.store, self._rows, [self._table], [row.checkpoint])
+
+    async def _reload(self) -> None:
+        """After a transaction that was rolled back: nothing that is in memory is trusted."""
+        row = await self._rows.found()
+        if row is None:
+            raise _Restart
+        await self._take(row)
+
+    async def _approach(self) -> None:
+        """Fold until little is left."""
+        while (goal := await self._goal()) - self._position > self._of.near:
+            await self._step(goal)
+            self._tell("folded", goal)
+        self._tell("caught_up", goal)
+
+    async def _step(self, until: int) -> None:
+        before = self._position
+        await self._follower.step(self._fence, until=until)
+        if self._position == before:
+            raise ProjectionBehind(until, before)
+
+    async def _goal(self) -> int:
+        """The position of the table in use; the head, when it has none in this log."""
+        checkpoint = (await self._rows.checkpoints()).get(self._table.name)
+        self._refuse_later(checkpoint)
+        return self._aim(checkpoint)
+
+    def _aim(self, checkpoint: Checkpoint | None) -> int:
+        if checkpoint is None or not self._follows:
+            return max(self._head, self._position)
+        if checkpoint.position < self._position:
+            raise _Restart  # the one in use is being made anew itself
+        return checkpoint.position
+
+    async def _finish(self) -> ProjectionRebuilt:
+        rows, told_id = self._rows, uuid7()
+        try:
+            async with rows.exchanging() as connection:
+                goal = self._aim(await rows.stop_projector(connection))
+                with rows.within(connection):
+                    while self._position < goal:
+                        await self._step(goal)
+                compared = await rows.compare(connection)
+                self._tell("compared", goal)
+                done = self._done(compared)
+                await rows.exchange(connection, compared, told_id, msgspec.json.encode(done))
+        except StoreUnavailable as error:
+            if dependents(error.__cause__):
+                raise RebuildRefused(
+                    f"Something else is made from the table view.{self._table.name}, such as a view, and would go with"
+                    " the former one. Drop it, rebuild again, which goes on from here, and make it anew."
+                ) from error
+            raise
+        self._tell("swapped", goal)
+        await self._of.tell(told_id, done)
+        await rows.forget(told_id)
+        self._tell("told", goal)
+        return done
+
+    def _done(self, compared: Compared) -> ProjectionRebuilt:
+        lasted = datetime.now(UTC) - self._row.started_at
+        return ProjectionRebuilt(
+            projection=self._table.name,
+            version=self._table.projection.version,
+            position=self._position,
+            rows=compared.rows,
+            differing=compared.differing,
+            reason=self._row.reason,
+            duration_us=max(0, round(lasted.total_seconds() * 1_000_000)),
+        )
+
+    def _refuse_later(self, checkpoint: Checkpoint | None) -> None:
+        if checkpoint is not None and checkpoint.version > self._table.projection.version:
+            raise RebuildRefused(
+                f"The table of {self._table.name} is of version {checkpoint.version}, made by a later release; this one"
+                f" folds version {self._table.projection.version} and leaves it alone."
+            )
+
+    @property
+    def _position(self) -> int:
+        return self._follower.position
+
+    def _tell(self, step: Step, goal: int | None = None) -> None:
+        position = self._follower.position if hasattr(self, "_follower") else self._row.position
+        self._watch(Progress(name=self._table.name, step=step, position=position, goal=goal or self._head))
+
+
+async def holds(store: EventStore, checkpoint: Checkpoint) -> bool:
+    """Whether the log still has the event that a table was last moved to. Raises StoreUnavailable."""
+    try:
+        await verify(store, checkpoint.marks())
+    except LogForked:
+        return False
+    return True

@@ -1,0 +1,216 @@
+"""RebuildStore: one table in the making in Postgres: ``view.NAME_next``, how far it is, and the exchange at the end.
+
+Each page is one transaction with its progress. The exchange is one too: the projector stands still, the last events are
+folded in, former and new are compared, and names are changed.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+
+from events.dialling import Connection, Pool
+from events.envelope import Fence
+from events.errors import StoreUnavailable
+from events.mark import Mark
+from events.postgres import UNSURE
+from projections.beside import Beside
+from projections.checkpoint import Checkpoint
+from projections.errors import Superseded
+from projections.table import SCHEMA, Table
+
+SUFFIX: Final = "_next"
+LONG_SECONDS: Final = 3600.0  # for a comparison of all rows
+EXCHANGE_TRIES: Final = 5  # of 0.2 s each, while the projector waits
+_LOCKED_OUT: Final = "55P03"  # lock_not_available
+_DEPENDED_ON: Final = "2BP01"  # dependent_objects_still_exist
+_MOVE: Final = """
+update view.projection_rebuild r
+   set position = $3, event_id = $4, recorded_at = $5, updated_at = clock_timestamp()
+ where r.name = $1
+   and r.updated_at = $2
+   and r.told_id is null
+   and exists (select from view.lease l where l.name = $6 and l.epoch = $7)
+returning r.name, r.updated_at
+"""
+# What is done and not told is never overwritten: it is told first.
+_BEGIN: Final = """
+insert into view.projection_rebuild as r (name, version, log_id, reason)
+select $1, $2, $3, $4 from view.lease l where l.name = $5 and l.epoch = $6
+on conflict on constraint projection_rebuild_pk do update
+   set version = excluded.version, log_id = excluded.log_id, position = 0, event_id = null, recorded_at = null,
+       reason = excluded.reason, started_at = excluded.started_at, updated_at = excluded.updated_at
+ where r.told_id is null
+returning *
+"""
+_SETTLE: Final = """
+insert into view.projection_checkpoint as c (name, version, log_id, position, event_id, recorded_at, epoch)
+select r.name, r.version, r.log_id, r.position, r.event_id, r.recorded_at,
+       coalesce((select l.epoch from view.lease l where l.name = 'projector'), 0)
+  from view.projection_rebuild r where r.name = $1
+on conflict on constraint projection_checkpoint_pk do update
+   set version = excluded.version, log_id = excluded.log_id, position = excluded.position,
+       event_id = excluded.event_id, recorded_at = excluded.recorded_at, updated_at = clock_timestamp()
+"""
+PROVED: Final = """
+insert into view.projection_proof (name, version, position, rows, differing) values ($1, $2, $3, $4, $5)
+on conflict on constraint projection_proof_pk do update
+   set version = excluded.version, position = excluded.position, rows = excluded.rows,
+       differing = excluded.differing, verified_at = clock_timestamp()
+"""
+_HOLDERS: Final = """
+select string_agg(distinct format('process %s of the database%s', a.pid, ' (' || nullif(a.application_name, '') || ')'),
+                  ', ')
+  from pg_locks l join pg_stat_activity a using (pid)
+ where l.relation = to_regclass($1) and l.granted and a.pid <> pg_backend_pid()
+"""
+_PATIENT: Final = "select set_config('statement_timeout', '0', true), set_config('lock_timeout', '2s', true)"
+
+
+class Rebuilding(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of ``view.projection_rebuild``."""
+
+    name: str
+    version: int
+    log_id: UUID
+    position: int
+    event_id: UUID | None
+    recorded_at: datetime | None
+    reason: str
+    started_at: datetime
+    updated_at: datetime
+    told_id: UUID | None = None
+    told: bytes | None = None
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The place from which a Follower goes on."""
+        place = {name: getattr(self, name) for name in ("name", "version", "log_id", "position", "event_id")}
+        return Checkpoint(**place, recorded_at=self.recorded_at, epoch=0, updated_at=self.updated_at)
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """The new table against the former one at the same position."""
+
+    rows: int
+    differing: int
+
+
+class Held(Exception):
+    """The exchange could not be made now: somebody has one of the rows or tables that it needs."""
+
+
+class RebuildStore(Beside):
+    """Of one table. What the pool raises becomes StoreUnavailable."""
+
+    def __init__(self, pool: Pool, table: Table[Any]) -> None:
+        super().__init__(pool, f"{SCHEMA}.{table.name}{SUFFIX}")
+        self._table = table
+
+    async def found(self) -> Rebuilding | None:
+        """A rebuild of this table that was begun, or is done and not told."""
+        async with self._connection() as connection:
+            row = await connection.fetchrow("select * from view.projection_rebuild where name = $1", self._table.name)
+        return None if row is None else _rebuilding(row)
+
+    async def fits(self) -> bool:
+        """Whether the table in the making is there, and made as the one in use is."""
+        async with self._connection() as connection:
+            return bool(await connection.fetchval("select view.rebuild_fits($1)", self._table.name))
+
+    async def start(self, log_id: UUID, reason: str, fence: Fence) -> Rebuilding:
+        """An empty table at the beginning of the log, whatever was there. Raises Superseded."""
+        name, version = self._table.name, self._table.projection.version
+        async with self._transaction() as connection:
+            await connection.execute("select view.begin_rebuild($1)", name)
+            row = await connection.fetchrow(_BEGIN, name, version, log_id, reason, fence.lease, fence.epoch)
+            if row is None:
+                raise Superseded(name + SUFFIX)
+            return _rebuilding(row)
+
+    async def drop(self) -> bool:
+        """Give the rebuild up; whether there was one."""
+        async with self._transaction() as connection:
+            await connection.execute("select view.drop_rebuild($1)", self._table.name)
+            query = "delete from view.projection_rebuild where name = $1 and told_id is null"
+            return await connection.execute(query, self._table.name) != "DELETE 0"
+
+    async def move(
+        self, connection: Connection, seen: Mapping[str, datetime], to: Mark, fence: Fence
+    ) -> dict[str, datetime]:
+        name, place = self._table.name, (to.position, to.event_id, to.recorded_at)
+        moved = await connection.fetchrow(_MOVE, name, seen[name], *place, fence.lease, fence.epoch)
+        if moved is None:
+            raise Superseded(name + SUFFIX)
+        return {moved["name"]: moved["updated_at"]}
+
+    async def analyze(self) -> None:
+        """Tell the planner what the new table holds."""
+        async with self._connection() as connection:
+            await connection.execute("select view.analyze_rebuild($1)", self._table.name, timeout=LONG_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def exchanging(self) -> AsyncIterator[Connection]:
+        """One transaction for the end; ``within`` it everything of this store is done. Raises Held."""
+        try:
+            async with self._acquired() as connection, connection.transaction(isolation="read_committed"):
+                await connection.execute(_PATIENT)
+                yield connection
+        except UNSURE as error:
+            if getattr(error, "sqlstate", None) == _LOCKED_OUT:
+                raise Held from error
+            raise StoreUnavailable(f"the rebuild cannot go on: {str(error) or type(error).__name__}") from error
+
+    async def stop_projector(self, connection: Connection) -> Checkpoint | None:
+        """The checkpoint of the table in use, which nobody moves before the transaction ends."""
+        query = "select * from view.projection_checkpoint where name = $1 for update"
+        row = await connection.fetchrow(query, self._table.name)
+        if row is None:
+            return None
+        return Checkpoint(**{name: row[name] for name in Checkpoint.__struct_fields__})
+
+    async def compare(self, connection: Connection) -> Compared:
+        """Row by row, all columns."""
+        row = await connection.fetchrow(
+            "select * from view.compare_rebuild($1)", self._table.name, timeout=LONG_SECONDS
+        )
+        assert row is not None
+        return Compared(row["rows"], row["differing"])
+
+    async def exchange(self, connection: Connection, done: Compared, told_id: UUID, told: bytes) -> None:
+        """The new table takes the place of the former one, its checkpoint too. Raises Held."""
+        name, version = self._table.name, self._table.projection.version
+        for _ in range(EXCHANGE_TRIES):
+            if await connection.fetchval("select view.swap_rebuild($1)", name):
+                break
+        else:
+            raise Held
+        await connection.execute(_SETTLE, name)
+        position = await connection.fetchval("select position from view.projection_rebuild where name = $1", name)
+        await connection.execute(PROVED, name, version, position, done.rows, 0)
+        query = "update view.projection_rebuild set told_id = $2, told = $3 where name = $1"
+        await connection.execute(query, name, told_id, told)
+
+    async def forget(self, told_id: UUID) -> None:
+        """What came of the rebuild stands in the log."""
+        async with self._transaction() as connection:
+            query = "delete from view.projection_rebuild where name = $1 and told_id = $2"
+            await connection.execute(query, self._table.name, told_id)
+
+    async def holders(self) -> str:
+        """Who has the table in use now, for a person."""
+        async with self._connection() as connection:
+            found = await connection.fetchval(_HOLDERS, f"{SCHEMA}.{self._table.name}")
+        return found or "another process of the database"
+
+
+def _rebuilding(row: Any) -> Rebuilding:
+    return Rebuilding(**{name: row[name] for name in Rebuilding.__struct_fields__})
+
+
+def dependents(error: BaseException | None) -> bool:
+    """Whether Postgres refused since another object, such as a view of somebody's, is made from the table."""
+    return getattr(error, "sqlstate", None) == _DEPENDED_ON

@@ -1,0 +1,149 @@
+"""TableReport: how every table stands: its fold and place, who carries it on, who rebuilds it, when it was last proved.
+
+Asked of the database alone. Changes nothing and needs no lease.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from events.dialling import Pool
+from events.errors import StoreUnavailable
+from events.postgres import UNSURE
+from events.store import EventStore
+from projections.projector import LEASE as PROJECTOR
+from projections.rebuild import LEASE as REBUILD
+from projections.rebuild_store import LONG_SECONDS
+from projections.table import SCHEMA, Table
+
+_CHECKPOINTS: Final = "select name, version, position, updated_at from view.projection_checkpoint"
+_LEASES: Final = """
+select name, holder, expires_at from view.lease
+ where (name = $1 or starts_with(name, $2)) and expires_at > clock_timestamp()
+"""
+_REBUILDS: Final = (
+    "select name, version, position, reason, started_at from view.projection_rebuild where told_id is null"
+)
+_PROOFS: Final = "select name, version, position, rows, differing, verified_at from view.projection_proof"
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who has a lease, and until when if it is not renewed."""
+
+    holder: str
+    expires_at: datetime
+
+
+class Rebuild(msgspec.Struct, frozen=True, kw_only=True):
+    """A rebuild that was begun and is not done. ``holder``: who is at it; None when it was interrupted."""
+
+    version: int
+    position: int
+    reason: str
+    started_at: datetime
+    holder: str | None
+
+
+class Proved(msgspec.Struct, frozen=True, kw_only=True):
+    """The last comparison of a table with the log; a rebuild is one too."""
+
+    version: int
+    position: int
+    rows: int
+    differing: int
+    verified_at: datetime
+
+
+class TableReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One table. ``table_version``: the fold that made it; None: it was never made."""
+
+    name: str
+    version: int  # the fold of this release
+    table_version: int | None
+    position: int
+    lag: int  # events of the log that it does not hold
+    rows: int
+    updated_at: datetime | None
+    rebuild: Rebuild | None
+    proved: Proved | None
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    log_id: str
+    head: int
+    projector: Holder | None
+    projections: tuple[TableReport, ...]
+
+
+async def report(store: EventStore, pool: Pool, tables: Sequence[Table[Any]]) -> Report:
+    """How ``tables`` stand now. Counts their rows. Raises StoreUnavailable."""
+    try:
+        async with pool.acquire() as connection:
+            found = {row["name"]: row for row in await connection.fetch(_CHECKPOINTS)}
+            leases = {row["name"]: row for row in await connection.fetch(_LEASES, PROJECTOR, REBUILD)}
+            rebuilds = {row["name"]: row for row in await connection.fetch(_REBUILDS)}
+            proofs = {row["name"]: row for row in await connection.fetch(_PROOFS)}
+            counts = {
+                table.name: await connection.fetchval(
+                    f"select count(*) from {SCHEMA}.{table.name}", timeout=LONG_SECONDS
+                )
+                for table in tables
+            }
+    except UNSURE as error:
+        raise StoreUnavailable(f"the tables cannot be read: {str(error) or type(error).__name__}") from error
+    head = (await store.head()).position  # after the checkpoints: a lag is never below 0
+    projector = leases.get(PROJECTOR)
+    return Report(
+        log_id=str(store.log_id),
+        head=head,
+        projector=None if projector is None else Holder(projector["holder"], projector["expires_at"]),
+        projections=tuple(
+            _table(
+                table,
+                head=head,
+                rows=counts[table.name],
+                checkpoint=found.get(table.name),
+                rebuild=_rebuild(rebuilds.get(table.name), leases.get(REBUILD + table.name)),
+                proof=proofs.get(table.name),
+            )
+            for table in tables
+        ),
+    )
+
+
+async def proofs(pool: Pool) -> dict[str, Proved]:
+    """The last comparison of each table that was ever compared. Raises StoreUnavailable."""
+    try:
+        return {row["name"]: _proved(row) for row in await pool.fetch(_PROOFS)}
+    except UNSURE as error:
+        raise StoreUnavailable(f"the proofs cannot be read: {str(error) or type(error).__name__}") from error
+
+
+def _table(
+    table: Table[Any], *, head: int, rows: int, checkpoint: Any, rebuild: Rebuild | None, proof: Any
+) -> TableReport:
+    position = 0 if checkpoint is None else checkpoint["position"]
+    return TableReport(
+        name=table.name,
+        version=table.projection.version,
+        table_version=None if checkpoint is None else checkpoint["version"],
+        position=position,
+        lag=max(0, head - position),
+        rows=rows,
+        updated_at=None if checkpoint is None else checkpoint["updated_at"],
+        rebuild=rebuild,
+        proved=None if proof is None else _proved(proof),
+    )
+
+
+def _rebuild(row: Any, lease: Any) -> Rebuild | None:
+    if row is None:
+        return None
+    told = {name: row[name] for name in ("version", "position", "reason", "started_at")}
+    return Rebuild(**told, holder=None if lease is None else lease["holder"])
+
+
+def _proved(row: Any) -> Proved:
+    return Proved(**{name: row[name] for name in Proved.__struct_fields__})

@@ -1,0 +1,11 @@
+-- When each table was last compared with a fold of the log up to its own position, and in how many rows it differed.
+-- A rebuild proves too: what it put there is such a fold.
+create table view.projection_proof (
+  name         text         not null,
+  version      integer      not null,
+  position     bigint       not null,
+  rows         bigint       not null,
+  differing    bigint       not null,
+  verified_at  timestamptz  not null default clock_timestamp(),
+  constraint projection_proof_pk primary key (name)
+);

@@ -1,0 +1,278 @@
+"""Rebuild: a table made anew beside the one in use, proved equal, and put in its place; interrupted, it goes on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from events.catalogue import ProjectionRebuilt
+from events.embedded import EmbeddedPostgres
+from events.envelope import Fence
+from events.errors import StoreUnavailable
+from events.ids import short
+from projections.errors import RebuildRefused, Superseded, TableHeld, UnderWay
+from projections.follower import Follower
+from projections.rebuild import LEASE
+from projections.rebuild_store import RebuildStore
+from projections.tables import SESSIONS, TABLES
+from tests.event_fixtures import LogDatabase, connection, log_database, until
+from tests.projections.rebuilding import Ground, ground
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def database(postgres_server: EmbeddedPostgres) -> AsyncIterator[LogDatabase]:
+    """One for all tests here: to make one takes longer than most of them."""
+    async with log_database(postgres_server) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def on(database: LogDatabase) -> AsyncIterator[Ground]:
+    async with ground(database) as made:
+        yield made
+
+
+async def test_every_table_is_made_anew_as_it_was(on: Ground) -> None:
+    """Rows, indexes, constraints, rights, owner: nothing tells it from the former one, and nothing is left over."""
+    for table in TABLES:
+        rows, shape = await on.rows(table), await on.shape(table)
+        done = await on.rebuild(table)
+        assert (done.rows, done.differing, done.reason) == (len(rows), 0, "asked")
+        assert await on.rows(table) == rows
+        assert await on.shape(table) == shape
+    assert await on.left() == []
+    assert await on.sql("select count(*) from view.projection_rebuild") == 0
+    assert [done.projection for _, done in on.told] == [table.name for table in TABLES]
+
+
+async def test_the_projector_goes_on_with_the_new_table(on: Ground) -> None:
+    before = len(await on.rows(SESSIONS))
+    await on.rebuild(SESSIONS)
+    await on.live(short(), sessions=3)
+    await on.carry()  # notices that another has written
+    await on.carry()
+    assert len(await on.rows(SESSIONS)) == before + 3
+    assert await on.sql("select count(distinct position) from view.projection_checkpoint") == 1
+
+
+async def test_a_table_that_was_altered_is_put_right_and_counted(on: Ground) -> None:
+    await on.sql("update view.sessions set port = 1 where session_id = 'a-0'")
+    await on.sql("delete from view.sessions where session_id = 'a-1'")
+    await on.sql("update view.sessions set session_id = 'nobody' where session_id = 'a-2'")  # one missing, one too many
+    assert (await on.rebuild(SESSIONS)).differing == 4
+    assert (await on.rebuild(SESSIONS)).differing == 0
+
+
+async def test_a_projector_that_remembers_what_was_altered_takes_the_new_rows(on: Ground) -> None:
+    """What it kept in memory of the former table is given up with it."""
+    await on.sql("update view.sessions set status = 'error', state = replace(state::text, 'a', 'a')::bytea")
+    await on.rebuild(SESSIONS)
+    before = await on.rows(SESSIONS)
+    await on.carry()
+    await on.carry()
+    assert await on.rows(SESSIONS) == before
+
+
+@pytest.mark.parametrize("step", ["begun", "folded", "caught_up", "compared", "swapped", "told"])
+async def test_killed_at_any_step_it_is_finished_by_the_next(on: Ground, step: str) -> None:
+    """Nothing is told twice under two ids, and nothing that was done is left untold."""
+    rows = await on.rows(SESSIONS)
+    await on.killed_at(SESSIONS, step)
+    assert await on.rows(SESSIONS) == rows
+    swapped = step in ("swapped", "told")
+    told = await on.sql("select count(*) from view.projection_rebuild where told_id is not null")
+    assert told == (step == "swapped")
+    assert len(on.told) == (step == "told")
+    await on.rebuild(SESSIONS)
+    assert await on.rows(SESSIONS) == rows
+    assert len(on.told) == 1 + swapped
+    assert len({told_id for told_id, _ in on.told}) == len(on.told)
+    resumed = step in ("begun", "folded", "caught_up", "compared")
+    assert on.steps[0].step == ("resumed" if resumed else "begun")
+    if step in ("folded", "caught_up", "compared"):
+        assert on.steps[0].position > 0
+    assert await on.left() == []
+
+
+async def test_an_untold_rebuild_is_told_without_another(on: Ground) -> None:
+    await on.killed_at(SESSIONS, "swapped")
+    assert await on.rebuilder().tell_former(SESSIONS)
+    assert not await on.rebuilder().tell_former(SESSIONS)
+    ((_, done),) = on.told
+    assert (done.projection, done.rows) == ("sessions", len(await on.rows(SESSIONS)))
+
+
+async def test_what_could_not_be_told_is_told_later_under_the_same_id(on: Ground) -> None:
+    ids: list[UUID] = []
+
+    async def away(told_id: UUID, done: ProjectionRebuilt) -> None:
+        ids.append(told_id)
+        raise StoreUnavailable("the log is away")
+
+    with pytest.raises(StoreUnavailable):
+        await on.rebuilder(tell=away).rebuild(SESSIONS)
+    await on.rebuilder().tell_former(SESSIONS)
+    assert [told_id for told_id, _ in on.told] == ids
+
+
+@pytest.mark.parametrize(
+    ("change", "undo"),
+    [
+        ("update view.projection_rebuild set version = version - 1", ""),
+        ("update view.projection_rebuild set log_id = gen_random_uuid()", ""),
+        ("update view.projection_rebuild set event_id = gen_random_uuid()", ""),
+        ("alter table view.sessions add column colour text", "alter table view.sessions drop column colour"),
+        ("create index sessions_port on view.sessions (port)", "drop index view.sessions_port"),
+        (
+            "alter table view.sessions add constraint sessions_port check (port > 0)",
+            "alter table view.sessions drop constraint sessions_port",
+        ),
+        ("drop table view.sessions_next", ""),
+    ],
+)
+async def test_what_does_not_fit_any_more_is_begun_anew(on: Ground, change: str, undo: str) -> None:
+    await on.killed_at(SESSIONS, "compared")
+    await on.sql(change)
+    shape = await on.shape(SESSIONS)
+    assert (await on.rebuild(SESSIONS)).differing == 0
+    assert (on.steps[0].step, on.steps[0].position) == ("begun", 0)
+    assert await on.shape(SESSIONS) == shape
+    await on.sql(undo or "select 1")
+
+
+async def test_two_at_once_the_second_is_told_who_is_at_it(on: Ground) -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(told_id: UUID, done: ProjectionRebuilt) -> None:
+        begun.set()
+        await go.wait()
+
+    first = asyncio.create_task(on.rebuilder("gw-1", tell=slow).rebuild(SESSIONS))
+    await begun.wait()
+    with pytest.raises(UnderWay, match="gw-1 is rebuilding sessions") as refused:
+        await on.rebuilder("gw-2").rebuild(SESSIONS)
+    assert refused.value.holder == "gw-1"
+    await on.rebuilder("gw-2").rebuild(TABLES[1])  # another table is not held up
+    go.set()
+    await first
+
+
+async def test_whoever_lost_the_lease_writes_nothing_more(on: Ground) -> None:
+    """A process that was frozen wakes up while another one rebuilds."""
+    lease, rows = f"{LEASE}sessions", RebuildStore(on.store.pool, SESSIONS)
+    fence = Fence(lease, await on.leases.claim(lease, "frozen") or 0)
+    row = await rows.start(on.store.log_id, "asked", fence)
+    await on.leases.release(lease, "frozen")
+    assert await on.leases.claim(lease, "another")
+    with pytest.raises(Superseded):
+        await Follower(on.store, rows, [SESSIONS], [row.checkpoint]).step(fence)
+    assert await on.sql("select count(*) from view.sessions_next") == 0
+    with pytest.raises(Superseded):
+        await rows.start(on.store.log_id, "asked", fence)
+
+
+async def test_a_table_of_a_later_release_is_left_alone(on: Ground) -> None:
+    await on.sql("update view.projection_checkpoint set version = 99 where name = 'sessions'")
+    with pytest.raises(RebuildRefused, match="made by a later release"):
+        await on.rebuild(SESSIONS)
+    assert await on.left() == []
+
+
+async def test_a_table_of_an_older_version_is_made_by_the_projector_beside_the_others(on: Ground) -> None:
+    """The others go on meanwhile; an older release's projector leaves the new one alone."""
+    await on.sql("update view.projection_checkpoint set version = 1, updated_at = now() where name = 'sessions'")
+    await on.sql("update view.sessions set status = null")
+    on.projector._make = on.rebuilder().make
+    before = len(await on.rows(SESSIONS))
+    await on.live(short(), sessions=2)
+
+    async def made() -> bool:
+        await on.carry()
+        rows = await on.rows(SESSIONS)
+        return len(rows) == before + 2 and all(row[8] == "stopped" for row in rows.values())
+
+    await until(made)
+    ((_, done),) = on.told
+    assert (done.reason, done.differing) == ("version", before)
+    assert (
+        await on.sql("select version from view.projection_checkpoint where name = 'sessions'")
+        == SESSIONS.projection.version
+    )
+
+
+async def test_a_table_that_was_never_made_is_made_without_a_projector(on: Ground) -> None:
+    rows = await on.rows(SESSIONS)
+    await on.projector.close()
+    await on.sql("delete from view.projection_checkpoint")
+    await on.sql("delete from view.sessions")
+    done = await on.rebuild(SESSIONS)
+    assert (done.rows, done.differing) == (len(rows), len(rows))
+    assert await on.rows(SESSIONS) == rows
+
+
+async def test_a_table_of_a_forked_log_is_made_anew_to_the_head(on: Ground) -> None:
+    """Its checkpoint names an event that this log does not hold, at a position that it may not have."""
+    head = (await on.store.head()).position
+    change = "update view.projection_checkpoint set position = position + 50, event_id = gen_random_uuid()"
+    await on.sql(change)
+    assert (await on.rebuild(SESSIONS)).position == head
+
+
+async def test_a_long_reader_is_waited_for_without_a_queue(on: Ground) -> None:
+    """A waiting lock stops everybody who comes after it: it is given up after a fifth of a second, and tried again."""
+    async with connection(on.database.app_dsn) as reader, connection(on.database.app_dsn) as another:
+        begun = reader.transaction()
+        await begun.start()
+        await reader.fetch("select count(*) from view.sessions")
+        waiting = asyncio.Event()
+
+        def watch(progress: Any) -> None:
+            if progress.step == "waiting":
+                waiting.set()
+
+        rebuilding = asyncio.create_task(on.rebuilder().rebuild(SESSIONS, watch=watch))
+        while not waiting.is_set():
+            await another.fetch("select count(*) from view.sessions", timeout=2)
+        assert not rebuilding.done()
+        await begun.rollback()
+        assert (await rebuilding).differing == 0
+
+
+async def test_patience_ends_with_the_names_of_those_who_hold_it(on: Ground) -> None:
+    async with connection(on.database.app_dsn) as reader:
+        await reader.execute("set application_name = 'monthly report'")
+        begun = reader.transaction()
+        await begun.start()
+        await reader.fetch("select count(*) from view.sessions")
+        with pytest.raises(TableHeld, match="monthly report"):
+            await on.rebuilder(patience_seconds=0.0).rebuild(SESSIONS)
+        await begun.rollback()
+    assert (await on.rebuild(SESSIONS)).differing == 0
+    assert on.steps[0].step == "resumed"
+
+
+async def test_a_view_of_somebodys_is_not_dropped(on: Ground) -> None:
+    await on.sql("create view public.mine as select session_id from view.sessions")
+    with pytest.raises(RebuildRefused, match=r"made from the table view\.sessions"):
+        await on.rebuild(SESSIONS)
+    await on.sql("drop view public.mine")
+    assert (await on.rebuild(SESSIONS)).differing == 0
+
+
+async def test_what_was_built_can_be_given_up(on: Ground) -> None:
+    await on.killed_at(SESSIONS, "compared")
+    assert await on.left() == ["sessions_next"]
+    assert await on.rebuilder().abandon(SESSIONS)
+    assert not await on.rebuilder().abandon(SESSIONS)
+    assert await on.left() == []
+
+
+def test_told_is_what_the_catalogue_reads() -> None:
+    done = ProjectionRebuilt(projection="p", version=1, position=2, rows=3, differing=4, reason="asked", duration_us=5)
+    assert msgspec.json.decode(msgspec.json.encode(done), type=ProjectionRebuilt) == done
