@@ -97,6 +97,13 @@ class GatewayRefused(Exception):
         self.problem = problem
 
 
+class Answer(msgspec.Struct, frozen=True):
+    """A body, JSON, and the headers that came with it, whose names are looked up in any case."""
+
+    body: bytes
+    headers: Mapping[str, str]
+
+
 class ServerEvent(msgspec.Struct, frozen=True):
     """One server-sent event."""
 
@@ -184,6 +191,21 @@ class GatewayClient:
 
         Raises GatewayUnreachable, GatewayRefused.
         """
+        answer = await self.ask(method, path, body=body, query=query, headers=headers, bearer=bearer, seconds=seconds)
+        return answer.body
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: object = None,
+        query: Sequence[tuple[str, str | int]] = (),
+        headers: Mapping[str, str] = {},
+        bearer: str | None = None,
+        seconds: float | None = ANSWER_SECONDS,
+    ) -> "Answer":
+        """As ``call``, with the answer's headers."""
         content = None if body is None else msgspec.json.encode(body)
         try:
             answer = await self._client.request(
@@ -197,7 +219,7 @@ class GatewayClient:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._unreachable(error) from error
         if answer.is_success:
-            return answer.content
+            return Answer(answer.content, answer.headers)
         raise refusal(answer)
 
     @asynccontextmanager

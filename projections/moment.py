@@ -51,7 +51,7 @@ def parse(text: str, zone: tzinfo | None = None, fold: Fold | None = None) -> in
     if time.tzinfo is not None:
         return _utc(time, shown)
     if zone is None:
-        raise BadMoment(f"{shown} needs an offset, as Z or +01:00, or the time zone that it is of")
+        raise BadMoment(f"{shown} needs an offset, as Z or +01:00, or its time zone: tz")
     return _local(time, zone, fold, shown)
 
 
@@ -96,7 +96,7 @@ def _local(time: datetime, zone: tzinfo, fold: Fold | None, shown: str) -> datet
     if fold is None:
         raise BadMoment(
             f"{shown} was twice in {zone}: {first.isoformat()} and {second.isoformat()}; "
-            "give one of these, or choose the first or second"
+            "give one of these, or choose by fold: first or second"
         )
     return _utc(first if fold == "first" else second, shown)
 

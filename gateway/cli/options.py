@@ -1,9 +1,18 @@
 """Options that several commands share, and how a command is made: plain help, our own errors, no tracebacks."""
 
+import enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+class Fold(enum.Enum):
+    """Which of two: where a clock is set back, an hour's name stands for two of them."""
+
+    FIRST = "first"
+    SECOND = "second"
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs, and nothing else.")]
 Url = Annotated[
@@ -15,7 +24,16 @@ KeyFile = Annotated[
 ]
 AsOf = Annotated[
     str | None,
-    typer.Option("--as-of", metavar="P|T", help="What was true at a position, or at an RFC 3339 time with offset."),
+    typer.Option(
+        "--as-of", metavar="P|T", help="What was true at a position, or at an RFC 3339 time with its offset or --tz."
+    ),
+]
+Tz = Annotated[
+    str | None,
+    typer.Option("--tz", metavar="ZONE", help="Zone of times without an offset and of those shown, as Europe/Berlin."),
+]
+FoldOf = Annotated[
+    Fold | None, typer.Option("--fold", help="Which one is meant when the zone's clock showed that time twice.")
 ]
 Purpose = Annotated[
     str | None,

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 
 import msgspec
 
@@ -48,12 +48,12 @@ def paragraph(text: str) -> str:
     return "\n".join(escape(part.expandtabs()) for part in text.split("\n"))
 
 
-def when(moment: datetime | str | None, *, exact: bool = False) -> str:
-    """A time as the clock on the wall shows it, with its offset; ``exact``: to the millisecond."""
+def when(moment: datetime | str | None, *, exact: bool = False, zone: tzinfo | None = None) -> str:
+    """A time as the clock on the wall shows it, here or in ``zone``, with its offset; ``exact``: to the millisecond."""
     if moment is None:
         return NOTHING
     time = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-    return time.astimezone().isoformat(" ", "milliseconds" if exact else "seconds")
+    return time.astimezone(zone).isoformat(" ", "milliseconds" if exact else "seconds")
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

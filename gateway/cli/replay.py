@@ -10,11 +10,11 @@ from events.envelope import SYSTEM
 from gateway import purpose as purposes
 from gateway.api import shapes
 from gateway.api.shapes import SessionList, SessionView
-from gateway.cli import printing
+from gateway.cli import moments, printing
 from gateway.cli.client import run
 from gateway.cli.direct import CLI, Direct, open_log
 from gateway.cli.exits import Exit, Failure
-from gateway.cli.options import AsOf, Json, Purpose, family
+from gateway.cli.options import AsOf, FoldOf, Json, Purpose, Tz, family
 from gateway.cli.sessions import show_all, show_one
 from projections import asof
 from projections.session_state import Sessions, SessionState
@@ -26,6 +26,8 @@ app = family("Fold the log alone: what is, or was, true.")
 def replay(
     session: Annotated[str | None, typer.Option(metavar="ID", help="This session only.")] = None,
     as_of: AsOf = None,
+    tz: Tz = None,
+    fold: FoldOf = None,
     purpose: Purpose = None,
     json: Json = False,
 ) -> None:
@@ -38,17 +40,18 @@ def replay(
         raise Failure(Exit.USAGE, f"--purpose {fault}.")
     if session is not None and not purpose:
         raise Failure(Exit.USAGE, "This reads one session: say with --purpose why. It is kept in the log.")
-    position, told = run(_replay(session, as_of, purpose))
+    then = moments.then(as_of, tz, fold)
+    position, told = run(_replay(session, then.exact, purpose))
     if json:
         printing.document(told)
         return
-    if as_of is not None:
-        printing.line(f"As of {as_of}: position {position}.")
+    if then.exact is not None:
+        printing.line(then.told(position))
     shaped = msgspec.to_builtins(told)
     if session is None:
-        show_all(shaped)
+        show_all(shaped, then.zone)
     else:
-        show_one(shaped)
+        show_one(shaped, then.zone)
 
 
 async def _replay(
@@ -63,12 +66,9 @@ async def _replay(
 
 
 async def _position(log: Direct, moment: str | None) -> int:
-    if moment is None:
-        return (await log.storage.store.head()).position
-    try:
-        return await asof.resolve(log.storage.store, moment)
-    except asof.BadMoment as error:
-        raise Failure(Exit.USAGE, f"--as-of: {error}.") from error
+    """Where to fold up to; ``moment`` is one that can be resolved."""
+    store = log.storage.store
+    return (await store.head()).position if moment is None else await asof.resolve(store, moment)
 
 
 async def _now(log: Direct, session_id: str | None) -> SessionState | None:

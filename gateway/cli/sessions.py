@@ -2,19 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
+from datetime import tzinfo
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
-from gateway.cli import printing, steps
+from gateway.cli import moments, printing, steps
 from gateway.cli.client import connected, header, run, segment, why
 from gateway.cli.exits import Exit, Failure
-from gateway.cli.options import AsOf, Json, KeyFile, Purpose, Url, family
-from gateway.control import GatewayClient, ServerEvent
+from gateway.cli.options import AsOf, FoldOf, Json, KeyFile, Purpose, Tz, Url, family
+from gateway.control import ANSWER_SECONDS, Answer, GatewayClient, ServerEvent
 
 OPEN_SECONDS: Final = 120
+LOOKBACK_SECONDS: Final = None
+AS_OF_POSITION: Final = "as-of-position"
 app = family("Open, see, watch, stop and resume sessions of a gateway that runs.")
 Id = Annotated[str, typer.Argument(metavar="ID", help="A session's id, as ses_...", show_default=False)]
 Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", help="How long to wait until it is ready.", min=0)]
@@ -52,42 +55,44 @@ def open_(
 def list_(
     status: Annotated[str | None, typer.Option(help="Only these: creating, running, stopped or error.")] = None,
     as_of: AsOf = None,
+    tz: Tz = None,
+    fold: FoldOf = None,
     purpose: Purpose = None,
     url: Url = None,
     key_file: KeyFile = None,
     json: Json = False,
 ) -> None:
     """The sessions that the key may see, oldest first."""
-    query = [(name, value) for name, value in (("status", status), ("as_of", as_of)) if value is not None]
-    headers = why(purpose)
-
-    async def work() -> bytes:
-        async with connected(url, key_file) as client:
-            return await client.call("GET", "/sessions", query=query, headers=headers)
-
-    answer = run(work())
+    then = moments.then(as_of, tz, fold)
+    query = [(name, value) for name, value in (("status", status), ("as_of", then.exact)) if value is not None]
+    answer = run(_read("", query, why(purpose), url, key_file))
     if json:
-        printing.document(answer)
-    else:
-        show_all(msgspec.json.decode(answer))
+        printing.document(answer.body)
+        return
+    _show_position(then, answer)
+    show_all(msgspec.json.decode(answer.body), then.zone)
 
 
 @app.command()
 def show(
     session_id: Id,
     as_of: AsOf = None,
+    tz: Tz = None,
+    fold: FoldOf = None,
     purpose: Purpose = None,
     url: Url = None,
     key_file: KeyFile = None,
     json: Json = False,
 ) -> None:
     """One session, now or as of a position or time. An auditor, and who looks back, says why: --purpose."""
-    query = [] if as_of is None else [("as_of", as_of)]
-    answer = run(_call("GET", session_id, "", url, key_file, query=query, headers=why(purpose)))
+    then = moments.then(as_of, tz, fold)
+    query = [] if then.exact is None else [("as_of", then.exact)]
+    answer = run(_read(f"/{segment(session_id)}", query, why(purpose), url, key_file))
     if json:
-        printing.document(answer)
-    else:
-        show_one(msgspec.json.decode(answer))
+        printing.document(answer.body)
+        return
+    _show_position(then, answer)
+    show_one(msgspec.json.decode(answer.body), then.zone)
 
 
 @app.command()
@@ -163,8 +168,8 @@ async def position_now(client: GatewayClient) -> int:
     return int(msgspec.json.decode(answer)["position"])
 
 
-def show_all(answer: dict[str, Any]) -> None:
-    """The answer of GET /sessions as a table."""
+def show_all(answer: dict[str, Any], zone: tzinfo | None = None) -> None:
+    """The answer of GET /sessions as a table, its times those of ``zone``."""
     rows = [
         (
             one["session_id"],
@@ -172,8 +177,8 @@ def show_all(answer: dict[str, Any]) -> None:
             one["generation"],
             one["image"],
             one["owner"],
-            printing.when(one["created_at"]),
-            printing.when(one["last_accessed"]),
+            printing.when(one["created_at"], zone=zone),
+            printing.when(one["last_accessed"], zone=zone),
             one["reason"],
         )
         for one in answer["sessions"]
@@ -183,13 +188,28 @@ def show_all(answer: dict[str, Any]) -> None:
     printing.line(f"{len(rows)} {'session' if len(rows) == 1 else 'sessions'} at position {answer['position']}.")
 
 
-def show_one(session: dict[str, Any]) -> None:
-    """The answer of GET /sessions/{id}, a line a fact."""
+def show_one(session: dict[str, Any], zone: tzinfo | None = None) -> None:
+    """The answer of GET /sessions/{id}, a line a fact, its times those of ``zone``."""
     facts = {name: value for name, value in session.items() if name != "links"} | session["links"]
     width = max(map(len, facts))
     for name, value in facts.items():
-        told = printing.when(value) if name.endswith("_at") or name == "last_accessed" else printing.shown(value)
+        is_time = name.endswith("_at") or name == "last_accessed"
+        told = printing.when(value, zone=zone) if is_time else printing.shown(value)
         printing.line(f"{name:<{width}}  {told}")
+
+
+def _show_position(then: moments.Then, answer: Answer) -> None:
+    if then.exact is not None:
+        printing.line(then.told(int(answer.headers[AS_OF_POSITION])))
+
+
+async def _read(
+    path: str, query: list[tuple[str, str]], headers: dict[str, str], url: str | None, key_file: Path | None
+) -> Answer:
+    """Sessions, now or then. Nobody knows how long a whole log takes to fold: Ctrl-C ends the wait."""
+    async with connected(url, key_file) as client:
+        seconds = LOOKBACK_SECONDS if not path and any(name == "as_of" for name, _ in query) else ANSWER_SECONDS
+        return await client.ask("GET", f"/sessions{path}", query=query, headers=headers, seconds=seconds)
 
 
 async def _call(method: str, session_id: str, rest: str, url: str | None, key_file: Path | None, **more: Any) -> bytes:

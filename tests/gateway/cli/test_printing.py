@@ -4,6 +4,8 @@ import io
 import time
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -51,3 +53,9 @@ def test_a_piped_table_is_aligned_and_keeps_every_row_on_one_line() -> None:
     first, second, third = out.getvalue().splitlines()
     assert first.index("meaning") == second.index("x") == third.index("[bold]not markup[/]")
     assert second.rstrip().endswith("x" * 300)
+
+
+def test_a_time_is_shown_in_the_zone_that_was_asked_for() -> None:
+    moment = datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
+    assert printing.when(moment, zone=ZoneInfo("Europe/Berlin")) == "2026-10-25 02:30:00+01:00"
+    assert printing.when("2026-10-25T00:30:00Z", zone=ZoneInfo("Europe/Berlin")) == "2026-10-25 02:30:00+02:00"

@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -68,7 +69,11 @@ async def test_what_is_listed_and_shown_is_what_the_gateway_answers(cli: Cli) ->
 async def test_the_past_is_shown_as_of_a_position(cli: Cli) -> None:
     before = (await cli.json("sessions", "list"))["position"]
     session = await cli.gateway.open()
-    assert await cli.json("sessions", "list", "--as-of", str(before)) == {"sessions": [], "position": before}
+    assert await cli.json("sessions", "list", "--as-of", str(before)) == {
+        "sessions": [],
+        "position": before,
+        "next": None,
+    }
     ran = await cli.run("sessions", "show", session.session_id, "--as-of", str(before), *WHY)
     assert ran.code == Exit.REFUSED
 
@@ -151,3 +156,21 @@ async def follow(cli: Cli, *arguments: str, last: str) -> list[dict[str, Any]]:
 async def listening(cli: Cli) -> bool:
     """Whether somebody follows the views."""
     return bool(cli.gateway.services.views._listeners)
+
+
+async def test_the_past_is_asked_for_in_a_zone_and_shown_in_it(cli: Cli) -> None:
+    """The position that a time was resolved to is told, and every time is one of the zone."""
+    session = await cli.gateway.open()
+    (ready,) = await cli.gateway.log("session.ready")
+    zone = ZoneInfo("Pacific/Auckland")  # half a day ahead: nobody's own by chance
+    shown = ready.recorded_at.astimezone(zone)
+    local, offset = shown.replace(tzinfo=None).isoformat(), shown.isoformat()[-6:]
+    for arguments in (("list",), ("show", session.session_id, *WHY)):
+        ran = await cli.run("sessions", *arguments, "--as-of", local, "--tz", "Pacific/Auckland")
+        assert ran.code == Exit.OK, ran.err
+        first, *rest = ran.out.splitlines()
+        assert first.startswith(f"As of {local} (") and first.endswith(f"{offset}): position {ready.position}.")
+        times = [word for line in rest for word in line.split() if re.match(r"\d\d:\d\d:\d\d", word)]
+        assert times and all(time.endswith(offset) for time in times)
+    refused = await cli.run("sessions", "list", "--as-of", local)
+    assert (refused.code, refused.out) == (Exit.USAGE, "") and "tz" in refused.err
