@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "sessions": "Open, see, watch, stop and resume sessions.",
     "chat": "Talk to the agent of a session in the terminal.",
     "events": "Read the log, or follow it.",
+    "why": "What led to an event, session or request, and what it led to.",
     "replay": "Fold the log alone: what is, or was, true.",
     "projections": "What is derived from the log, and how far.",
     "schema": "The log's schema: which release, what is pending.",

@@ -86,7 +86,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     events: int
     sessions: list[str]
-    trace_ids: list[str]
+    trace_ids: list[str]  # of the events that are shown, 20 at most
     roots: list[WhyNode]
     more: list[WhyGroup]
     cut: WhyCut | None
@@ -186,7 +186,7 @@ async def _shaped(call: Call, asked: Asked, read: Related, tree: Tree, until: in
     views = dict(
         zip((event.event_id for event in shown), await shapes.events(shown, call.services.keyring), strict=True)
     )
-    traces = dict.fromkeys(event.trace_id.hex() for event in read.events if event.trace_id is not None)
+    traces = dict.fromkeys(event.trace_id.hex() for event in shown if event.trace_id is not None)
     sessions = {session_of(event) for event in read.events} - {None}
     cut = read.cut
     return Why(

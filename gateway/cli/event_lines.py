@@ -13,12 +13,13 @@ def told(event: dict[str, Any]) -> str:
     """An ``EventView`` as JSON gives it."""
     moment = printing.when(event["recorded_at"], exact=True)
     head = f"{event['position']:>8}  {moment}  {event['type']:<22} {event['stream_id']:<38}"
-    return f"{head} {_actor(event['actor']):<24} {_facts(event)}".rstrip()
+    return f"{head} {actor(event['actor']):<24} {_facts(event)}".rstrip()
 
 
-def _actor(actor: dict[str, Any]) -> str:
-    who = f"{actor['kind']}:{printing.shown(actor['id'])}"
-    return f"{who} for {printing.shown(actor['on_behalf_of'])}" if actor.get("on_behalf_of") else who
+def actor(who: dict[str, Any]) -> str:
+    """Who acted, and for whom."""
+    name = f"{who['kind']}:{printing.shown(who['id'])}"
+    return f"{name} for {printing.shown(who['on_behalf_of'])}" if who.get("on_behalf_of") else name
 
 
 def _facts(event: dict[str, Any]) -> str:
