@@ -20,5 +20,14 @@ async def test_a_listener_ends_although_an_event_comes_at_that_moment() -> None:
         await waiting
 
 
+async def test_a_batch_is_all_that_waits_in_order() -> None:
+    listener = Listener()
+    told = [(recorded(position=position), payload(GatewayStarted)) for position in (1, 2, 3)]
+    for each in told:
+        listener.tell(each)
+    assert await listener.batch(60) == told
+    assert await listener.batch(0.001) == []
+
+
 async def test_waiting_has_an_end() -> None:
     assert await Listener().next(0.001) is None

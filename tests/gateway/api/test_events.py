@@ -6,10 +6,12 @@ import pytest
 
 from events.catalogue import LogRead
 from events.envelope import SYSTEM, ActorKind, session_stream
-from events.filter import EventFilter
+from events.filter import EventFilter, Found
+from events.memory import MemoryEventStore
 from gateway.access.roles import Role
+from gateway.api import events
 from gateway.recorder import Who
-from tests.gateway.clients import nobody
+from tests.gateway.clients import nobody, stream
 from tests.gateway_fixtures import WHY, Gateway, placed
 
 
@@ -160,3 +162,105 @@ async def test_a_page_ends_at_the_head_of_its_reading(gateway: Gateway, monkeypa
     assert read["next"] == late[0] - 1
     again = await page(gateway, f"type=log.read&after={read['next']}")
     assert late[0] in [event["position"] for event in again["events"]]
+
+
+async def test_cursors_walk_the_whole_log_without_gap_or_double(gateway: Gateway) -> None:
+    """By the field and by the link of the header (RFC 8288), which is there until the end is reached."""
+    await gateway.open()
+    until = (await gateway.log())[-1].position
+    for limit in (1, 4, 1000):
+        path: str | None = f"/events?limit={limit}&until={until}"
+        got = list[int]()
+        while path:
+            answer = await gateway.client.get(path)
+            page = answer.json()
+            got += [event["position"] for event in page["events"]]
+            following = answer.links.get("next", {}).get("url")
+            assert (following is None) is page["complete"]
+            if following:
+                assert following == f"/events?cursor={page['cursor']}&limit={limit}"
+            path = following
+        assert got == list(range(1, until + 1))
+
+
+async def test_a_cursor_at_the_head_goes_on_with_what_comes_later(gateway: Gateway) -> None:
+    """How a program that polls reads: each page's cursor, whether complete or not."""
+    page = (await gateway.client.get("/events", params={"type": "session.*"})).json()
+    assert (page["events"], page["complete"], page["next"]) == ([], True, page["head"])
+    session = await gateway.open()
+    later = (await gateway.client.get("/events", params={"cursor": page["cursor"]})).json()
+    assert [event["stream_id"] for event in later["events"]] == [session_stream(session.session_id)] * 2
+    async with stream(gateway, f"/events/stream?cursor={page['cursor']}") as frames:
+        told = [await anext(frames) for _ in range(3)][1:]
+    assert [frame.position for frame in told] == [event["position"] for event in later["events"]]
+
+
+async def test_a_search_that_took_too_long_says_how_far_it_looked(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing found is not nothing there: the answer is not complete, and its cursor goes on."""
+    await gateway.open()
+    head = (await gateway.services.store.head()).position
+    store = gateway.services.store
+    inner = store.search
+
+    async def slow(wanted: EventFilter, *, after: int, until: int, limit: int) -> Found:
+        return await inner(wanted, after=after, until=min(until, after + 3), limit=limit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "search", slow)
+        patch.setattr(events, "SEARCH_SECONDS", -1.0)
+        answer = await gateway.client.get("/events", params={"type": "session.ready", "until": head})
+        page = answer.json()
+        assert (page["events"], page["next"], page["complete"]) == ([], 3, False)
+        got, pages = list[Any](), 1
+        while "next" in answer.links:
+            answer = await gateway.client.get(answer.links["next"]["url"])
+            got, pages = got + answer.json()["events"], pages + 1
+        assert answer.json()["complete"]
+        assert ([event["type"] for event in got], pages) == (["session.ready"], -(-head // 3))
+
+
+async def test_a_cursor_of_a_log_that_was_restored_is_refused(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its reader would never learn what was lost."""
+    await gateway.open()
+    page = (await gateway.client.get("/events", params={"limit": 4})).json()
+    store = gateway.services.store
+    assert isinstance(store, MemoryEventStore)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.ledger, "log", store.ledger.log[:3])
+        answer = await gateway.client.get("/events", params={"cursor": page["cursor"]})
+    assert (answer.status_code, answer.json()["type"]) == (400, "/problems/bad-cursor")
+    assert "lost events" in answer.json()["detail"]
+
+
+async def test_one_event_by_its_id_or_its_position(gateway: Gateway) -> None:
+    """Its reader says why when it is of a session, and the reading is an event."""
+    session = await gateway.open({"owner": "ada"})
+    (wanted,) = await gateway.log("session.requested")
+    for name in (str(wanted.position), str(wanted.event_id), str(wanted.event_id).upper(), wanted.event_id.hex):
+        answer = await gateway.client.get(f"/events/{name}", headers=WHY)
+        assert (answer.json()["position"], answer.json()["payload"]["owner"]) == (wanted.position, "ada")
+    refused = await gateway.client.get(f"/events/{wanted.position}")
+    assert refused.json()["type"] == "/problems/purpose-required"
+    assert (await gateway.client.get("/events/1")).json()["type"] == "gateway.started", "which is of no session"
+    told = await gateway.payloads("log.read")
+    assert [(read.what, read.session_id) for read in told] == [("event", session.session_id)] * 4 + [("event", None)]
+    assert {(read.after, read.until) for read in told[:4]} == {(wanted.position - 1, wanted.position)}
+
+
+async def test_an_event_that_is_none(gateway: Gateway) -> None:
+    for name, problem in [
+        ("0", "event-unknown"),
+        ("999999", "event-unknown"),
+        ("9" * 18, "event-unknown"),
+        ("01a230c6-9e66-7470-946b-01b523bc02ba", "event-unknown"),
+        ("9" * 19, "bad-request"),
+        ("-1", "bad-request"),
+        ("ses_1", "bad-request"),
+    ]:
+        answer = await gateway.client.get(f"/events/{name}")
+        assert answer.json()["type"] == f"/problems/{problem}", name
+    assert await gateway.log("log.read") == []

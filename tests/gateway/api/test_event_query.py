@@ -1,0 +1,131 @@
+"""What a reader asks of the log: every filter, every way to say where to begin, and what is refused by name."""
+
+from typing import Any
+
+import pytest
+
+from events.envelope import container_stream, session_stream
+from gateway.access.roles import Role
+from tests.gateway_fixtures import WHY, Gateway
+
+
+async def found(gateway: Gateway, **query: Any) -> list[int]:
+    answer = await gateway.client.get("/events", params={"limit": 1000, **query}, headers=WHY)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["complete"]
+    return [event["position"] for event in answer.json()["events"]]
+
+
+async def refused(gateway: Gateway, path: str = "/events", **query: Any) -> tuple[str, str]:
+    answer = await gateway.client.get(path, params=query, headers=WHY)
+    assert answer.status_code == 400, (query, answer.text)
+    return answer.json()["type"].removeprefix("/problems/"), answer.json()["detail"]
+
+
+async def test_each_filter_finds_what_it_says_and_nothing_else(gateway: Gateway) -> None:
+    frontend = await gateway.key(Role.FRONTEND, "chat")
+    one, other = await gateway.open(headers=frontend), await gateway.open()
+    log = await gateway.log()
+    requested = next(event for event in log if event.stream_id == session_stream(one.session_id))
+    trace, correlation = requested.trace_id or b"", str(requested.correlation_id)
+    of_trace = [event.position for event in log if event.trace_id == trace]
+    assert of_trace and await found(gateway, trace=trace.hex()) == of_trace
+    assert await found(gateway, trace=trace.hex().upper()) == of_trace
+    of_request = [event.position for event in log if event.correlation_id == requested.correlation_id]
+    for text in (correlation, correlation.upper(), correlation.replace("-", "")):
+        assert await found(gateway, correlation=text) == of_request
+    of_session = await found(gateway, session=one.session_id, until=log[-1].position)
+    assert of_session == [event.position for event in log if one.session_id in f"{event.stream_id}{event.payload!r}"]
+    key_id = next(iter(gateway.services.views.sessions.values())).opened_by
+    by_key = [event.position for event in log if f'"key_id":"{key_id}"'.encode() in event.actor]
+    assert by_key and await found(gateway, actor=key_id) == by_key
+    by_gateway = await found(gateway, actor=f"gateway:{gateway.services.instance}", type="session.*")
+    assert len(by_gateway) == 2
+    assert await found(gateway, session=other.session_id, actor=key_id) == []
+
+
+async def test_parts_of_a_log_by_time_meet_without_gap_or_double(gateway: Gateway) -> None:
+    """``until`` takes what was recorded by then, ``since`` what came later: as ``as_of`` and what happened after it."""
+    await gateway.open()
+    log = await gateway.log()
+    for event in log:
+        moment = event.recorded_at.isoformat()
+        before, after = await found(gateway, until=moment), await found(gateway, since=moment, until=log[-1].position)
+        assert before + after == [each.position for each in log]
+        assert event.position in before
+    told = (await gateway.client.get("/events", params={"since": log[3].recorded_at.isoformat(), "until": 5})).json()
+    assert (told["after"], told["until"]) == ((await gateway.services.store.position_at(log[3].recorded_at)), 5)
+
+
+async def test_a_position_may_name_its_event(gateway: Gateway) -> None:
+    """Then a restored log refuses it."""
+    await gateway.open()
+    log = await gateway.log()
+    assert (await found(gateway, after=f"3-{log[2].event_id}"))[0] == 4
+    assert "does not hold the event" in (await refused(gateway, after=f"3-{log[3].event_id}"))[1]
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ({"session": ""}, "session"),
+        ({"session": "a b"}, "session"),
+        ({"actor": ""}, "actor"),
+        ({"actor": "key:"}, "actor"),
+        ({"actor": "person:ada"}, "actor"),
+        ({"actor": "a b"}, "actor"),
+        ({"trace": "abc"}, "trace"),
+        ({"trace": "g" * 32}, "trace"),
+        ({"correlation": "7"}, "correlation"),
+        ({"correlation": "{00000000-0000-0000-0000-000000000007}"}, "correlation"),
+        ({"since": "yesterday"}, "since"),
+        ({"since": "2026-01-18T22:29:04"}, "since"),
+        ({"since": "999999"}, "999999"),
+        ({"until": "soon"}, "until"),
+        ({"after": 1, "since": 1}, "after or since"),
+        ({"after": [1, 2]}, "after"),
+        ({"session": ["ses_1", "ses_2"]}, "session"),
+        ({"sesion": "ses_1"}, "sesion"),
+        ({"as_of": 3}, "as_of"),
+    ],
+)
+async def test_what_cannot_be_asked_is_refused_by_name(gateway: Gateway, query: dict[str, Any], name: str) -> None:
+    """A filter that is misspelt and passed over would show too much."""
+    for path in ("/events", "/events/stream"):
+        if "until" not in query:
+            slug, detail = await refused(gateway, path, **query)
+            assert slug == "bad-request" and name in detail
+    assert (await refused(gateway, **query))[0] == "bad-request"
+    assert await gateway.log("log.read") == []
+
+
+async def test_a_cursor_brings_its_filter_and_takes_no_other(gateway: Gateway) -> None:
+    await gateway.open()
+    first = (await gateway.client.get("/events", params={"type": "session.*", "limit": 1, "until": 1000})).json()
+    assert not first["complete"]
+    for beside in ({}, {"type": "session.*"}):
+        rest = (await gateway.client.get("/events", params={"cursor": first["cursor"], **beside})).json()
+        assert [event["type"] for event in rest["events"]] == ["session.ready"]
+        assert (rest["complete"], rest["cursor"]) == (True, None), "an end was asked for, and reached"
+    for query in ({"type": "token.*"}, {"type": "session.*", "actor": "key:operator"}):
+        assert (await refused(gateway, cursor=first["cursor"], **query))[0] == "bad-cursor"
+    for name in ("after", "since", "until"):
+        assert (await refused(gateway, "/events", cursor=first["cursor"], **{name: 3}))[0] == "bad-request"
+    assert (await refused(gateway, cursor=first["cursor"][:-1]))[0] == "bad-cursor"
+    assert "cannot be followed" in (await refused(gateway, "/events/stream", cursor=first["cursor"]))[1]
+
+
+async def test_one_session_is_read_by_its_id_its_stream_or_its_containers(gateway: Gateway) -> None:
+    """Whichever way it is asked for, its reader says why, and the log names the session."""
+    session = await gateway.open()
+    (state,) = gateway.services.views.sessions.values()
+    streams = [session_stream(session.session_id), container_stream(state.container)]
+    for query in ({"session": session.session_id}, *({"stream": stream} for stream in streams)):
+        for path in ("/events", "/events/stream"):
+            answer = await gateway.client.get(path, params=query)
+            assert (answer.status_code, answer.json()["type"]) == (400, "/problems/purpose-required")
+        assert await found(gateway, **query)
+    told = await gateway.payloads("log.read")
+    assert [(read.session_id, read.stream) for read in told] == [
+        (session.session_id, stream) for stream in (None, *streams)
+    ]
