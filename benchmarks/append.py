@@ -10,8 +10,6 @@ import statistics
 import time
 from typing import Final
 
-import psutil
-
 from benchmarks import load, peers, server
 from benchmarks.load import Measured
 from benchmarks.rounds import Cell, Foreign, Rounds, interleave, progress, screen, table
@@ -44,8 +42,7 @@ async def main() -> None:
     """Prints tables, then one JSON line."""
     async with server.server() as running:
         base = await server.database(running, "bench")
-        async with server.connection(base.admin_dsn) as one:
-            postmaster = psutil.Process(await one.fetchval("select pg_backend_pid()")).ppid()
+        postmaster = await server.postmaster(base)
         foreign = Foreign(postmaster)
         throughput = await _throughput(base)
         held = await _held_snapshot(base, Foreign(postmaster))

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import msgspec
+import psutil
 
 from events import embedded, schema
 from events.embedded import EmbeddedPostgres
@@ -16,7 +17,7 @@ from events.postgres import PostgresEventStore
 from events.settings import DatabaseSettings
 
 USER: Final = "session_gateway"
-_FEW: Final = DatabaseSettings(db_min_connections=1, db_max_connections=4)
+FEW: Final = DatabaseSettings(db_min_connections=1, db_max_connections=4)
 
 
 class Base(msgspec.Struct, frozen=True):
@@ -46,6 +47,12 @@ async def database(running: EmbeddedPostgres, name: str, *, partition_size: int 
     return Base(admin, running.dsn_for(USER, name))
 
 
+async def postmaster(base: Base) -> int:
+    """The server's process id."""
+    async with connection(base.admin_dsn) as one:
+        return psutil.Process(await one.fetchval("select pg_backend_pid()")).ppid()
+
+
 async def drop(running: EmbeddedPostgres, base: Base) -> None:
     """Delete a database of ``database``."""
     async with connection(running.admin_dsn) as admin:
@@ -53,7 +60,7 @@ async def drop(running: EmbeddedPostgres, base: Base) -> None:
 
 
 async def store(base: Base) -> PostgresEventStore:
-    return await PostgresEventStore.connect(base.dsn, _FEW)
+    return await PostgresEventStore.connect(base.dsn, FEW)
 
 
 @asynccontextmanager
