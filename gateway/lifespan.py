@@ -25,20 +25,15 @@ from docker.service import Capability
 from events.catalogue import (
     GatewayStarted,
     GatewayStopped,
-    Payload,
-    SessionFailed,
-    SessionStopped,
-    SessionStopRequested,
-    SubjectErased,
 )
 from events.codec import Cause
-from events.envelope import KEYS, ActorKind, RecordedEvent, gateway_stream
+from events.envelope import KEYS, ActorKind, gateway_stream
 from events.errors import EventError
 from events.fallback import FallbackEventStore
 from events.ids import uuid7
 from events.schema import Applied
 from events.store import EventStore
-from gateway import RELEASE, context, forks, metrics, telemetry
+from gateway import RELEASE, context, forks, metrics, reactions, telemetry
 from gateway.access.caller import Access
 from gateway.access.keys import new_key, proved, write_key_file
 from gateway.access.roles import Role
@@ -70,6 +65,9 @@ from gateway.workers.reconcile import Reconciler, watch
 from gateway.workers.worker import Worker
 from projections.errors import ProjectionError
 from projections.lifecycle import SEATED
+from projections.projector import POLL_SECONDS as PROJECT_SECONDS
+from projections.projector import Projector
+from projections.table_store import TableStore
 from projections.views import Views
 
 FLUSH_SECONDS: Final = 10.0
@@ -111,8 +109,8 @@ class Jobs:
         self._stack.push_async_callback(self.end, name)
 
     async def end(self, *names: str) -> None:
-        """End some of the jobs now."""
-        tasks = [self._tasks[name] for name in names]
+        """End some of the jobs now; those that were never started have ended."""
+        tasks = [self._tasks[name] for name in names if name in self._tasks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -177,7 +175,9 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
     instance = storage.instance
     recorder = Recorder(storage.store, storage.keyring, spool_bytes=settings.spool.spool_max_bytes)
     spool = storage.store if isinstance(storage.store, FallbackEventStore) else None
-    views = Views(storage.store, spool=spool)
+    rows = TableStore(storage.pool) if storage.pool is not None else None
+    views = Views(storage.store, spool=spool, rows=rows)
+    projector = Projector(storage.store, rows, storage.leases, instance) if rows is not None else None
     outages = Outages(
         recorder,
         instance,
@@ -188,6 +188,8 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
     if spool is not None:
         spool.on_change(outages.changed)
     metrics.watch_log(telemetry.meter(), storage.store, instance, outages.unseen)
+    if projector is not None:
+        metrics.watch_tables(telemetry.meter(), instance, lambda: projector.positions, lambda: views.position)
     tokens = Tokens(token_secret(settings), settings.sessions.session_token_length)
     handler = SessionHandler(recorder, views, settings.sessions.max_concurrent_sessions)
     control = await stack.enter_async_context(Control())
@@ -215,9 +217,11 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         leases=storage.leases,
         recorder=recorder,
         views=views,
+        projector=projector,
         outages=outages,
         head=Look(storage.store, lambda: _head(storage.store), HEAD_SECONDS),
         size=Look(storage.store, storage.size, SIZE_SECONDS),
+        tables=Look(storage.store, rows.reached, HEAD_SECONDS) if rows is not None else None,
         lookbacks=Lookbacks(storage.store),
         access=Access(recorder, views, context.cause, outages),
         tokens=tokens,
@@ -245,15 +249,18 @@ def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Re
     at_hand = KeysAtHand(services.keyring, services.views, services.recorder.now)
     keys = Worker("keys", at_hand.run_once, KEYS_SECONDS)
     services.keyring.forget(services.views.erased)
-    services.views.on_event(_follow_erasures(services))
+    services.views.on_event(reactions.on_erasures(services))
     services.views.on_event(follow_openings(keys.poke))
-    services.views.on_event(_follow_stops(services, worker))
-    services.views.on_event(_follow_ends(services))
+    services.views.on_event(reactions.on_stops(services, worker))
+    services.views.on_event(reactions.on_ends(services))
     jobs.start("views", services.views.run())
     jobs.start("outages", services.outages.run())
     jobs.start("keys", keys.run())
     jobs.start("exchanges", services.exchanges.run())
     jobs.start("partitions", Worker("partitions", services.store.maintain, MAINTAIN_SECONDS).run())
+    if (projector := services.projector) is not None:
+        stack.push_async_callback(projector.close)
+        jobs.start("projector", Worker("projector", projector.run_once, PROJECT_SECONDS).run())
     stack.push_async_callback(_flush, services)
     stack.push_async_callback(services.runner.close)
     # Beside the comparison, which a slow runtime can hold up for longer than the lease lasts.
@@ -273,7 +280,7 @@ async def _end_with_the_log(services: Services, jobs: Jobs) -> None:
         forked,
         extra={"operation": "log_forked", "position": forked.differs_from},
     )
-    await jobs.end("announce", "reconcile", "watch")
+    await jobs.end("announce", "reconcile", "watch", "projector")
     await services.runner.close()
 
 
@@ -355,37 +362,3 @@ async def _stop_ours(services: Services, origin: Origin) -> None:
     )
     if not ended:
         log.warning("some sessions had not stopped in time; the next start says what became of them")
-
-
-def _follow_stops(services: Services, worker: Worker) -> Callable[[RecordedEvent, Payload], None]:
-    """A session is stopped by the gateway that carries it, whichever was asked; at once, also while it boots."""
-
-    def follow(event: RecordedEvent, payload: Payload) -> None:
-        if isinstance(payload, SessionStopRequested) and payload.session_id in services.views.sessions:
-            services.runner.stop(payload.session_id)
-            owner = services.views.gateways.get(services.views.sessions[payload.session_id].instance)
-            if owner is None or owner.ended_at is not None:
-                worker.poke()
-
-    return follow
-
-
-def _follow_ends(services: Services) -> Callable[[RecordedEvent, Payload], None]:
-    """What a session did is told in full at its end, and not at the end of an interval."""
-
-    def follow(event: RecordedEvent, payload: Payload) -> None:
-        if isinstance(payload, SessionStopped | SessionFailed):
-            services.exchanges.session_ended(payload.session_id)
-
-    return follow
-
-
-def _follow_erasures(services: Services) -> Callable[[RecordedEvent, Payload], None]:
-    """Another process destroyed a subject's keys: drop our copies too."""
-
-    def follow(event: RecordedEvent, payload: Payload) -> None:
-        if isinstance(payload, SubjectErased):
-            services.keyring.forget(payload.key_ids)
-            services.followers.forget()
-
-    return follow

@@ -3,7 +3,7 @@
 A thread of the SDK reads them; no request waits for that. Names and units as OpenTelemetry writes them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
@@ -23,3 +23,18 @@ def watch_log(meter: Meter, store: EventStore, instance: str, unseen: Callable[[
     gauge("spooled_units", "{unit}", "units that wait in the spool", lambda: store.status.spooled_units)
     gauge("spooled_bytes", "By", "bytes of the spool", lambda: store.status.spooled_bytes)
     gauge("view_lag", "s", "how long ago the process last knew all of the log", unseen)
+
+
+def watch_tables(
+    meter: Meter, instance: str, positions: Callable[[], Mapping[str, int]], head: Callable[[], int]
+) -> None:
+    """How far each table lies behind the log. Told by the process that carries them on, and by no other."""
+
+    def observe(options: CallbackOptions) -> Iterable[Observation]:
+        end = head()
+        for table, position in positions().items():
+            yield Observation(max(0, end - position), {"gateway.instance": instance, "projection": table})
+
+    meter.create_observable_gauge(
+        "session_gateway.projection.lag", [observe], "{event}", "events of the log that the table does not hold yet"
+    )

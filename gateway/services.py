@@ -21,6 +21,7 @@ from gateway.sessions.handler import SessionHandler
 from gateway.sessions.observe import Observer
 from gateway.sessions.runner import Runner
 from gateway.settings import Settings
+from projections.projector import Projector
 from projections.views import Views
 
 
@@ -34,9 +35,11 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     leases: Leases
     recorder: Recorder
     views: Views
+    projector: Projector | None  # where the log has tables
     outages: Outages
     head: Look  # of the log, for health
     size: Look  # bytes of the log where it is kept
+    tables: Look | None  # the position that all of them hold
     lookbacks: Lookbacks
     access: Access
     tokens: Tokens

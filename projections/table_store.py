@@ -24,6 +24,7 @@ from projections import table_sql
 from projections.checkpoint import Checkpoint
 from projections.errors import Superseded
 from projections.table import Table
+from projections.tables import TABLES
 
 SECONDS: Final = 30.0  # for a transaction; each statement is bounded by the pool too
 FETCH: Final = 2000  # rows a round trip when all of a table is read
@@ -46,6 +47,11 @@ class TableStore:
         """Of every table that was ever made, also by a release that this one does not know. Raises StoreUnavailable."""
         async with self._connection() as connection:
             return await _checkpoints(connection)
+
+    async def reached(self) -> int:
+        """The position that every table of this release holds. Raises StoreUnavailable."""
+        found = await self.checkpoints()
+        return min(found[table.name].position if table.name in found else 0 for table in TABLES)
 
     async def claim(self, epoch: int) -> None:
         """From here on no former holder writes. Waits for its last transaction. Raises StoreUnavailable."""

@@ -35,6 +35,7 @@ class LogHealth(msgspec.Struct, frozen=True, kw_only=True):
     kept_in: str  # database, embedded, json, memory
     head: int | None  # None: the log does not answer
     view: int
+    tables: int | None  # the position that every table holds; None: there are none, or they do not answer
     forked_at: int | None  # the first position known to hold another event than this process has read
     seen_ms_ago: int  # since when something may be in the log that this process does not know
     stale: bool  # for longer than STALE_LIMIT: tokens and keys are refused
@@ -88,7 +89,8 @@ async def health(call: Call) -> Response:
     if not await _is_operator(call):
         return answer(Alive(status))
     await services.size.now()
-    return answer(_detail(call, status, head, answers))
+    tables = await services.tables.now() if services.tables is not None else None
+    return answer(_detail(call, status, head, answers, tables))
 
 
 async def _is_operator(call: Call) -> bool:
@@ -102,7 +104,7 @@ async def _is_operator(call: Call) -> bool:
     return caller is not None
 
 
-def _detail(call: Call, status: str, head: int | None, answers: bool) -> Health:
+def _detail(call: Call, status: str, head: int | None, answers: bool, tables: int | None) -> Health:
     services, states = call.services, call.services.views.sessions.values()
     now = services.recorder.now()
     return Health(
@@ -114,7 +116,7 @@ def _detail(call: Call, status: str, head: int | None, answers: bool) -> Health:
             active_sessions=sum(state.phase in SEATED for state in states),
             database_size=None if services.size.last is None else size_text(services.size.last),
         ),
-        log=_log(call, head),
+        log=_log(call, head, tables),
         runtime=services.docker.runtime,
         runtime_answers=answers,
         sessions=dict(Counter(STATUS[state.phase].value for state in states if state.phase is not Phase.ABSENT)),
@@ -128,13 +130,14 @@ def _detail(call: Call, status: str, head: int | None, answers: bool) -> Health:
     )
 
 
-def _log(call: Call, head: int | None) -> LogHealth:
+def _log(call: Call, head: int | None, tables: int | None) -> LogHealth:
     services, status = call.services, call.services.store.status
     return LogHealth(
         log_id=str(services.store.log_id),
         kept_in=services.storage,
         head=None if head is None else max(head, services.views.position),  # the look may be older than the view
         view=services.views.position,
+        tables=tables,
         forked_at=None if services.views.forked is None else services.views.forked.differs_from,
         seen_ms_ago=round(services.outages.unseen() * 1000),
         stale=services.outages.is_stale,

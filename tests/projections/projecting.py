@@ -48,11 +48,14 @@ class Projecting(msgspec.Struct, frozen=True):
 
     async def agrees(self, tables: Sequence[Table[Any]] = TABLES) -> int:
         """AssertionError unless every table is the fold of the log up to its checkpoint; the least of these."""
-        positions = await self.positions()
+        async with self.rows.snapshot() as then:
+            found = await then.checkpoints()
+            held = {table.name: {key: state async for key, state in then.states(table)} for table in tables}
+        positions = {table.name: found[table.name].position if table.name in found else 0 for table in tables}
+        log = await self.store.read_log(limit=max(positions.values()))
         for table in tables:
-            held = (await self.held([table]))[table.name]
-            assert held == (await self.folded(positions[table.name], [table]))[table.name], table.name
-        return min(positions[table.name] for table in tables)
+            assert held[table.name] == fold(table.projection, {}, log[: positions[table.name]]), table.name
+        return min(positions.values())
 
     async def lapse(self) -> None:
         """The lease of the projector runs out, as after five seconds of silence."""
