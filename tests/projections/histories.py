@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from hypothesis import strategies as st
+
 from events import codec
 from events.catalogue import (
     AdmissionGranted,
@@ -107,3 +109,7 @@ def record(payloads: Sequence[Payload]) -> list[RecordedEvent]:
             )
         )
     return recorded
+
+
+histories = st.lists(st.sampled_from(ALL), max_size=60).map(record)
+"""Any mixture of these; ``tests/laws/strategies.py`` has those of every event, and lives of sessions."""
