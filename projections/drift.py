@@ -4,7 +4,7 @@ Hashes, sealed fields and what else opens something are not told, only that they
 ticket, a mail. So is what cannot be read: nobody knows what it holds.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -34,8 +34,13 @@ class Drift(msgspec.Struct, frozen=True):
     differences: tuple[Difference, ...] = ()
 
 
-def drift(key: str, table: Mapping[str, Any] | None, log: Mapping[str, Any] | None) -> Drift:
-    """The columns of one row on both sides; ``state`` is JSON in bytes. They differ."""
+def drift(
+    key: str, table: Mapping[str, Any] | None, log: Mapping[str, Any] | None, fields: Sequence[str] = ()
+) -> Drift:
+    """The columns of one row on both sides, which differ; ``state`` is JSON in bytes.
+
+    ``fields``: the names of a state that is kept as a list.
+    """
     if table is None:
         return Drift(key, "missing")
     if log is None:
@@ -43,31 +48,38 @@ def drift(key: str, table: Mapping[str, Any] | None, log: Mapping[str, Any] | No
     found = list[Difference]()
     for column in log:
         if column == "state":
-            found += _within_state(table[column], log[column])
+            found += _within_state(table[column], log[column], fields)
         elif table[column] != log[column]:
             found.append(Difference(column, _told(column, table[column]), _told(column, log[column])))
     return Drift(key, "changed", tuple(found))
 
 
-def _within_state(table: bytes, log: bytes) -> Iterator[Difference]:
+def _within_state(table: bytes, log: bytes, fields: Sequence[str]) -> Iterator[Difference]:
     if table == log:
         return
-    known = _flat("state", msgspec.json.decode(log))
+    known = _leaves(msgspec.json.decode(log), fields)
     try:
-        said = _flat("state", msgspec.json.decode(table))
+        said = _leaves(msgspec.json.decode(table), fields)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         yield Difference("state", UNREADABLE, WITHHELD)
         return
     same = True
+    sealed = [path for side in (said, known) for path, value in side.items() if _hides(value)]
     for path in sorted(said.keys() | known.keys()):
         mine, logs = said.get(path, ABSENT), known.get(path, ABSENT)
         if mine != logs or type(mine) is not type(logs):
             same = False
-            hidden = _is_sealed(mine) or _is_sealed(logs) or _is_secret(path)
+            hidden = _is_secret(path) or any(f"{path}.".startswith(f"{each}.") for each in sealed)
             told = (WITHHELD, WITHHELD) if hidden else (_text(mine), _text(logs))
             yield Difference(path, *told)
     if same:  # other bytes for equal JSON: order, spaces, a name twice
         yield Difference("state", "(equal JSON in other bytes)", "(as it is written)")
+
+
+def _leaves(state: Any, fields: Sequence[str]) -> dict[str, Any]:
+    if isinstance(state, list) and fields:
+        state = {fields[n] if n < len(fields) else str(n): value for n, value in enumerate(state)}
+    return {} if state == {} else _flat("state", state)
 
 
 def _flat(path: str, value: Any) -> dict[str, Any]:
@@ -85,7 +97,7 @@ def _told(column: str, value: Any) -> str:
             value = msgspec.json.decode(value)
         except msgspec.DecodeError:
             return WITHHELD
-        if _is_sealed(value):
+        if _hides(value):
             return WITHHELD
     return _text(value)
 
@@ -105,6 +117,15 @@ def _json(value: Any) -> str:
 
 def _is_sealed(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() >= _SEALED
+
+
+def _hides(value: Any) -> bool:
+    """Whether anything in it is sealed or named as a secret."""
+    if isinstance(value, list):
+        return any(map(_hides, value))
+    if isinstance(value, dict):
+        return _is_sealed(value) or any(name in _SECRET or _hides(inner) for name, inner in value.items())
+    return False
 
 
 def _is_secret(path: str) -> bool:

@@ -201,4 +201,6 @@ def _drift(table: Table[Any], row: Sequence[Any]) -> Drift:
     names = [column.name for column in table.columns] + ["state"]
     sides = row[: len(names)], row[len(names) :]
     told = [dict(zip(names, side, strict=True)) if side[0] is not None else None for side in sides]
-    return drift(str(row[0] if row[0] is not None else row[len(names)]), told[0], told[1])
+    shape = table.state.__struct_config__
+    fields = table.state.__struct_fields__ if shape.array_like else ()
+    return drift(str(row[0] if row[0] is not None else row[len(names)]), told[0], told[1], fields)

@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
-from events.catalogue import ProjectionRebuilt
+from events.catalogue import ApiKeyCreated, HealthChanged, HealthSummarized, ProjectionRebuilt, SubjectErased
+from events.envelope import KEYS, SYSTEM, StreamWrite, container_stream
 from events.ids import short
 from events.lease import PostgresLeases
 from events.postgres import PostgresEventStore
@@ -15,6 +16,7 @@ from projections.table import Table
 from projections.table_store import TableStore
 from projections.tables import TABLES
 from tests.event_fixtures import LogDatabase, connection, open_store
+from tests.factories import event, write
 from tests.projections.lives import lives
 
 _OF_TABLES = ("projection_checkpoint", "projection_rebuild", "projection_proof", "lease")
@@ -134,9 +136,21 @@ async def ground(database: LogDatabase) -> AsyncIterator[Ground]:
         await made.clear()
         if (await store.head()).position == 0:
             await made.live("a")
+            for unit in _others():
+                await store.append(unit)
         await made.carry()
         yield made
         await made.projector.close()
+
+
+def _others() -> list[StreamWrite]:
+    """What the lives leave out, so that every table has a row."""
+    of: dict[str, Any] = {"session_id": "a-0", "container": "c-a-0"}
+    return [
+        write(KEYS, ApiKeyCreated),
+        write(SYSTEM, SubjectErased),
+        write(container_stream("c-a-0"), event(HealthChanged, **of), event(HealthSummarized, **of)),
+    ]
 
 
 def table(name: str) -> Table[Any]:
