@@ -1,17 +1,23 @@
 """What was true then: a moment becomes a position, and a position the state that was shown at it."""
 
 from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from events.catalogue import SessionReady, SessionRequested
-from events.envelope import session_stream
+from events.catalogue import ExchangeCompleted, SessionReady, SessionRequested
+from events.envelope import RecordedEvent, container_stream, session_stream
 from events.memory import MemoryEventStore
 from events.store import EventStore
+from projections import asof
 from projections.asof import BadMoment, as_of, resolve, session_as_of
 from projections.lifecycle import Phase
+from projections.projection import fold
 from projections.session_state import Sessions
 from tests.factories import MOMENT, event, payload, write
+from tests.laws.strategies import short_histories
 
 
 class Clock:
@@ -116,3 +122,48 @@ async def test_one_session_then_is_read_from_its_own_streams() -> None:
         whole = await as_of(store, Sessions(), position)
         assert await session_as_of(store, "a", position) == whole.get("a")
     assert await session_as_of(store, "nobody", 4) is None
+
+
+@given(history=short_histories, position=st.integers(0, 60), pages=st.integers(1, 4))
+async def test_pages_of_any_size_give_the_same(history: list[RecordedEvent], position: int, pages: int) -> None:
+    """Streams that are longer than a page, and several of them: what comes when is decided by position alone."""
+    store = MemoryEventStore()
+    store.ledger.log = list(history)
+    for each in history:
+        store.ledger.streams.setdefault(each.stream_id, []).append(each)
+    whole = fold(Sessions(), {}, history[:position])
+    with patch.multiple(asof, PAGE=pages, _FIRST_PAGE=1, STEP=2):
+        assert await as_of(store, Sessions(), position) == whole
+        for session_id in ("a", "b"):
+            assert await session_as_of(store, session_id, position) == whole.get(session_id)
+
+
+class Counting(MemoryEventStore):
+    """Counts the events that streams gave, and the calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events = self.calls = 0
+
+    async def read_stream(
+        self, stream_id: str, *, after: int = 0, limit: int = 1000, backwards: bool = False
+    ) -> list[RecordedEvent]:
+        page = await super().read_stream(stream_id, after=after, limit=limit, backwards=backwards)
+        self.events, self.calls = self.events + len(page), self.calls + 1
+        return page
+
+
+async def test_a_session_is_read_once_and_little_further_than_asked() -> None:
+    """Asked about its first minute, a session with 10,000 exchanges costs a page; at its end, each event once."""
+    store, used = Counting(), 10_000
+    requested = payload(SessionRequested, session_id="a")
+    assert isinstance(requested, SessionRequested)
+    await store.append(write(session_stream("a"), requested))
+    exchange = payload(ExchangeCompleted, session_id="a", container=requested.container)
+    for _ in range(0, used, 100):
+        await store.append(write(container_stream(requested.container), *[exchange] * 100))
+    for position, most in ((50, 130), (300, 700), (used + 1, used + 1)):
+        store.events = store.calls = 0
+        state = await session_as_of(store, "a", position)
+        assert state is not None and state.exchanges == position - 1
+        assert store.events <= most and store.calls <= 3 + store.events // 900, (store.events, store.calls)
