@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.access.roles import ANYONE, EVERYONE, READERS, SESSION_USERS, Role
-from gateway.api import event_query, events, health, openapi, sessions, shapes, stream, why
+from gateway.api import event_query, events, health, openapi, sessions, shapes, stream, timeline, why
 from gateway.api.call import Handler
 from gateway.purpose import HEADER
 
@@ -101,6 +101,16 @@ ROUTES: Final = (
         stream=True,
         query=("after",),
         headers=("Last-Event-ID", HEADER),
+    ),
+    Route(
+        path="/sessions/{session_id}/timeline",
+        method="GET",
+        roles=EVERYONE,
+        handler=timeline.show,
+        summary="Every step of one session, with what went through it between them; as_of. Reading it is an event",
+        gives=timeline.TimelineView,
+        query=("as_of", "tz", "fold"),
+        headers=("X-Audit-Purpose",),
     ),
     Route(
         path="/sessions/{session_id}/token",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from gateway.cli import moments, printing, steps
+from gateway.cli import moments, printing, steps, timeline_page
 from gateway.cli.client import connected, header, run, segment, why
 from gateway.cli.exits import Exit, Failure
 from gateway.cli.options import AsOf, FoldOf, Json, KeyFile, Purpose, Tz, Url, family
@@ -93,6 +93,30 @@ def show(
         return
     _show_position(then, answer)
     show_one(msgspec.json.decode(answer.body), then.zone)
+
+
+@app.command()
+def timeline(
+    session_id: Id,
+    as_of: AsOf = None,
+    tz: Tz = None,
+    fold: FoldOf = None,
+    purpose: Purpose = None,
+    url: Url = None,
+    key_file: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """Every step of one session in order, with what went through it between them. All but its frontend say why."""
+    then = moments.then(as_of, tz, fold)
+    query = [] if then.exact is None else [("as_of", then.exact)]
+    answer = run(_call("GET", session_id, "/timeline", url, key_file, query=query, headers=why(purpose)))
+    if json:
+        printing.document(answer)
+        return
+    told = msgspec.json.decode(answer)
+    if then.exact is not None:
+        printing.line(then.told(told["position"]))
+    timeline_page.show(told, then.zone)
 
 
 @app.command()
