@@ -174,6 +174,9 @@ class FallbackEventStore:
     async def maintain(self) -> None:
         await self._asked(lambda: self._inner.maintain())
 
+    async def index(self) -> int:
+        return await self._asked(lambda: self._inner.index())
+
     async def close(self) -> None:
         """Bring what is spooled into the log if that answers; else the file is left to the next process.
 

@@ -57,6 +57,8 @@ class _Actor(msgspec.Struct):
 
 _SUBJECT: Final = msgspec.json.Decoder(_Subject)
 _ACTOR: Final = msgspec.json.Decoder(_Actor)
+# Text that is no JSON, no UTF-8, or nested too deep: it concerns no session, and nobody is its actor.
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def session_of(event: RecordedEvent) -> str | None:
@@ -65,14 +67,14 @@ def session_of(event: RecordedEvent) -> str | None:
         return event.stream_id.removeprefix("session-")
     try:
         return _SUBJECT.decode(event.payload).session_id
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return None
 
 
 def _names_of_actor(actor: bytes) -> Sequence[str | None]:
     try:
         known = _ACTOR.decode(actor)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return ()
     return (f"{known.kind}:{known.id}", known.key_id)
 

@@ -159,6 +159,14 @@ class EventStore(Protocol):
         """Keep room for what is still to come. Called now and then; cheap; any number of processes may."""
         ...
 
+    async def index(self) -> int:
+        """Bring what ``search`` goes by one bounded step nearer to the head; how many events are still to go.
+
+        Called again and again; any number of processes may, and one works while the others are answered 0. Never
+        needed for an answer to be right: a search reads what is not indexed.
+        """
+        ...
+
     async def close(self) -> None: ...
 
 

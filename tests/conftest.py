@@ -30,6 +30,7 @@ _PATIENT: Final = (
     "contracts/test_event_store.py",
     "contracts/test_event_store_away.py",
     "contracts/test_event_store_reading.py",
+    "contracts/test_event_store_search.py",
     "docker/agent/",
     "docker/test_image.py",
     "docker/test_local",
