@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.access.roles import ANYONE, EVERYONE, READERS, SESSION_USERS, Role
-from gateway.api import event_query, events, health, openapi, sessions, shapes, stream, timeline, why
+from gateway.api import access_history, event_query, events, health, openapi, sessions, shapes, stream, timeline, why
 from gateway.api.call import Handler
 from gateway.purpose import HEADER
 
@@ -111,6 +111,16 @@ ROUTES: Final = (
         gives=timeline.TimelineView,
         query=("as_of", "tz", "fold"),
         headers=("X-Audit-Purpose",),
+    ),
+    Route(
+        path="/sessions/{session_id}/access-history",
+        method="GET",
+        roles=EVERYONE,
+        handler=access_history.show,
+        summary="Who read the session, when, what of it and why; cursor goes on. For others than its frontend an event",
+        gives=access_history.AccessHistory,
+        query=("cursor", "limit"),
+        headers=(HEADER,),
     ),
     Route(
         path="/sessions/{session_id}/token",

@@ -25,6 +25,7 @@ DECIDED: Final[Mapping[tuple[str, str], set[Role] | None]] = {
     ("POST", "/sessions/{session_id}/resume"): {FRONTEND, OPERATOR},
     ("GET", "/sessions/{session_id}/progress"): {FRONTEND, AUDITOR, OPERATOR},
     ("GET", "/sessions/{session_id}/timeline"): {FRONTEND, AUDITOR, OPERATOR},
+    ("GET", "/sessions/{session_id}/access-history"): {FRONTEND, AUDITOR, OPERATOR},
     ("POST", "/sessions/{session_id}/token"): {FRONTEND, OPERATOR},
     ("GET", "/events"): {AUDITOR, OPERATOR},
     ("GET", "/events/stream"): {AUDITOR, OPERATOR},
