@@ -58,7 +58,7 @@ async def take(store: EventStore, rows: TableStore, tables: Sequence[Table[Any]]
 
 
 async def _read(rows: TableStore, tables: Sequence[Table[Any]]) -> tuple[list[Checkpoint], dict[str, dict[str, Any]]]:
-    async with rows.snapshot() as then:
+    async with rows.snapshot(tables) as then:
         found = {checkpoint.name: checkpoint for checkpoint in standing(tables, await then.checkpoints()).fits}
         if missing := [table.name for table in tables if table.name not in found]:
             raise _Unmade(f"no table of this release's version holds {', '.join(missing)}")

@@ -96,13 +96,20 @@ class TableStore:
         return {row["name"]: row["updated_at"] for row in moved}
 
     @contextlib.asynccontextmanager
-    async def snapshot(self) -> AsyncIterator["TableSnapshot"]:
-        """All tables as of one moment. Raises StoreUnavailable."""
+    async def snapshot(self, tables: Sequence[Table[Any]] = ()) -> AsyncIterator["TableSnapshot"]:
+        """All tables as of one moment. Raises StoreUnavailable.
+
+        ``tables``: those that are read. They are locked first, which lets all but the end of a rebuild through: the
+        table that it puts in the place is filled with rows that an older snapshot does not see.
+        """
         with _told():  # each page of rows is bounded by the pool, not their number
             async with (
                 self._acquired() as connection,
                 connection.transaction(isolation="repeatable_read", readonly=True),
             ):
+                if tables:
+                    names = ", ".join(map(table_sql.relation, tables))
+                    await connection.execute(f"lock table {names} in access share mode")
                 yield TableSnapshot(connection)
 
     @contextlib.asynccontextmanager

@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -104,7 +105,7 @@ async def test_rows_that_cannot_be_read_do_not_prevent_a_start(world: Projecting
     await world.projector("one").run_once()
 
     class Refused(TableStore):
-        def snapshot(self) -> Any:
+        def snapshot(self, tables: Any = ()) -> Any:
             return TableStore(broken).snapshot()
 
     broken: Any = type("Pool", (), {"acquire": lambda self: (_ for _ in ()).throw(OSError("no rights"))})()
@@ -129,3 +130,13 @@ async def test_texts_that_repeat_are_kept_once(world: Projecting) -> None:
     assert isinstance(one, SessionState) and one != two
     assert one.image is two.image and one.instance is two.instance and one.opened_by is two.opened_by
     assert one.container is one.containers[-1] and one.session_id in snapshot.states["sessions"]
+
+
+async def test_no_table_takes_the_place_of_another_while_they_are_read(world: Projecting) -> None:
+    """Its rows were written after the snapshot was taken: the process would start without any session."""
+    await world.live("a")
+    await world.projector("one").run_once()
+    async with world.rows.snapshot() as then, world.store.pool.acquire() as other:
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await other.execute("set lock_timeout = '50ms'; lock table view.sessions in access exclusive mode")
+        assert [key async for key, _ in then.states(SESSIONS)]
