@@ -20,9 +20,7 @@ from events.ids import uuid7
 from events.registry import EVENT_TYPES, event_type, tag_of
 
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
-_NEWEST: Final = {
-    tag: (known.schema_version, msgspec.json.Decoder(known.payload).decode) for tag, known in EVENT_TYPES.items()
-}
+_DECODE: Final = {tag: msgspec.json.Decoder(known.payload).decode for tag, known in EVENT_TYPES.items()}
 _ACTOR: Final = msgspec.json.Decoder(Actor)
 _MAX_INTEGER: Final = 2**53 - 1
 _LONG_NUMBER: Final = re.compile(rb"[:,\[]-?\d{16}")  # may stand in a string: worth a look, which takes longer
@@ -106,22 +104,18 @@ def _is_exact(value: object) -> bool:
 
 def decode(recorded: RecordedEvent) -> Payload | Unknown:
     """The typed payload in its newest shape; ``Unknown`` for a type or version of a later release."""
-    known = _NEWEST.get(recorded.type)
-    if known is None or recorded.schema_version > known[0]:
-        return Unknown(recorded.type, recorded.payload)
-    newest, decoded = known
+    tag, version = recorded.type, recorded.schema_version
+    known = EVENT_TYPES.get(tag)
+    if known is None or version > known.schema_version:
+        return Unknown(tag, recorded.payload)
     try:
-        if recorded.schema_version == newest:
-            return cast(Payload, decoded(recorded.payload))
-        return _upcast(recorded, newest)
+        if version == known.schema_version:
+            return cast(Payload, _DECODE[tag](recorded.payload))
+        old = msgspec.json.decode(recorded.payload, type=dict)
+        new = upcasters.upcast(tag, version, known.schema_version, old)
+        return cast(Payload, msgspec.convert(new, known.payload))
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError) as error:
-        raise UnreadableEvent(f"position {recorded.position} ({recorded.type}) cannot be read: {error}") from error
-
-
-def _upcast(recorded: RecordedEvent, newest: int) -> Payload:
-    old = msgspec.json.decode(recorded.payload, type=dict)
-    new = upcasters.upcast(recorded.type, recorded.schema_version, newest, old)
-    return cast(Payload, msgspec.convert(new, EVENT_TYPES[recorded.type].payload))
+        raise UnreadableEvent(f"position {recorded.position} ({tag}) cannot be read: {error}") from error
 
 
 def decode_actor(recorded: RecordedEvent) -> Actor:
