@@ -49,6 +49,7 @@ from gateway.outages import Outages
 from gateway.proxy.exchanges import ExchangeLog
 from gateway.proxy.pool import UpstreamPool
 from gateway.proxy.websocket import ContainerSockets
+from gateway.rebuilds import rebuilder
 from gateway.recorder import Recorder, Who
 from gateway.routes import ROUTES
 from gateway.runtime import Runtime, open_runtime
@@ -59,6 +60,8 @@ from gateway.sessions.observe import Observer
 from gateway.sessions.runner import Parts, Runner
 from gateway.settings import Settings
 from gateway.storage import Report, Storage, open_storage, token_secret
+from gateway.workers.indexing import SECONDS as INDEX_SECONDS
+from gateway.workers.indexing import Indexing
 from gateway.workers.keys_at_hand import SECONDS as KEYS_SECONDS
 from gateway.workers.keys_at_hand import KeysAtHand, follow_openings
 from gateway.workers.reconcile import Reconciler, watch
@@ -177,7 +180,7 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
     spool = storage.store if isinstance(storage.store, FallbackEventStore) else None
     rows = TableStore(storage.pool) if storage.pool is not None else None
     views = Views(storage.store, spool=spool, rows=rows)
-    projector = Projector(storage.store, rows, storage.leases, instance) if rows is not None else None
+    projector = _projector(storage, recorder, rows) if rows is not None else None
     outages = Outages(
         recorder,
         instance,
@@ -239,6 +242,13 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
     )
 
 
+def _projector(storage: Storage, recorder: Recorder, rows: TableStore) -> Projector:
+    assert storage.pool is not None
+    who, holder = Who(kind=ActorKind.GATEWAY, id=storage.instance), storage.instance
+    made = rebuilder(recorder, storage.pool, storage.leases, who=who, holder=holder)
+    return Projector(storage.store, rows, storage.leases, holder, make=made.make)
+
+
 async def _head(store: EventStore) -> int:
     return (await store.head()).position
 
@@ -248,7 +258,10 @@ def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Re
     worker = Worker("reconcile", reconciler.run_once, RECONCILE_SECONDS)
     at_hand = KeysAtHand(services.keyring, services.views, services.recorder.now)
     keys = Worker("keys", at_hand.run_once, KEYS_SECONDS)
+    indexing = Indexing(services.store)
+    index = Worker("index", indexing.run_once, INDEX_SECONDS)
     services.keyring.forget(services.views.erased)
+    services.views.on_event(indexing.follow(index.poke))
     services.views.on_event(reactions.on_erasures(services))
     services.views.on_event(follow_openings(keys.poke))
     services.views.on_event(reactions.on_stops(services, worker))
@@ -258,6 +271,7 @@ def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Re
     jobs.start("keys", keys.run())
     jobs.start("exchanges", services.exchanges.run())
     jobs.start("partitions", Worker("partitions", services.store.maintain, MAINTAIN_SECONDS).run())
+    jobs.start("index", index.run())
     if (projector := services.projector) is not None:
         stack.push_async_callback(projector.close)
         jobs.start("projector", Worker("projector", projector.run_once, PROJECT_SECONDS).run())
@@ -280,7 +294,7 @@ async def _end_with_the_log(services: Services, jobs: Jobs) -> None:
         forked,
         extra={"operation": "log_forked", "position": forked.differs_from},
     )
-    await jobs.end("announce", "reconcile", "watch", "projector")
+    await jobs.end("announce", "reconcile", "watch", "projector", "index")
     await services.runner.close()
 
 
