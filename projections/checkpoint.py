@@ -40,19 +40,22 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """What this release can do with each table. A table in none of these is left to a later release."""
 
     fits: tuple[Checkpoint, ...]  # folded on
-    unmade: tuple[Table[Any], ...]  # never made, or by a fold of an older version: made anew
+    unmade: tuple[Table[Any], ...]  # never made
+    older: tuple[Table[Any], ...]  # by a fold of an older version: made anew
     newer: tuple[Checkpoint, ...]  # a later release's: left alone
 
 
 def standing(tables: Sequence[Table[Any]], found: Mapping[str, Checkpoint]) -> Standing:
     """Compare what was found with the code's versions."""
-    fits, unmade, newer = [], [], []
+    fits, unmade, older, newer = [], [], [], []
     for table in tables:
         checkpoint, version = found.get(table.name), table.projection.version
-        if checkpoint is None or checkpoint.version < version:
+        if checkpoint is None:
             unmade.append(table)
+        elif checkpoint.version < version:
+            older.append(table)
         elif checkpoint.version > version:
             newer.append(checkpoint)
         else:
             fits.append(checkpoint)
-    return Standing(fits=tuple(fits), unmade=tuple(unmade), newer=tuple(newer))
+    return Standing(fits=tuple(fits), unmade=tuple(unmade), older=tuple(older), newer=tuple(newer))

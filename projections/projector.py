@@ -3,8 +3,9 @@
 Exactly once: rows and checkpoint are one transaction, and a holder that was superseded moves no checkpoint. A holder
 that is killed, frozen or cut off leaves the tables as of some position, from which the next one goes on.
 
-A table that was never made, or by an older version of its fold, is made anew; one of a later release is left alone. A
-table whose checkpoint is not in the log any more stops the projector for good, until the fork was accepted.
+A table that was never made is filled from the first event on; one of an older version of its fold is made anew, beside
+(``make``); one of a later release is left alone. A table whose checkpoint is not in the log any more stops the
+projector for good, until the fork was accepted.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ LEASE: Final = "projector"
 POLL_SECONDS: Final = 0.5
 RENEW_SECONDS: Final = TTL_SECONDS / 4
 Make = Callable[[Table[Any]], Awaitable[None]]
-"""Makes a table that is missing or of an older version, beside its former rows, while the others go on."""
+"""Makes a table anew whose rows are of an older version or of another past, while the others go on: a rebuild."""
 log = logging.getLogger("session_gateway.projector")
 
 
@@ -129,16 +130,16 @@ class Projector:
         stands = standing(self._tables, await self._rows.checkpoints())
         for checkpoint in stands.newer:
             self._tell_newer(checkpoint)
-        fits, unmade = list[Checkpoint](), list(stands.unmade)
+        fits, anew = list[Checkpoint](), list(stands.older)
         for checkpoint in stands.fits:
             if await self._holds(checkpoint):
                 fits.append(checkpoint)
             else:
-                unmade.append(self._table(checkpoint.name))
-        if self._make is None:
-            fits += [await self._rows.begin(table, self._store.log_id, fence) for table in unmade]
-        elif unmade and self._making is None:
-            self._making = asyncio.create_task(_all(self._make, unmade), name="projector-making")
+                anew.append(self._table(checkpoint.name))
+        if anew and self._make is not None:
+            self._making = self._making or asyncio.create_task(_all(self._make, anew), name="projector-making")
+            anew = []
+        fits += [await self._rows.begin(table, self._store.log_id, fence) for table in (*stands.unmade, *anew)]
         by_position: dict[int, list[Checkpoint]] = {}
         for checkpoint in fits:
             by_position.setdefault(checkpoint.position, []).append(checkpoint)

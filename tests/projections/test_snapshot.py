@@ -136,7 +136,7 @@ async def test_no_table_takes_the_place_of_another_while_they_are_read(world: Pr
     """Its rows were written after the snapshot was taken: the process would start without any session."""
     await world.live("a")
     await world.projector("one").run_once()
-    async with world.rows.snapshot() as then, world.store.pool.acquire() as other:
+    async with world.rows.snapshot(VIEWED) as then, world.store.pool.acquire() as other:
         with pytest.raises(asyncpg.LockNotAvailableError):
             await other.execute("set lock_timeout = '50ms'; lock table view.sessions in access exclusive mode")
         assert [key async for key, _ in then.states(SESSIONS)]
