@@ -17,6 +17,7 @@ from projections.table import Table
 from projections.tables import EXCHANGES, HEALTH_HISTORY, TOKENS
 from tests.event_fixtures import LogDatabase, connection, log_database
 from tests.factories import MOMENT, history, payload
+from tests.house import tree
 from tests.plans.explained import Connection, Explained, explain
 
 pytestmark = pytest.mark.postgres
@@ -24,6 +25,8 @@ pytestmark = pytest.mark.postgres
 SESSIONS = 200
 EACH = 50  # exchanges of a session, one of them open
 TOKENS_EACH = 3
+_PAGE = (tree.ROOT / "docs/operator.md").read_text().partition("## Asking the tables")[2].partition("```sql")[2]
+GUIDE = [asked for asked in _PAGE.partition("```")[0].split(";") if asked.strip()]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session", params=["fresh", "analysed"])
@@ -120,6 +123,13 @@ async def test_question_is_answered_by_its_index(asked: Asked, admin: Connection
     plan: Explained = await explain(admin, asked.sql)
     assert plan.indexes(asked.table) == {asked.index}, plan.text
     assert 0 < plan.read(asked.table) <= asked.most, plan.text
+
+
+async def test_what_the_operators_guide_asks_needs_no_scan(admin: Connection) -> None:
+    assert len(GUIDE) == 6
+    for sql in GUIDE:
+        plan = await explain(admin, sql)
+        assert not [node for node in plan.nodes if "Seq Scan" in node.kind], plan.text
 
 
 async def test_a_token_ends_by_the_next_one_or_by_its_own_end(admin: Connection) -> None:
