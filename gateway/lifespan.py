@@ -181,15 +181,7 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
     rows = TableStore(storage.pool) if storage.pool is not None else None
     views = Views(storage.store, spool=spool, rows=rows)
     projector = _projector(storage, recorder, rows) if rows is not None else None
-    outages = Outages(
-        recorder,
-        instance,
-        stale_limit=settings.gateway.stale_limit,
-        unseen=lambda: time.monotonic() - views.seen_at,
-        replayed=lambda: spool.replayed if spool is not None else 0,
-    )
-    if spool is not None:
-        spool.on_change(outages.changed)
+    outages = _outages(settings, storage, recorder, views)
     metrics.watch_log(telemetry.meter(), storage.store, instance, outages.unseen)
     if projector is not None:
         metrics.watch_tables(telemetry.meter(), instance, lambda: projector.positions, lambda: views.position)
@@ -240,6 +232,20 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         openapi=openapi.document(ROUTES, RELEASE),
         followers=Followers(storage.store, views, storage.keyring),
     )
+
+
+def _outages(settings: Settings, storage: Storage, recorder: Recorder, views: Views) -> Outages:
+    spool = storage.store if isinstance(storage.store, FallbackEventStore) else None
+    outages = Outages(
+        recorder,
+        storage.instance,
+        stale_limit=settings.gateway.stale_limit,
+        unseen=lambda: time.monotonic() - views.seen_at,
+        replayed=lambda: spool.replayed if spool is not None else 0,
+    )
+    if spool is not None:
+        spool.on_change(outages.changed)
+    return outages
 
 
 def _projector(storage: Storage, recorder: Recorder, rows: TableStore) -> Projector:
