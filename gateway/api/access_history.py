@@ -64,6 +64,7 @@ class AccessHistory(msgspec.Struct, frozen=True, kw_only=True):
 
     session_id: str
     reads: list[AccessRead]
+    next: int  # everything up to this position was looked at
     head: int
     complete: bool
     cursor: str
@@ -111,6 +112,7 @@ async def show(call: Call) -> Response:
     page = AccessHistory(
         session_id=state.session_id,
         reads=[_read(view, scope) for view, (_, scope) in zip(shown, found, strict=True)],
+        next=reached,
         head=head,
         complete=reached >= head,
         cursor=going_on,

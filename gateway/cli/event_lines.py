@@ -1,5 +1,6 @@
-"""An event of the log on one readable line: position, time, type, stream, who, and the facts that tell it apart."""
+"""An event of the log on one readable line: position, time, type, stream, who, what tells it apart; or all of it."""
 
+from datetime import tzinfo
 from typing import Any, Final
 
 from gateway.cli import printing
@@ -9,11 +10,34 @@ _SILENT: Final = frozenset({"type", "sha256", "secret_id", "asked"})
 _NAMED_BY_STREAM: Final = {"session-": "session_id", "container-": "container", "gateway-": "instance"}
 
 
-def told(event: dict[str, Any]) -> str:
-    """An ``EventView`` as JSON gives it."""
-    moment = printing.when(event["recorded_at"], exact=True)
+def told(event: dict[str, Any], zone: tzinfo | None = None) -> str:
+    """An ``EventView`` as JSON gives it, on one line."""
+    moment = printing.when(event["recorded_at"], exact=True, zone=zone)
     head = f"{event['position']:>8}  {moment}  {event['type']:<22} {event['stream_id']:<38}"
     return f"{head} {actor(event['actor']):<24} {_facts(event)}".rstrip()
+
+
+def page(event: dict[str, Any], zone: tzinfo | None = None) -> list[str]:
+    """All of an ``EventView``, a line a field, those of the payload below; nothing is left out or shortened."""
+    facts = {
+        "position": event["position"],
+        "event": event["event_id"],
+        "type": f"{event['type']}, version {event['schema_version']}",
+        "stream": f"{event['stream_id']}, version {event['version']}",
+        "recorded": printing.when(event["recorded_at"], exact=True, zone=zone),
+        "occurred": printing.when(event["occurred_at"], exact=True, zone=zone),
+        "actor": actor(event["actor"]),
+        "key": event["actor"].get("key_id"),
+        "assurance": event["actor"].get("assurance"),
+        "cause": event["causation_id"],
+        "request": event["correlation_id"],
+        "trace": event["trace_id"],
+        "span": event["span_id"],
+    }
+    lines = [f"{name:<9}  {printing.shown(value)}" for name, value in facts.items()]
+    fields = {name: value for name, value in event["payload"].items() if name != "type"}
+    width = max(map(len, fields), default=0)
+    return [*lines, "payload", *(f"  {name:<{width}}  {printing.shown(value)}" for name, value in fields.items())]
 
 
 def actor(who: dict[str, Any]) -> str:

@@ -1,69 +1,178 @@
-"""``events``: reads the log of a gateway that runs, or follows it. Both are recorded in it."""
+"""``events``: reads the log of a gateway that runs, or follows it. Each reading is recorded in it."""
 
+from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Annotated
+from datetime import tzinfo
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
-from gateway.cli import event_lines, printing
-from gateway.cli.client import connected, run
-from gateway.cli.options import Json, KeyFile, Url, family
+from gateway.cli import event_lines, moments, printing
+from gateway.cli.client import connected, run, segment, why
+from gateway.cli.exits import Exit, Failure
+from gateway.cli.options import Json, KeyFile, Purpose, Tz, Url, family
+from gateway.cli.pages import going_on, pages
 from gateway.cli.sessions import position_now
+from gateway.control import GatewayClient, GatewayRefused
+from projections import moment
 
-app = family("Read the log of a gateway that runs, or follow it; both are recorded in it.")
+Query = list[tuple[str, str | int]]
+
+app = family("Read the log of a gateway that runs, or follow it; each reading is recorded in it.")
 Types = Annotated[
     list[str] | None, typer.Option("--type", help="Only this type, or family as session.*; may be repeated.")
 ]
+Stream = Annotated[str | None, typer.Option(metavar="NAME", help="Only this stream, as session-ses_...")]
+SessionId = Annotated[str | None, typer.Option("--session", metavar="ID", help="Only what concerns this session.")]
+ActorOf = Annotated[
+    str | None, typer.Option("--actor", metavar="WHO", help="Only by this key's id, or KIND:ID as gateway:g1.")
+]
+Trace = Annotated[str | None, typer.Option(metavar="ID", help="Only of this trace: 32 hexadecimal digits.")]
+Correlation = Annotated[str | None, typer.Option(metavar="UUID", help="Only of the request with this correlation id.")]
+Since = Annotated[
+    str | None, typer.Option(metavar="P|T", help="Only beyond a position, or recorded after an RFC 3339 time.")
+]
+Until = Annotated[
+    str | None, typer.Option(metavar="P|T", help="Only up to a position, or recorded by an RFC 3339 time.")
+]
+_NOT_SHOWN: Final = ("/problems/event-unknown", "/problems/purpose-required")  # not in this log; of a session
+CursorOf = Annotated[str | None, typer.Option("--cursor", help="Go on where an answer ended, with the same filters.")]
 
 
 @app.command("list")
 def list_(
-    after: Annotated[int, typer.Option(help="Only events beyond this position.", min=0)] = 0,
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=1000)] = 100,
+    after: Annotated[int | None, typer.Option(help="Only events beyond this position.", min=0)] = None,
+    limit: Annotated[int, typer.Option(help="How many at most on a page.", min=1, max=1000)] = 100,
     type_: Types = None,
-    stream: Annotated[str | None, typer.Option(help="Only this stream, as session-ses_...")] = None,
+    stream: Stream = None,
+    session: SessionId = None,
+    actor: ActorOf = None,
+    trace: Trace = None,
+    correlation: Correlation = None,
+    since: Since = None,
+    until: Until = None,
+    tz: Tz = None,
+    cursor: CursorOf = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every page up to the end that the log has now.")] = False,
+    purpose: Purpose = None,
     url: Url = None,
     key_file: KeyFile = None,
     json: Json = False,
 ) -> None:
-    """One page of the log, oldest first."""
-    query: list[tuple[str, str | int]] = [("after", after), ("limit", limit), *(("type", tag) for tag in type_ or ())]
-    if stream is not None:
-        query.append(("stream", stream))
+    """A page of the log, oldest first; --all: every page. With --json, a document a page, each on a line."""
+    zone = moments.zone_of(tz)
+    query = _filters(type_, stream=stream, session=session, actor=actor, trace=trace, correlation=correlation)
+    query += _given(after=after, since=_moment("--since", since, tz), until=_moment("--until", until, tz))
+    query += _given(cursor=cursor, limit=limit)
+    headers = why(purpose)
 
-    async def work() -> bytes:
+    async def work() -> None:
+        count, page = 0, dict[str, Any]()
         async with connected(url, key_file) as client:
-            return await client.call("GET", "/events", query=query)
+            async for answer, page in pages(client, "/events", query, headers=headers, walk=all_):
+                count += len(page["events"])
+                if json:
+                    printing.document(answer)
+                    continue
+                for event in page["events"]:
+                    printing.line(event_lines.told(event, zone))
+        if not json:
+            printing.note(going_on(page, "events", count))
 
-    answer = run(work())
-    if json:
-        printing.document(answer)
-        return
-    page = msgspec.json.decode(answer)
-    for event in page["events"]:
-        printing.line(event_lines.told(event))
-    printing.note(f"{len(page['events'])} events; go on with --after {page['next']}.")
+    run(work())
 
 
 @app.command()
 def tail(
     after: Annotated[int | None, typer.Option(help="From beyond this position; without it, from now on.")] = None,
     type_: Types = None,
+    stream: Stream = None,
+    session: SessionId = None,
+    actor: ActorOf = None,
+    trace: Trace = None,
+    correlation: Correlation = None,
+    since: Since = None,
+    tz: Tz = None,
+    cursor: CursorOf = None,
+    purpose: Purpose = None,
     url: Url = None,
     key_file: KeyFile = None,
     json: Json = False,
 ) -> None:
     """The log as it grows; goes on by itself after a dropped connection, without gap or double; ends with Ctrl-C."""
+    zone = moments.zone_of(tz)
+    filters = _filters(type_, stream=stream, session=session, actor=actor, trace=trace, correlation=correlation)
+    begin = _given(after=after, since=_moment("--since", since, tz), cursor=cursor)
+    headers = why(purpose)
 
     async def work() -> None:
         async with connected(url, key_file) as client:
             # Where it begins is asked first: a connection that drops before its first event is resumed from there.
-            start = await position_now(client) if after is None else after
-            query: list[tuple[str, str | int]] = [("after", start), *(("type", tag) for tag in type_ or ())]
-            async with aclosing(client.follow("/events/stream", query=query, on_drop=printing.note)) as events:
+            query = filters + (begin or [("after", await position_now(client))])
+            followed = client.follow("/events/stream", query=query, headers=headers, on_drop=printing.note)
+            async with aclosing(followed) as events:
                 async for event in events:
-                    told = event.data if json else event_lines.told(msgspec.json.decode(event.data))
-                    printing.line(told)
+                    printing.line(event.data if json else event_lines.told(msgspec.json.decode(event.data), zone))
 
     run(work())
+
+
+@app.command()
+def show(
+    event: Annotated[str, typer.Argument(metavar="ID|POSITION", help="The event's id, or its position.")],
+    tz: Tz = None,
+    purpose: Purpose = None,
+    url: Url = None,
+    key_file: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """One event with all its fields, and the event that caused it. Of a session: say why, --purpose."""
+    zone = moments.zone_of(tz)
+    headers = why(purpose)
+
+    async def work() -> None:
+        async with connected(url, key_file) as client:
+            answer = await client.call("GET", f"/events/{segment(event)}", headers=headers)
+            if json:
+                printing.document(answer)
+                return
+            found = msgspec.json.decode(answer)
+            for line in event_lines.page(found, zone):
+                printing.line(line)
+            cause = found["causation_id"]
+            if cause is not None:
+                printing.line("caused by")
+                printing.line(f"  {await _cause(client, cause, headers, zone)}")
+
+    run(work())
+
+
+async def _cause(client: GatewayClient, cause: str, headers: Mapping[str, str], zone: tzinfo | None) -> str:
+    """The causing event on a line, which is a reading of its own; or why it is not shown."""
+    try:
+        found = msgspec.json.decode(await client.call("GET", f"/events/{cause}", headers=headers))
+        return event_lines.told(found, zone).strip()
+    except GatewayRefused as refused:
+        if refused.problem.type not in _NOT_SHOWN:
+            raise
+        return f"{cause}: {refused.problem.title[:1].lower()}{refused.problem.title[1:]}."
+
+
+def _filters(types: list[str] | None, **others: str | None) -> Query:
+    return [*(("type", tag) for tag in types or ()), *_given(**others)]
+
+
+def _given(**options: str | int | None) -> Query:
+    return [(name, value) for name, value in options.items() if value is not None]
+
+
+def _moment(option: str, text: str | None, tz: str | None) -> str | None:
+    """A position, or a time in UTC. Raises Failure."""
+    if text is None:
+        return None
+    try:
+        found = moment.parse(text, moments.zone_of(tz))
+    except moment.BadMoment as error:
+        raise Failure(Exit.USAGE, f"{option}: {error}.") from error
+    return str(found) if isinstance(found, int) else found.isoformat().replace("+00:00", "Z")

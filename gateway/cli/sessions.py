@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from gateway.cli import moments, printing, steps, timeline_page
+from gateway.cli.access_history import access_history
 from gateway.cli.client import connected, header, run, segment, why
 from gateway.cli.exits import Exit, Failure
 from gateway.cli.options import AsOf, FoldOf, Json, KeyFile, Purpose, Tz, Url, family
@@ -24,6 +25,7 @@ Wait = Annotated[float, typer.Option("--wait", metavar="SECONDS", help="How long
 StopWait = Annotated[
     int, typer.Option("--wait", metavar="SECONDS", help="How long to wait for its end.", min=0, max=120)
 ]
+app.command("access-history")(access_history)
 _COLUMNS: Final = ("session", "status", "generation", "image", "owner", "created", "last used", "reason")
 
 
