@@ -64,6 +64,8 @@ from gateway.workers.indexing import SECONDS as INDEX_SECONDS
 from gateway.workers.indexing import Indexing
 from gateway.workers.keys_at_hand import SECONDS as KEYS_SECONDS
 from gateway.workers.keys_at_hand import KeysAtHand, follow_openings
+from gateway.workers.prove import SECONDS as PROVE_SECONDS
+from gateway.workers.prove import proving
 from gateway.workers.reconcile import Reconciler, watch
 from gateway.workers.worker import Worker
 from projections.errors import ProjectionError
@@ -213,6 +215,7 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         recorder=recorder,
         views=views,
         projector=projector,
+        proving=proving(recorder, storage, settings.projections.projection_verify_hour),
         outages=outages,
         head=Look(storage.store, lambda: _head(storage.store), HEAD_SECONDS),
         size=Look(storage.store, storage.size, SIZE_SECONDS),
@@ -281,6 +284,9 @@ def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Re
     if (projector := services.projector) is not None:
         stack.push_async_callback(projector.close)
         jobs.start("projector", Worker("projector", projector.run_once, PROJECT_SECONDS).run())
+    if services.proving is not None:
+        stack.push_async_callback(services.proving.resign)
+        jobs.start("prove", Worker("prove", services.proving.run_once, PROVE_SECONDS).run())
     stack.push_async_callback(_flush, services)
     stack.push_async_callback(services.runner.close)
     # Beside the comparison, which a slow runtime can hold up for longer than the lease lasts.
@@ -300,7 +306,7 @@ async def _end_with_the_log(services: Services, jobs: Jobs) -> None:
         forked,
         extra={"operation": "log_forked", "position": forked.differs_from},
     )
-    await jobs.end("announce", "reconcile", "watch", "projector", "index")
+    await jobs.end("announce", "reconcile", "watch", "projector", "index", "prove")
     await services.runner.close()
 
 

@@ -4,10 +4,12 @@ A thread of the SDK reads them; no request waits for that. Names and units as Op
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from events.store import EventStore
+from projections.table_report import Proved
 
 
 def watch_log(meter: Meter, store: EventStore, instance: str, unseen: Callable[[], float]) -> None:
@@ -38,3 +40,21 @@ def watch_tables(
     meter.create_observable_gauge(
         "session_gateway.projection.lag", [observe], "{event}", "events of the log that the table does not hold yet"
     )
+
+
+def watch_proofs(meter: Meter, instance: str, proofs: Callable[[], Mapping[str, Proved]]) -> None:
+    """What the last comparison of each table with the log came to. Told by every process that has a database."""
+
+    def differing(options: CallbackOptions) -> Iterable[Observation]:
+        for table, proof in proofs().items():
+            yield Observation(proof.differing, {"gateway.instance": instance, "projection": table})
+
+    def age(options: CallbackOptions) -> Iterable[Observation]:
+        now = datetime.now(UTC)
+        for table, proof in proofs().items():
+            seconds = (now - proof.verified_at).total_seconds()
+            yield Observation(max(0.0, seconds), {"gateway.instance": instance, "projection": table})
+
+    name = "session_gateway.projection"
+    meter.create_observable_gauge(f"{name}.differing", [differing], "{row}", "rows that are not what the log says")
+    meter.create_observable_gauge(f"{name}.proof_age", [age], "s", "how long ago the table was compared with the log")

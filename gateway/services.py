@@ -21,6 +21,7 @@ from gateway.sessions.handler import SessionHandler
 from gateway.sessions.observe import Observer
 from gateway.sessions.runner import Runner
 from gateway.settings import Settings
+from gateway.workers.prove import Proving
 from projections.projector import Projector
 from projections.views import Views
 
@@ -36,6 +37,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     recorder: Recorder
     views: Views
     projector: Projector | None  # where the log has tables
+    proving: Proving | None
     outages: Outages
     head: Look  # of the log, for health
     size: Look  # bytes of the log where it is kept

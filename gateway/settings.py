@@ -26,6 +26,7 @@ from gateway.proxy.settings import AccessSettings, ProxySettings
 from gateway.server import ServerSettings
 from gateway.sessions.settings import ModelSettings, SessionSettings
 from gateway.telemetry import TelemetrySettings
+from projections.settings import ProjectionSettings
 
 
 class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +57,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     database: DatabaseSettings = DatabaseSettings()
     spool: SpoolSettings = SpoolSettings()
+    projections: ProjectionSettings = ProjectionSettings()
     sessions: SessionSettings = SessionSettings()
     model: ModelSettings = ModelSettings()
     docker: DockerSettings = DockerSettings()
