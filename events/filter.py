@@ -33,7 +33,7 @@ class EventFilter(msgspec.Struct, frozen=True, kw_only=True):
             and self.trace_id in (None, event.trace_id)
             and self.correlation_id in (None, event.correlation_id)
             and self.causation_id in (None, event.causation_id)
-            and (self.actor is None or self.actor in _names_of_actor(event.actor))
+            and (self.actor is None or self.actor in names_of_actor(event.actor))
             and (self.session_id is None or self.session_id == session_of(event))
         )
 
@@ -71,7 +71,8 @@ def session_of(event: RecordedEvent) -> str | None:
         return None
 
 
-def _names_of_actor(actor: bytes) -> Sequence[str | None]:
+def names_of_actor(actor: bytes) -> Sequence[str | None]:
+    """The names under which an actor may be asked for: KIND:ID, and the id of its key."""
     try:
         known = _ACTOR.decode(actor)
     except _UNREADABLE:
