@@ -18,6 +18,7 @@ from events.store import type_matches
 PAGE: Final = 1000
 # They lead to nothing but an end of their own, which belongs to the same request: their effects are not looked for.
 _LEAVES: Final = ("exchange.*", "log.*", "access.*", "health.*")
+STEPS: Final = ("session.*", "token.*", "container.*", "admission.*", "subject.*", "gateway.*")
 _BEGINNINGS: Final = ("session.requested", "session.resumed", "session.imported")
 
 
@@ -71,10 +72,16 @@ async def of_event(store: Reading, event: RecordedEvent, *, until: int, budget: 
     return await reader.finished(frozenset({event.event_id}))
 
 
-async def of(store: Reading, wanted: EventFilter, *, until: int, budget: Budget | None = None) -> Related:
-    """Of all events that a filter finds: what led to them, and what they led to. Empty when it finds none."""
+async def of(
+    store: Reading, wanted: EventFilter, *, until: int, budget: Budget | None = None, first: tuple[str, ...] = ()
+) -> Related:
+    """Of all events that a filter finds: what led to them, and what they led to. Empty when it finds none.
+
+    ``first``: types that there must be room for, before whatever else there is much of.
+    """
     reader = _Reader(store, until, budget or Budget())
-    await reader.collect(wanted)
+    if not first or await reader.collect(msgspec.structs.replace(wanted, types=first)):
+        await reader.collect(wanted)
     return await reader.finished(frozenset())
 
 

@@ -1,7 +1,8 @@
 """Why: what led to an event, a session, a request or a trace, and what they led to, as a tree. Recorded as a read."""
 
+import asyncio
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -12,10 +13,11 @@ from starlette.responses import Response
 from events.catalogue import LogRead
 from events.envelope import STREAM_ID, RecordedEvent, session_stream
 from events.filter import EventFilter, session_of
+from events.keyring import Keyring
 from events.store import EventStore
 from gateway import context
 from gateway.api import reads, shapes
-from gateway.api.call import Call, answer
+from gateway.api.call import Call
 from gateway.api.shapes import EventView
 from gateway.errors import Refused
 from projections import causation, related
@@ -24,6 +26,7 @@ from projections.related import Related
 
 LATE: Final = timedelta(seconds=5)  # between what happened and its place in the log: it had waited in a spool
 MOST_TRACES: Final = 20
+STEP: Final = 100  # events that are shaped at once: a few milliseconds
 _KINDED: Final = re.compile(r"(?:(?P<kind>event|session|request|trace):)?(?P<id>[0-9A-Za-z._-]{1,128})", re.ASCII)
 _POSITION: Final = re.compile(r"\d{1,18}", re.ASCII)
 _UUID: Final = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -119,10 +122,14 @@ async def _why(call: Call, kind: str | None, given: str) -> Response:
         told = f"the {kind} {given}" if kind else given
         raise Refused("event-unknown", f"No event of the log up to position {until} has to do with {told}.")
     asked, read = found
-    tree = causation.tree(read.events, asked=read.asked, unread=read.unread, fold_over=fold_over)
-    document = await _shaped(call, asked, read, tree, until)
+    # Ten thousand events take a part of a second to order and to write down: beside the loop, which others wait for.
+    tree = await asyncio.to_thread(
+        causation.tree, read.events, asked=read.asked, unread=read.unread, fold_over=fold_over
+    )
+    views = await _views(list(_events(tree.roots)), call.services.keyring)
+    document, body = await asyncio.to_thread(_shaped, asked, read, tree, views, until)
     await _tell(call, asked, document)
-    return answer(document)
+    return Response(body, media_type="application/json")
 
 
 def _all(call: Call) -> bool:
@@ -152,7 +159,7 @@ async def _found(store: EventStore, kind: str | None, given: str, until: int) ->
         if event is not None:
             return Asked(kind="event", id=str(event.event_id)), await related.of_event(store, event, until=until)
     if kind == "session" or (kind is None and await _is_session(store, given)):
-        read = await related.of(store, EventFilter(session_id=given), until=until)
+        read = await related.of(store, EventFilter(session_id=given), until=until, first=related.STEPS)
         if read.events:
             return Asked(kind="session", id=given), read
     if kind in (None, "request"):
@@ -181,15 +188,21 @@ async def _event(store: EventStore, given: str, until: int) -> RecordedEvent | N
     return page[0] if page else None
 
 
-async def _shaped(call: Call, asked: Asked, read: Related, tree: Tree, until: int) -> Why:
-    shown = list(_events(tree.roots))
-    views = dict(
-        zip((event.event_id for event in shown), await shapes.events(shown, call.services.keyring), strict=True)
-    )
-    traces = dict.fromkeys(event.trace_id.hex() for event in shown if event.trace_id is not None)
+async def _views(shown: Sequence[RecordedEvent], keyring: Keyring) -> dict[UUID, EventView]:
+    """Personal fields opened; the loop turns after each few."""
+    views: dict[UUID, EventView] = {}
+    for start in range(0, len(shown), STEP):
+        step = shown[start : start + STEP]
+        views |= zip((event.event_id for event in step), await shapes.events(step, keyring), strict=True)
+        await asyncio.sleep(0)
+    return views
+
+
+def _shaped(asked: Asked, read: Related, tree: Tree, views: dict[UUID, EventView], until: int) -> tuple[Why, bytes]:
+    traces = dict.fromkeys(view.trace_id for view in views.values() if view.trace_id is not None)
     sessions = {session_of(event) for event in read.events} - {None}
     cut = read.cut
-    return Why(
+    document = Why(
         asked=asked,
         position=until,
         events=tree.events,
@@ -199,6 +212,7 @@ async def _shaped(call: Call, asked: Asked, read: Related, tree: Tree, until: in
         more=list(map(_group, tree.groups)),
         cut=None if cut is None else WhyCut(reason=cut.reason, reached=cut.reached, unsearched=cut.unsearched),
     )
+    return document, msgspec.json.encode(document)
 
 
 def _events(nodes: Iterable[Node]) -> Iterable[RecordedEvent]:

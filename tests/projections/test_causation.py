@@ -152,7 +152,7 @@ def test_an_effect_before_its_cause_hangs_under_it_all_the_same() -> None:
     assert (root.event.position, late.event.position, late.since_cause) == (2, 1, timedelta(seconds=-1))
 
 
-@pytest.mark.parametrize("length", [MAX_DEPTH, MAX_DEPTH + 1, 20_000])
+@pytest.mark.parametrize("length", [MAX_DEPTH, MAX_DEPTH + 1, 5_000])
 def test_a_chain_of_any_length_is_told_to_its_end(length: int) -> None:
     """Readers of JSON, and we, can only go so deep."""
     log = chain([None, *range(1, length)])

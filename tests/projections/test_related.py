@@ -108,6 +108,16 @@ async def test_too_many_events_are_cut_and_it_is_said_where(count: int) -> None:
     assert len(causation.tree(read.events, unread=read.unread).roots) == 1
 
 
+async def test_what_there_is_much_of_takes_no_room_from_the_steps() -> None:
+    """The end of a busy session stands behind more exchanges than one reading holds."""
+    exchanges = [caused(None, ONE, "exchange.completed") for _ in range(30)]
+    store = await written(caused(None, ONE, "session.requested"), *exchanges, caused(None, ONE, "session.stopped"))
+    wanted = EventFilter(correlation_id=ONE)
+    read = await related.of(store, wanted, until=32, budget=Budget(events=10), first=related.STEPS)
+    assert positions(read) == [*range(1, 10), 32]
+    assert read.cut is not None and (read.cut.reason, read.cut.reached) == ("events", 9)
+
+
 async def test_too_many_look_ups_leave_causes_unread_and_say_how_much_was_not_searched() -> None:
     """A log of somebody hostile: every event names another cause."""
     store = await written(*(caused(caused(), ONE) for _ in range(50)))
