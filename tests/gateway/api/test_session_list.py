@@ -4,6 +4,7 @@ import base64
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -20,7 +21,7 @@ from projections.session_state import SessionState
 from tests.factories import MOMENT
 from tests.gateway.faulty import faulty, spooling_log
 from tests.gateway.world import eventually
-from tests.gateway_fixtures import Gateway, start_gateway
+from tests.gateway_fixtures import WHY, Gateway, start_gateway
 
 CURSOR = Cursor(UUID(int=7), 5, True, "running", 2, MOMENT, "ses_1")
 
@@ -150,3 +151,30 @@ async def test_a_list_that_shows_what_waits_in_the_spool_is_not_kept(tmp_path: P
         await eventually(lambda: store.status.available and not gateway.services.views.spooled)
         rest = await gateway.client.get("/sessions", params={"cursor": answer.json()["next"]})
         assert [each["session_id"] for each in rest.json()["sessions"]] == [opened[1].session_id]
+
+
+async def test_a_local_time_is_meant_as_the_query_says(gateway: Gateway) -> None:
+    """``tz`` and ``fold``, for one session and for all; what they leave open is refused with both instants."""
+    session = await gateway.open()
+    (ready,) = await gateway.log("session.ready")
+    local = ready.recorded_at.astimezone(ZoneInfo("Asia/Kathmandu")).replace(tzinfo=None).isoformat()
+    for path in ("/sessions", f"/sessions/{session.session_id}"):
+        answer = await gateway.client.get(path, params={"as_of": local, "tz": "Asia/Kathmandu"}, headers=WHY)
+        assert (answer.status_code, answer.headers["as-of-position"]) == (200, str(ready.position)), answer.text
+        assert "as-of-position" not in (await gateway.client.get(path)).headers
+        twice = {"as_of": "2020-10-25T02:30", "tz": "Europe/Berlin"}
+        for query, says in [
+            (twice, "2020-10-25T02:30:00+02:00 and 2020-10-25T02:30:00+01:00"),
+            ({**twice, "fold": "third"}, "first or second"),
+            ({**twice, "as_of": "2020-03-29T02:30"}, "never was in Europe/Berlin"),
+            ({"as_of": local}, "as_of: "),
+            ({"as_of": "2020-10-25T02:30:00 01:00"}, "%2B"),
+            ({"as_of": local, "tz": "Nowhere"}, "tz: "),
+            ({"tz": "Europe/Berlin"}, "missing"),
+            ({"fold": "first"}, "missing"),
+        ]:
+            refused = await gateway.client.get(path, params=query, headers=WHY)
+            assert (refused.status_code, refused.json()["type"]) == (400, "/problems/bad-request"), query
+            assert says in refused.json()["detail"], refused.json()
+        chosen = await gateway.client.get("/sessions", params={**twice, "fold": "first"})
+        assert (chosen.json()["sessions"], chosen.json()["position"]) == ([], 0)
