@@ -1,0 +1,87 @@
+"""A page of the log into tables: rows that go, events that cannot be read, places that are shared."""
+
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from events.catalogue import GatewayStopped, Payload
+from events.envelope import Fence, RecordedEvent
+from events.errors import UnreadableEvent
+from events.lease import PostgresLeases
+from projections.gateways import Gateways, GatewayState
+from projections.projector import LEASE
+from projections.tables import GATEWAYS, SESSIONS, TOKENS
+from tests.event_fixtures import LogDatabase
+from tests.factories import payload, raw, write
+from tests.projections.projecting import Projecting, projecting
+
+pytestmark = pytest.mark.postgres
+
+
+class Running(Gateways):
+    """Gateways that run: one that ended has no state any more."""
+
+    def evolve(self, state: GatewayState | None, event: RecordedEvent, payload: Payload) -> GatewayState | None:
+        after = super().evolve(state, event, payload)
+        return None if after is not None and after.ended_at is not None else after
+
+
+@pytest_asyncio.fixture
+async def world(empty_log: LogDatabase) -> AsyncIterator[Projecting]:
+    async with projecting(empty_log) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def fence(world: Projecting) -> Fence:
+    epoch = await PostgresLeases(world.store.pool).claim(LEASE, "one", 600)
+    assert epoch is not None
+    return Fence(LEASE, epoch)
+
+
+async def test_row_goes_with_its_state(world: Projecting, fence: Fence) -> None:
+    """Also one that came and went within a page, and one that comes again."""
+    table = msgspec.structs.replace(GATEWAYS, projection=Running())
+    await world.live("a", sessions=0)
+    await world.live("b", sessions=0)
+    await world.rows.begin(table, world.store.log_id, fence)
+    follower = await world.follower([table])
+    await follower.step(fence)
+    assert set((await world.held([table]))["gateways"]) == {"gw-a", "gw-b"}
+    await world.store.append(write("gateway-gw-a", payload(GatewayStopped, instance="gw-a")))
+    await world.live("c", sessions=0)
+    await world.store.append(write("gateway-gw-c", payload(GatewayStopped, instance="gw-c")))
+    await follower.step(fence)
+    assert set((await world.held([table]))["gateways"]) == {"gw-b"}
+    await world.live("a", sessions=0)
+    await follower.step(fence)
+    assert set((await world.held([table]))["gateways"]) == {"gw-a", "gw-b"}
+
+
+async def test_event_that_cannot_be_read_moves_nothing(world: Projecting, fence: Fence) -> None:
+    """It is damaged, and nobody may pass over it in silence."""
+    await world.rows.begin(SESSIONS, world.store.log_id, fence)
+    await world.live("a", sessions=1)
+    await world.store.append(write("session-a-0", raw(type="session.failed", payload=b"{}")))
+    follower = await world.follower([SESSIONS])
+    before = await world.rows.checkpoints()
+    with pytest.raises(UnreadableEvent):
+        await follower.step(fence)
+    assert await world.rows.checkpoints() == before and await world.agrees([SESSIONS]) == 0
+
+
+async def test_tables_that_meet_go_on_as_one(world: Projecting, fence: Fence) -> None:
+    for table in (SESSIONS, TOKENS):
+        await world.rows.begin(table, world.store.log_id, fence)
+    await world.live("a")
+    one, other = await world.follower([SESSIONS]), await world.follower([TOKENS])
+    await one.step(fence)
+    await other.step(fence)
+    assert one.position == other.position
+    one.join(other)
+    head = await world.live("b")
+    await one.step(fence)
+    assert one.position == head and set(one.tables) == {SESSIONS, TOKENS}
+    assert await world.agrees([SESSIONS, TOKENS]) == head
