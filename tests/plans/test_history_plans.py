@@ -126,10 +126,22 @@ async def test_question_is_answered_by_its_index(asked: Asked, admin: Connection
 
 
 async def test_what_the_operators_guide_asks_needs_no_scan(admin: Connection) -> None:
-    assert len(GUIDE) == 6
+    assert len(GUIDE) == 7
     for sql in GUIDE:
         plan = await explain(admin, sql)
         assert not [node for node in plan.nodes if "Seq Scan" in node.kind], plan.text
+
+
+async def test_timeline_of_a_session_is_read_from_its_row(admin: Connection) -> None:
+    """Each change as it was told; the health of every other session is not looked at."""
+    (row,) = await admin.fetch("select * from view.health_timeline('s100')")
+    told = payload(HealthChanged, after="failed")
+    assert dict(row) == {
+        **{"position": 101, "changed_at": MOMENT + timedelta(seconds=101), "container": "c1"},
+        **{name: getattr(told, name) for name in ("before", "after", "reason", "failures", "response_us")},
+    }
+    plan = await explain(admin, "select * from view.health_timeline('s100')")
+    assert plan.indexes("health_history") == {"health_history_pk"} and plan.read("health_history") == 1, plan.text
 
 
 async def test_a_token_ends_by_the_next_one_or_by_its_own_end(admin: Connection) -> None:
