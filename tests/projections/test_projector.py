@@ -49,7 +49,7 @@ async def test_tables_are_what_the_log_makes(world: Projecting) -> None:
     assert await world.agrees() == head
 
 
-async def test_a_session_is_a_row_in_the_former_managers_words(world: Projecting) -> None:
+async def test_a_session_is_a_row_that_sql_understands(world: Projecting) -> None:
     await world.live("a", sessions=1)
     await world.projector("one").run_once()
     row = await world.store.pool.fetchrow("select * from view.sessions where session_id = 'a-0'")

@@ -44,7 +44,7 @@ async def test_table_has_the_columns_that_the_schema_makes(table: Table[Any], sh
 
 
 @pytest.mark.postgres
-async def test_sessions_have_the_columns_and_the_four_indexes_of_the_former_manager(shared_log: LogDatabase) -> None:
+async def test_sessions_have_the_columns_and_the_four_indexes_of_before(shared_log: LogDatabase) -> None:
     """Spec row C3: SQL that was written for the former table finds what it names."""
     async with connection(shared_log.app_dsn) as app:
         query = "select indexdef from pg_indexes where schemaname = 'view' and tablename = 'sessions'"
@@ -68,7 +68,7 @@ def test_state_is_kept_whole(table: Table[Any]) -> None:
         assert table.kept(table.state_of(values[-1])) == values[-1]
 
 
-def test_session_is_told_in_the_former_managers_words() -> None:
+def test_session_is_told_in_four_statuses_and_by_a_hash() -> None:
     issued = payload(TokenIssued)
     kinds: list[Any] = [SessionRequested, issued, ContainerStarted, SessionReady]
     state = states(SESSIONS, history("session-s1", kinds))["s1"]
