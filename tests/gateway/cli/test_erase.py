@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from events import codec
-from events.catalogue import AccessDenied, ExchangeOpened, SessionRequested, SubjectErased
-from events.envelope import SYSTEM, ActorKind, container_stream, session_stream
+from events.catalogue import AccessDenied, ExchangeOpened, LogRead, SessionRequested, SubjectErased
+from events.envelope import SYSTEM, ActorKind, RecordedEvent, container_stream, session_stream
 from events.sealing import Place, SubjectKey, seal
+from gateway import purpose
+from gateway.cli import erase
 from gateway.cli.direct import Direct, open_log
 from gateway.cli.exits import Exit
 from gateway.recorder import Who, unattributed
@@ -92,6 +94,20 @@ def test_one_person_is_erased_and_nobody_else() -> None:
 
 
 @pytest.mark.usefixtures("log_of_two")
+def test_what_one_run_tells_is_told_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be more keys than one event holds: here Ada's, and Bob's of an erasure that was cut short."""
+
+    async def read(log: Direct) -> list[RecordedEvent]:
+        return await log.storage.store.read_log(types=("subject.erased",))
+
+    monkeypatch.setattr(erase, "KEYS_AN_EVENT", 1)
+    on_log(lambda log: log.storage.keyring.erase("Bob"))
+    assert run("erase", "Ada", "--yes").code == Exit.OK
+    one, other = on_log(read)
+    assert one.correlation_id == other.correlation_id is not None
+
+
+@pytest.mark.usefixtures("log_of_two")
 @pytest.mark.parametrize("subject", ["Ada", "session:ses_nobody", "today"])
 def test_a_dry_run_foretells_what_is_done(subject: str) -> None:
     """Also for the subjects that the gateway names itself, of which no field says the name."""
@@ -125,6 +141,9 @@ def test_a_key_that_was_never_kept_is_no_erasure() -> None:
         path = seal(SubjectKey.new(), "/a", Place(stream, "exchange.opened", "path"))
         opened = payload(ExchangeOpened, session_id="ses_ada", path=path, client=None)
         await log.recorder.fact(stream, opened, who=Who(kind=ActorKind.SESSION, id="ses_ada"))
+        why = seal(SubjectKey.new(), "complaint 4711", purpose.PLACE)
+        read = LogRead(what="session", session_id="ses_ada", purpose=why)
+        await log.recorder.fact(SYSTEM, read, who=Who(kind=ActorKind.KEY, id="eve"))
 
     on_log(write)
     assert run("erase", "Nobody", "--yes", "--json").document["told_late"] == []
