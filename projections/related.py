@@ -4,6 +4,7 @@ Read are the events that were asked for; those of the same request, when an even
 event; and what they led to. Bounded in events, look-ups and time: who stops early says so, and what was left out.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
@@ -124,6 +125,7 @@ class _Reader:
             # One more than there is room for, so that a reading that fits exactly is not taken for cut.
             limit = min(PAGE, self._left + 1)
             found = await self._store.search(wanted, after=after, until=self._until, limit=limit)
+            await asyncio.sleep(0)  # a log in memory never waits, and others want their turn
             if (refused := self.take(found.events)) is not None:
                 self._reached = refused.position - 1
             if found.reached <= after:
