@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from events import codec
-from events.catalogue import ExchangeClosed, ExchangeCompleted, ExchangeOpened, Payload, SubjectErased
+from events.catalogue import ExchangeClosed, ExchangeCompleted, ExchangeOpened, LogRead, Payload, SubjectErased
 from events.codec import Cause
 from events.envelope import SYSTEM, RecordedEvent, Sealed
 from events.ids import uuid7
@@ -33,7 +33,7 @@ PAGE: Final = 2000
 MAX_REASON: Final = 200
 KEYS_AN_EVENT: Final = 1000  # an event has 64 KiB, a key id 28 bytes
 # Sealed by a session that outlives an erasure with keys that were never kept: gone, but nobody erased them.
-_THROWN_AWAY: Final = (ExchangeOpened, ExchangeCompleted, ExchangeClosed)
+_THROWN_AWAY: Final = (ExchangeOpened, ExchangeCompleted, ExchangeClosed, LogRead)
 
 
 class Use(msgspec.Struct):

@@ -40,6 +40,7 @@ async def test_a_drain_finishes_what_is_open_and_loses_nothing(gateway: GatewayP
         streams = [
             await _stream(stack, client, session.path("event"), session.headers),
             await _stream(stack, client, f"/sessions/{session.session_id}/progress", gateway.key),
+            await _stream(stack, client, "/events/stream", gateway.key),
         ]
         socket = await _socket(stack, gateway, session)
         slow = asyncio.create_task(client.get(session.path("slow?ms=1500"), headers=session.headers))
