@@ -1,9 +1,11 @@
 -- An auditor's reading, told before it is made: appends log.read and returns its id, the ticket for log.read_announced.
 -- Locks: those of append_batch. Commit it: a ticket that could still be taken back opens nothing.
 -- p_until: null is the head. p_stream: null for the whole log. p_types: empty for all, else tags, families (session.*).
--- Raises GW002 for a range, stream or type that cannot be meant.
+-- p_purpose: why, in at most 500 characters; it stands in the log in clear.
+-- Raises GW002 for a range, stream, type or purpose that cannot be meant.
 create or replace function log.announce_read(
-  p_after bigint default 0, p_until bigint default null, p_stream text default null, p_types text[] default '{}'
+  p_after bigint default 0, p_until bigint default null, p_stream text default null, p_types text[] default '{}',
+  p_purpose text default null
 ) returns uuid
 language plpgsql security definer
 set search_path = log, pg_temp
@@ -26,13 +28,18 @@ begin
       select from unnest(p_types) t where t is null or t !~ '^[a-z_]{1,50}\.([a-z_]{1,50}|\*)$') then
     raise exception 'p_types holds what is neither a type nor a family' using errcode = 'GW002';
   end if;
-  -- Canonical JSON, as the gateway writes it: sorted keys, no blanks; nothing in it needs an escape.
+  if length(p_purpose) > 500 or p_purpose !~ '[^[:space:]]' then
+    raise exception 'a purpose has words, and at most 500 characters' using errcode = 'GW002';
+  end if;
+  -- Canonical JSON, as the gateway writes it: sorted keys, no blanks. Only the purpose can need escapes: to_json's are
+  -- the same.
   told := format(
-    '{"after":%s,"session_id":%s,"stream":%s,"type":"log.read","types":[%s],"until":%s,"what":"sql"}',
-    p_after, coalesce('"' || substring(p_stream from '^session-(.*)$') || '"', 'null'),
+    '{"actor":null,"after":%s,"correlation_id":null,"purpose":%s,"session_id":%s,"stream":%s,"trace_id":null,'
+    '"type":"log.read","types":[%s],"until":%s,"what":"sql"}',
+    p_after, coalesce(to_json(p_purpose)::text, 'null'), coalesce('"' || substring(p_stream from '^session-(.*)$') || '"', 'null'),
     coalesce('"' || p_stream || '"', 'null'), (select string_agg('"' || t || '"', ',') from unnest(p_types) t), until_at);
   perform append_batch(
-    array['system'], array[1], array[1], array[null::int], array[ticket], array['log.read'], array[1::smallint],
+    array['system'], array[1], array[1], array[null::int], array[ticket], array['log.read'], array[2::smallint],
     array[convert_to(told, 'UTF8')], array[reading_actor()], array[null::uuid], array[null::uuid], array[null::bytea],
     array[null::bytea], array[clock_timestamp()], array[null::text], array[null::bigint]);
   return ticket;

@@ -116,6 +116,20 @@ async def test_the_session_of_a_stream_is_named(
     assert isinstance(read, LogRead) and read.session_id == written.stream.removeprefix("session-")
 
 
+@pytest.mark.parametrize(
+    "purpose",
+    ["Case 7", "".join(map(chr, range(1, 128))), '\\u0000 \\" {"what":"events"}', "\u2028\u00e9\U0001f600", "x" * 500],
+)
+async def test_a_purpose_is_told_as_it_was_given(auditor: Connection, store: PostgresEventStore, purpose: str) -> None:
+    """Whatever characters it has: the bytes are those that the gateway would have written, and the ticket opens."""
+    ticket = await auditor.fetchval("select log.announce_read(p_until := 10, p_purpose := $1)", purpose)
+    told = await store.find(ticket)
+    assert told is not None and told.schema_version == 2
+    assert codec.decode(told) == LogRead(what="sql", after=0, until=10, purpose=purpose)
+    assert codec.canonical(codec.decode(told)) == told.payload
+    assert await positions(auditor, ticket) == list(range(1, 11))
+
+
 async def test_an_announcement_that_could_be_taken_back_opens_nothing(auditor: Connection) -> None:
     """Begin, announce, read, roll back: the rows would be out and nothing would tell of it."""
     async with auditor.transaction():
@@ -188,6 +202,9 @@ async def test_what_cannot_be_meant_is_refused(auditor: Connection) -> None:
         "p_types := array['session.%']",
         "p_types := array[null]",
         "p_types := null",
+        "p_purpose := ''",
+        "p_purpose := e' \\t\\n'",
+        "p_purpose := repeat('x', 501)",
     ):
         with pytest.raises(asyncpg.PostgresError) as refused:
             await announce(auditor, arguments)
@@ -218,10 +235,10 @@ async def test_an_auditor_can_do_nothing_else(written: Written, auditor: Connect
 
 
 async def test_the_public_can_do_nothing_at_all(written: Written, postgres_server: EmbeddedPostgres) -> None:
-    await ensure_role(written.database.admin_dsn, "passer_by")
-    async with connection(as_user(written.database.admin_dsn, "passer_by")) as passer_by:
+    await ensure_role(written.database.admin_dsn, "onlooker")
+    async with connection(as_user(written.database.admin_dsn, "onlooker")) as onlooker:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await announce(passer_by)
+            await announce(onlooker)
 
 
 async def test_reading_is_on_the_disk_of_an_older_postgres_too(debian_log: DebianLog) -> None:
