@@ -85,7 +85,7 @@ class _Drawn:
         from rich.progress import Progress as RichProgress
 
         columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}")]
-        self._shown = RichProgress(*columns, console=Console(stderr=True), transient=True)
+        self._shown = RichProgress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
         self._task = self._shown.add_task(doing, total=None, told="")
         self._doing = doing
         self._rate = Rate()
@@ -110,6 +110,7 @@ class _Drawn:
             completed=progress.position,
             total=max(1, progress.goal),
             told=told,
+            refresh=True,  # a page of events at a time: often enough, and no thread
         )
 
 

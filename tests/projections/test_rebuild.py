@@ -11,13 +11,9 @@ import pytest_asyncio
 
 from events.catalogue import ProjectionRebuilt
 from events.embedded import EmbeddedPostgres
-from events.envelope import Fence
 from events.errors import StoreUnavailable
 from events.ids import short
-from projections.errors import RebuildRefused, Superseded, TableHeld, UnderWay
-from projections.follower import Follower
-from projections.rebuild import LEASE
-from projections.rebuild_store import RebuildStore
+from projections.errors import RebuildRefused, TableHeld, UnderWay
 from projections.tables import SESSIONS, TABLES
 from tests.event_fixtures import LogDatabase, connection, log_database, until
 from tests.projections.rebuilding import Ground, ground
@@ -161,20 +157,6 @@ async def test_two_at_once_the_second_is_told_who_is_at_it(on: Ground) -> None:
     await on.rebuilder("gw-2").rebuild(TABLES[1])  # another table is not held up
     go.set()
     await first
-
-
-async def test_whoever_lost_the_lease_writes_nothing_more(on: Ground) -> None:
-    """A process that was frozen wakes up while another one rebuilds."""
-    lease, rows = f"{LEASE}sessions", RebuildStore(on.store.pool, SESSIONS)
-    fence = Fence(lease, await on.leases.claim(lease, "frozen") or 0)
-    row = await rows.start(on.store.log_id, "asked", fence)
-    await on.leases.release(lease, "frozen")
-    assert await on.leases.claim(lease, "another")
-    with pytest.raises(Superseded):
-        await Follower(on.store, rows, [SESSIONS], [row.checkpoint]).step(fence)
-    assert await on.sql("select count(*) from view.sessions_next") == 0
-    with pytest.raises(Superseded):
-        await rows.start(on.store.log_id, "asked", fence)
 
 
 async def test_a_table_of_a_later_release_is_left_alone(on: Ground) -> None:

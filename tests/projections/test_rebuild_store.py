@@ -1,0 +1,163 @@
+"""RebuildStore: what the gateway's role may do to tables, and to which; what is kept of a rebuild."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from events.embedded import EmbeddedPostgres
+from events.envelope import Fence
+from events.errors import StoreUnavailable
+from projections.errors import Superseded
+from projections.follower import Follower
+from projections.rebuild import LEASE
+from projections.rebuild_store import RebuildStore
+from projections.tables import SESSIONS, TABLES
+from tests.event_fixtures import LogDatabase, connection, log_database
+from tests.projections.rebuilding import Ground, ground
+
+pytestmark = pytest.mark.postgres
+FUNCTIONS = ("begin_rebuild", "drop_rebuild", "analyze_rebuild", "compare_rebuild", "swap_rebuild")
+OTHERS = (
+    *("lease", "subject_key", "projection_checkpoint", "projection_rebuild", "no_such_table", "", "sessions_next"),
+    *("Sessions", "sessions; drop table view.lease", 'sessions"', "log.events", "view.sessions", "pg_class", "x" * 51),
+)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def database(postgres_server: EmbeddedPostgres) -> AsyncIterator[LogDatabase]:
+    async with log_database(postgres_server) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def on(database: LogDatabase) -> AsyncIterator[Ground]:
+    async with ground(database) as made:
+        yield made
+
+
+async def begun(on: Ground) -> tuple[RebuildStore, Fence]:
+    lease = f"{LEASE}sessions"
+    fence = Fence(lease, await on.leases.claim(lease, "one") or 0)
+    rows = RebuildStore(on.store.pool, SESSIONS)
+    await rows.start(on.store.log_id, "asked", fence)
+    return rows, fence
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+async def test_nothing_but_the_table_of_a_projection_is_touched(on: Ground, function: str) -> None:
+    """The functions run as the owner of the log: whoever has the gateway's password must not be led by them further
+    than to tables that he may empty anyway."""
+    tables = "select array_agg(relnamespace || '.' || relname order by 1) from pg_class"
+    await begun(on)  # so that there is a sessions_next, which looks like a table of a projection
+    before = await on.sql(tables)
+    async with connection(on.database.app_dsn) as app:
+        for name in OTHERS:
+            with pytest.raises(asyncpg.PostgresError) as refused:
+                await app.fetch(f"select view.{function}($1)", name)
+            assert refused.value.sqlstate == "GW020", name
+    assert await on.sql(tables) == before
+
+
+async def test_the_gateways_role_makes_and_drops_no_table_itself(on: Ground) -> None:
+    await begun(on)
+    shape = await on.shape(SESSIONS)
+    async with connection(on.database.app_dsn) as app:
+        await app.execute("grant all on view.sessions to public")  # Postgres warns and grants nothing
+        for statement in (
+            "create table view.mine (a int)",
+            "drop table view.sessions",
+            "drop table view.sessions_next",
+            "alter table view.sessions rename to mine",
+            "select view.copy_rights('log.events', 'view.sessions')",
+            "select view.copy_rights('view.sessions', 'log.events')",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await app.execute(statement)
+    assert await on.shape(SESSIONS) == shape
+
+
+async def test_rights_options_and_comment_go_over(on: Ground) -> None:
+    """What a database's administrator has given on the table holds on the next one, to the column."""
+    name = await on.sql("select 'reader_' || oid from pg_database where datname = current_database()")
+    await on.sql(f"create role {name}")
+    try:
+        for statement in (
+            f"grant select (session_id, status) on view.sessions to {name} with grant option",
+            "grant select on view.sessions to public",
+            "alter table view.sessions set (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02)",
+            "comment on table view.sessions is 'of the month''s report'",
+        ):
+            await on.sql(statement)
+        shape = await on.shape(SESSIONS)
+        columns = """select array_agg(attname || attacl::text order by 1) from pg_attribute
+                      where attrelid = 'view.sessions'::regclass"""
+        given = await on.sql(columns)
+        assert given
+        await on.rebuild(SESSIONS)
+        assert await on.shape(SESSIONS) == shape
+        assert await on.sql(columns) == given
+        assert await on.sql("select obj_description('view.sessions'::regclass)") == "of the month's report"
+    finally:
+        await on.sql("revoke select on view.sessions from public")
+        await on.sql("alter table view.sessions reset (fillfactor, autovacuum_vacuum_scale_factor)")
+        await on.sql("comment on table view.sessions is null")
+        await on.sql(f"drop owned by {name}")
+        await on.sql(f"drop role {name}")
+
+
+async def test_a_right_that_was_taken_while_it_was_built_is_not_given_back(on: Ground) -> None:
+    await on.sql("grant select on view.sessions to public")
+    await on.killed_at(SESSIONS, "compared")
+    await on.sql("revoke select on view.sessions from public")
+    shape = await on.shape(SESSIONS)
+    await on.rebuild(SESSIONS)
+    assert await on.shape(SESSIONS) == shape
+
+
+async def test_whoever_lost_the_lease_writes_nothing_more(on: Ground) -> None:
+    """A process that was frozen wakes up while another one rebuilds."""
+    rows, fence = await begun(on)
+    row = await rows.found()
+    assert row is not None
+    await on.leases.release(fence.lease, "one")
+    assert await on.leases.claim(fence.lease, "another")
+    with pytest.raises(Superseded):
+        await Follower(on.store, rows, [SESSIONS], [row.checkpoint]).step(fence)
+    assert await on.sql("select count(*) from view.sessions_next") == 0
+    with pytest.raises(Superseded):
+        await rows.start(on.store.log_id, "asked", fence)
+
+
+async def test_of_two_that_saw_the_same_place_one_moves_it(on: Ground) -> None:
+    rows, fence = await begun(on)
+    row = await rows.found()
+    assert row is not None
+    first, second = (Follower(on.store, rows, [SESSIONS], [row.checkpoint]) for _ in range(2))
+    await first.step(fence)
+    with pytest.raises(Superseded):
+        await second.step(fence)
+
+
+async def test_a_place_and_its_rows_are_written_together(on: Ground) -> None:
+    rows, fence = await begun(on)
+    row = await rows.found()
+    assert row is not None
+    await on.sql("alter table view.sessions_next add constraint never check (false)")
+    with pytest.raises(StoreUnavailable):
+        await Follower(on.store, rows, [SESSIONS], [row.checkpoint]).step(fence)
+    assert await rows.found() == row
+
+
+async def test_what_is_done_and_not_told_is_not_dropped(on: Ground) -> None:
+    await on.killed_at(SESSIONS, "swapped")
+    rows = RebuildStore(on.store.pool, SESSIONS)
+    assert not await rows.drop()
+    found = await rows.found()
+    assert found is not None and found.told_id is not None
+
+
+async def test_every_table_has_the_shape_that_the_functions_look_for(on: Ground) -> None:
+    for table in TABLES:
+        await on.sql(f"select view.projection_table('{table.name}')")
