@@ -23,7 +23,7 @@ COMMANDS: Final = {
     "sessions": "Open, see, watch, stop and resume sessions.",
     "chat": "Talk to the agent of a session in the terminal.",
     "events": "Read the log, or follow it.",
-    "why": "What led to an event, session or request, and what it led to.",
+    "why": "What made something happen, and what it led to.",
     "replay": "Fold the log alone: what is, or was, true.",
     "projections": "What is derived from the log: how it stands, verify, rebuild.",
     "schema": "The log's schema: which release, what is pending.",

@@ -128,7 +128,7 @@ async def _why(call: Call, kind: str | None, given: str) -> Response:
     )
     views = await _views(list(_events(tree.roots)), call.services.keyring)
     document, body = await asyncio.to_thread(_shaped, asked, read, tree, views, until)
-    await _tell(call, asked, document)
+    await _tell(call, asked, _about(asked, read, document.sessions), until)
     return Response(body, media_type="application/json")
 
 
@@ -141,11 +141,19 @@ def _all(call: Call) -> bool:
     raise Refused("bad-request", "The parameter all is true or false.")
 
 
-async def _tell(call: Call, asked: Asked, document: Why) -> None:
+def _about(asked: Asked, read: Related, sessions: Sequence[str]) -> str | None:
+    """The one session that is read: the one that was asked for, that of the event, or the only one that there is."""
+    if asked.kind == "session":
+        return asked.id
+    of_event = [session_of(event) for event in read.events if event.event_id in read.asked]
+    return next((each for each in of_event if each is not None), sessions[0] if len(sessions) == 1 else None)
+
+
+async def _tell(call: Call, asked: Asked, session_id: str | None, until: int) -> None:
     told = LogRead(
         what="why",
-        until=document.position,
-        session_id=document.sessions[0] if len(document.sessions) == 1 else None,
+        until=until,
+        session_id=session_id,
         trace_id=asked.id if asked.kind == "trace" else None,
         correlation_id=str(context.correlation_id_of(asked.id)) if asked.kind == "request" else None,
     )

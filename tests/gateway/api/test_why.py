@@ -7,9 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from events.catalogue import ExchangeCompleted
+from events.catalogue import ExchangeCompleted, TokenRevealed
 from events.codec import Cause
-from events.envelope import ANY, StreamWrite, container_stream
+from events.envelope import ANY, StreamWrite, container_stream, session_stream
 from gateway import context
 from gateway.access.roles import Role
 from tests.factories import SEALED
@@ -167,6 +167,18 @@ async def test_every_reading_is_an_event_with_its_purpose(gateway: Gateway) -> N
     ]
     assert reads[1].correlation_id == str(context.correlation_id_of(request_id))
     assert reads[0].purpose.c and reads[2].purpose == PURPOSE["x-audit-purpose"]
+
+
+async def test_an_event_of_one_session_is_a_reading_of_it_whoever_else_comes_into_it(gateway: Gateway) -> None:
+    """One request may have to do with two sessions; the event that is asked for belongs to one."""
+    one, other = await gateway.open(), await gateway.open()
+    (first, _) = await gateway.log("session.ready")
+    joined = made(TokenRevealed, session_id=other.session_id, cause=Cause(correlation_id=first.correlation_id))
+    await gateway.services.store.append(StreamWrite(session_stream(other.session_id), ANY, (joined,)))
+    tree = await why(gateway, f"/events/{first.event_id}/why")
+    assert tree["sessions"] == sorted([one.session_id, other.session_id])
+    (read,) = await gateway.payloads("log.read")
+    assert read.session_id == one.session_id
 
 
 async def test_a_session_is_read_for_a_purpose_only(gateway: Gateway) -> None:
