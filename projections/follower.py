@@ -20,8 +20,8 @@ from projections.projection import apply
 from projections.table import Table
 from projections.table_store import Changes, TableStore
 
-PAGE: Final = 500  # events, when there is little to do
-MOST: Final = 4000
+PAGE: Final = 125  # events, when there is little to do
+MOST: Final = 1000  # of 100,000 events, 4000 at once take no less time and keep requests waiting 100 ms instead of 40
 KEPT: Final = 10_000  # states a table that stay in memory between pages
 SLICE: Final = 200  # events, after which requests of the same process get their turn
 
