@@ -18,12 +18,14 @@ set jit = off
 as $$
 declare
   keys      bigint[] := search_keys(p_stream, p_types, p_session, p_actor, p_trace, p_correlation, p_causation);
+  rivals    bigint[];               -- the keys of the types, where another part leads and may be the less rare one
   types     text[];                 -- as LIKE patterns
   looked    bigint := p_after;      -- what is answered
   until_at  bigint;
   covered   bigint := p_after;      -- up to where the places below can be all that there are
   places    bigint[] := '{}';       -- of events that may be wanted
   more      bigint[];
+  other     bigint[];
   segments  int := 0;
   hits      log.events[] := '{}';
 begin
@@ -35,14 +37,18 @@ begin
   select array_agg(regexp_replace(regexp_replace(t, '([\\_%])', '\\\1', 'g'), '\.\*$', '.%')) into types
     from unnest(p_types) t;
   if keys is not null then
+    if coalesce(p_session, p_actor) is not null and p_types is not null then
+      rivals := search_keys(null, p_types, null, null, null, null, null);
+    end if;
     select greatest(looked, least(i.position, until_at)) into covered from indexed i order by i.position desc limit 1;
     while looked < covered and cardinality(places) < p_looks and segments < 256 loop
-      more := array(
-        select distinct p.position
-          from unnest(keys) k(key)
-          cross join lateral indexed_positions(((looked + 1) >> 20)::int, k.key, looked, p_looks) p(position)
-         where p.position <= covered
-         order by p.position limit p_looks);
+      more := indexed_places(keys, looked, covered, p_looks);
+      if cardinality(more) = p_looks and rivals is not null then
+        other := indexed_places(rivals, looked, covered, p_looks);
+        if cardinality(other) < p_looks or other[p_looks] > more[p_looks] then
+          more := other;  -- rarer here
+        end if;
+      end if;
       places := places || more;
       segments := segments + 1;
       looked := case when cardinality(more) = p_looks then more[p_looks]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from random import Random
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -19,6 +20,7 @@ from events.postgres import PostgresEventStore
 from events.schema_roles import OWNER_ROLE
 from events.store import Appended
 from events.writer import Unit
+from tests.contracts.test_event_store_search import paged
 from tests.event_fixtures import LogDatabase, connection, log_database, open_store
 from tests.factories import CAUSE, FRONTEND, event, events, write
 
@@ -181,10 +183,11 @@ async def test_a_search_looks_at_a_bounded_part(store: PostgresEventStore, monke
         assert page.events == [] and page.reached in (7, 10)
     await store.index()
     for wanted in (
-        EventFilter(session_id="s1", types=("log.read",)),
-        EventFilter(actor="gateway:g1", types=("log.*",)),
+        EventFilter(session_id="s1", trace_id=None, actor="k1"),
+        EventFilter(session_id="s1", types=("session.*",), actor="k1"),
     ):
-        assert (await store.search(wanted)).reached == 10
+        page = await store.search(wanted)
+        assert (page.events, page.reached) == ([], 10)
     assert (await store.search(EventFilter(causation_id=cause))).reached == 30
     assert (await store.search(EventFilter(correlation_id=UUID(int=5)), until=25)).reached == 25
 
@@ -206,3 +209,41 @@ async def test_searches_and_steps_at_once_agree(store: PostgresEventStore) -> No
 
     await asyncio.gather(step(), search(), search())
     assert await store.index() == 0
+
+
+async def test_small_steps_of_a_search_add_up(store: PostgresEventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every call is cut off, by the index, a rarer type, a stream or the range: together they find all."""
+    await fill(store, 30)
+    for _ in range(12):
+        await store.pool.execute("select log.index_events(5)")
+    log, chance = await store.read_log(), Random(9)
+    parts: dict[str, list[Any]] = {
+        "types": [(), ("session.ready",), ("session.*", "log.read"), ("exchange.*",), ("moon.*",)],
+        "session_id": [None, "s1", "s2"],
+        "actor": [None, "gateway:g1", "k1"],
+        "stream_id": [None, None, "container-c1"],
+        "correlation_id": [None, None, CAUSE.correlation_id],
+    }
+    found = 0
+    for _ in range(150):
+        monkeypatch.setattr("events.postgres_reading.LOOKS", chance.randint(1, 6))
+        monkeypatch.setattr("events.postgres_reading.SCAN", chance.randint(1, 6))
+        wanted = EventFilter(**{name: chance.choice(values) for name, values in parts.items()})
+        expected = [one for one in log if wanted.matches(one)]
+        assert await paged(store, wanted, limit=chance.randint(1, 9)) == expected, wanted
+        found += len(expected)
+    assert found > 500
+
+
+async def test_rare_type_of_a_busy_actor_is_found_at_once(
+    store: PostgresEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever acts in every event is no way to the one that is looked for; its type is."""
+    monkeypatch.setattr("events.postgres_reading.LOOKS", 10)
+    for _ in range(3):
+        await store.append(write("session-s1", *events(50)))
+    await store.append(write("session-s1", LogRead))
+    await store.index()
+    for wanted in (EventFilter(actor="gateway:g1", types=("log.*",)), EventFilter(session_id="s1", types=("log.*",))):
+        page = await store.search(wanted)
+        assert ([one.position for one in page.events], page.reached) == ([151], 151)
