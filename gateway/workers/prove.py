@@ -34,6 +34,7 @@ SECONDS: Final = 60.0  # between two looks
 TTL_SECONDS: Final = 600.0
 ALERT: Final = "projection_drift_"
 NEVER: Final = -1
+AGAIN: Final = timedelta(hours=1)  # until a table is tried again that could not be compared
 log = logging.getLogger("session_gateway.prove")
 
 
@@ -45,7 +46,7 @@ class Raised(msgspec.Struct, frozen=True):
 
 
 def due(
-    names: Sequence[str], proofs: Mapping[str, Proved], *, hour: int, now: datetime, since: datetime
+    names: Sequence[str], last: Mapping[str, datetime], *, hour: int, now: datetime, since: datetime
 ) -> tuple[str, ...]:
     """The tables that were not compared since the hour came last. A process that started later waits for the next."""
     if hour == NEVER:
@@ -53,9 +54,7 @@ def due(
     latest = now.replace(hour=hour, minute=0, second=0, microsecond=0)
     if latest > now:
         latest -= timedelta(days=1)
-    return tuple(
-        name for name in names if (proofs[name].verified_at if name in proofs else since) < latest and since < latest
-    )
+    return tuple(name for name in names if since < latest and last.get(name, since) < latest)
 
 
 def drifting(names: Sequence[str], proofs: Mapping[str, Proved]) -> frozenset[str]:
@@ -82,7 +81,8 @@ class Proving:
         self._instance, self._hour, self._noted = instance, hour, noted
         self._tables = {table.name: table for table in tables}
         self._began = recorder.now()
-        self._refused: dict[str, datetime] = {}  # what could not be compared, and when: not again before the next hour
+        self._refused: dict[str, datetime] = {}  # what could not be compared, and when: not again for an hour
+        self._done: dict[str, datetime] = {}  # what was, by this clock: the database's may be behind it
         self._raised: dict[str, Raised] = {}
         self.last: Mapping[str, Proved] = {}
 
@@ -109,13 +109,16 @@ class Proving:
 
     def _due(self) -> tuple[str, ...]:
         now = self._recorder.now()
-        found = due(list(self._tables), self.last, hour=self._hour, now=now, since=self._began)
-        return tuple(name for name in found if now - self._refused.get(name, self._began) >= timedelta(hours=1))
+        last = {name: proof.verified_at for name, proof in self.last.items()}
+        last |= {name: max(at, last.get(name, at)) for name, at in self._done.items()}
+        found = due(list(self._tables), last, hour=self._hour, now=now, since=self._began)
+        return tuple(name for name in found if name not in self._refused or now - self._refused[name] >= AGAIN)
 
     async def _prove(self, table: Table[Any]) -> None:
         with telemetry.span("projection.verify", attributes={"projection.name": table.name}, root=True):
             try:
                 _report(await self._proofs.prover.prove(table))
+                self._done[table.name] = self._recorder.now()
             except RebuildRefused as refused:
                 self._refused[table.name] = self._recorder.now()
                 log.warning("a table was not compared with the log: %s", refused, extra={"operation": "verify"})

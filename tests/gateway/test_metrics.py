@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,9 +12,10 @@ from events.catalogue import AccessDenied
 from events.envelope import SYSTEM
 from events.keyring import MemoryKeyring
 from gateway import telemetry
-from gateway.metrics import watch_log
+from gateway.metrics import watch_log, watch_proofs
 from gateway.recorder import Recorder
 from gateway.telemetry import Telemetry, TelemetrySettings
+from projections.table_report import Proved
 from tests.factories import payload
 from tests.gateway import receivers
 from tests.gateway.faulty import FaultyStore, spooled
@@ -42,6 +45,26 @@ async def test_the_gauges_follow_the_log(tmp_path: Path) -> None:
         await eventually(lambda: store.status.available)
         for name, wanted in {"available": 1, "spooled_units": 0}.items():
             await receivers.gauge(receiver, f"session_gateway.log.{name}", wanted)
+
+
+async def test_the_gauges_follow_the_proofs_of_the_tables() -> None:
+    """Rows that differ, and how old the knowledge is; for each table that was ever compared."""
+    at = datetime.now(UTC) - timedelta(days=2)
+    known = {"sessions": Proved(version=1, position=9, rows=5, differing=3, verified_at=at)}
+    async with (
+        receivers.otlp() as (endpoint, receiver),
+        receivers.delivering(endpoint, otel_metric_export_interval=20),
+    ):
+        watch_proofs(telemetry.meter(), "g1", lambda: known)
+        told = await receivers.gauge(receiver, "session_gateway.projection.differing", 3)
+        assert told == {"gateway.instance": "g1", "projection": "sessions"}
+
+        def is_two_days(got: Any) -> bool:
+            points = got.gauge.data_points
+            name = "session_gateway.projection.proof_age"
+            return got.name == name and [round(point.as_double / 86_400) for point in points] == [2]
+
+        await receiver.await_metric(is_two_days, PROMPT)
 
 
 async def test_without_a_receiver_nothing_is_read() -> None:
