@@ -5,9 +5,9 @@ or one that goes on where another was killed, finds what is there and says so.
 """
 
 import sys
+from datetime import tzinfo
 from pathlib import Path
 from typing import Annotated, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 import typer
@@ -19,7 +19,7 @@ from events.envelope import KEYS, NEW, Sealed, StreamWrite, session_stream
 from events.ids import named, uuid7
 from events.sealing import Place, unseal
 from events.store import Appended, Conflict, Mismatch
-from gateway.cli import printing
+from gateway.cli import moments, printing
 from gateway.cli.client import run
 from gateway.cli.direct import CLI, Direct, open_log
 from gateway.cli.exits import Exit, Failure
@@ -61,7 +61,7 @@ def import_sessions(
     Their tokens are not taken over, and their containers and files are not touched. Safe to repeat. Exit code 1 when a
     record was refused; the reasons are printed.
     """
-    records = _read(file, _zone(tz), owner_field)
+    records = _read(file, moments.zone_of(tz), owner_field)
     report = run(_import(str(file), records, opened_by, dry_run))
     if json:
         printing.document(report)
@@ -71,14 +71,7 @@ def import_sessions(
         raise typer.Exit(Exit.NEGATIVE)
 
 
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-        raise Failure(Exit.USAGE, f"--tz {printing.shown(name)} is no time zone that this machine knows.") from error
-
-
-def _read(file: Path, zone: ZoneInfo, owner_field: str | None) -> list[LegacySession | RefusedRow]:
+def _read(file: Path, zone: tzinfo | None, owner_field: str | None) -> list[LegacySession | RefusedRow]:
     try:
         content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         return legacy.read(content.decode("utf-8-sig"), now=utc_now(), zone=zone, owner_field=owner_field)

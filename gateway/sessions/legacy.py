@@ -9,9 +9,8 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -66,7 +65,7 @@ class _Bad(Exception):
 
 
 def read(
-    text: str, *, now: datetime, zone: ZoneInfo | None = None, owner_field: str | None = None
+    text: str, *, now: datetime, zone: tzinfo | None = None, owner_field: str | None = None
 ) -> list[LegacySession | RefusedRow]:
     """Every record of the file, in its order. ``zone``: of times that name none (UTC when not given).
 
@@ -141,9 +140,7 @@ def _session_id(key: str | None, record: Any) -> str:
     return given
 
 
-def _session(
-    session_id: str, record: Mapping[str, Any], zone: ZoneInfo | None, owner_field: str | None
-) -> LegacySession:
+def _session(session_id: str, record: Mapping[str, Any], zone: tzinfo | None, owner_field: str | None) -> LegacySession:
     status = record.get("status")
     if status not in STATUSES:
         raise _Bad(f"status is not one of {', '.join(STATUSES)}")
@@ -167,11 +164,11 @@ def _session(
     )
 
 
-def _moment_or_none(value: Any, field: str, zone: ZoneInfo | None) -> datetime | None:
+def _moment_or_none(value: Any, field: str, zone: tzinfo | None) -> datetime | None:
     return None if value is None else _moment(value, field, zone)
 
 
-def _moment(value: Any, field: str, zone: ZoneInfo | None) -> datetime:
+def _moment(value: Any, field: str, zone: tzinfo | None) -> datetime:
     """ISO 8601 text, or seconds since 1970."""
     try:
         if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):

@@ -166,4 +166,4 @@ async def test_a_session_is_read_once_and_little_further_than_asked() -> None:
         store.events = store.calls = 0
         state = await session_as_of(store, "a", position)
         assert state is not None and state.exchanges == position - 1
-        assert store.events <= most and store.calls <= 3 + store.events // 900, (store.events, store.calls)
+        assert store.events <= most and store.calls <= 3 + store.events // asof.PAGE, (store.events, store.calls)

@@ -118,7 +118,7 @@ def test_a_key_that_may_see_them_must_exist(tmp_path: Path) -> None:
     [
         (b"{", (), "no JSON"),
         (b"\xff\xfe", (), "is not UTF-8"),
-        (b"[]", ("--tz", "Mars/Olympus"), "no time zone"),
+        (b"[]", ("--tz", "Mars/Olympus"), "not a time zone"),
         (None, (), "cannot be read"),
     ],
 )
