@@ -1,5 +1,6 @@
 """A page of the log into tables: rows that go, events that cannot be read, places that are shared."""
 
+import random
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -7,14 +8,15 @@ import pytest
 import pytest_asyncio
 
 from events.catalogue import GatewayStopped, Payload
-from events.envelope import Fence, RecordedEvent
+from events.envelope import Fence, RecordedEvent, session_stream
 from events.errors import UnreadableEvent
 from events.lease import PostgresLeases
 from projections.gateways import Gateways, GatewayState
 from projections.projector import LEASE
-from projections.tables import GATEWAYS, SESSIONS, TOKENS
+from projections.tables import GATEWAYS, SESSIONS, TABLES, TOKENS
 from tests.event_fixtures import LogDatabase
 from tests.factories import payload, raw, write
+from tests.projections.histories import one_of_each
 from tests.projections.projecting import Projecting, projecting
 
 pytestmark = pytest.mark.postgres
@@ -85,3 +87,24 @@ async def test_tables_that_meet_go_on_as_one(world: Projecting, fence: Fence) ->
     await one.step(fence)
     assert one.position == head and set(one.tables) == {SESSIONS, TOKENS}
     assert await world.agrees([SESSIONS, TOKENS]) == head
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_any_boundaries_of_pages_make_the_same_rows(
+    world: Projecting, fence: Fence, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Of a history in any order, legal or not, folded one event at a time and all at once."""
+    told = [(each, one) for each in ("s1", "s2") for generation in (1, 2) for one in one_of_each(each, generation)]
+    random.Random(seed).shuffle(told)
+    for session_id, one in told:
+        await world.store.append(write(session_stream(session_id), one))
+    for page in (1, 2, 7, 1000):
+        monkeypatch.setattr("projections.follower.PAGE", page)
+        monkeypatch.setattr("projections.follower.MOST", page)
+        for table in TABLES:
+            await world.rows.begin(table, world.store.log_id, fence)
+        follower = await world.follower()
+        while await follower.step(fence):
+            pass
+        assert await world.agrees() == len(told)
+    assert any((await world.held()).values())
