@@ -1,30 +1,61 @@
-"""The page of ``sessions timeline``: a row a step, what went through the session between two, and when nothing did."""
+"""The page of ``sessions timeline``: a row a step, what went through the session between two, and when nothing did.
 
-from datetime import tzinfo
+What a row shares with the ones above it (the day, the container, the generation) is not said again.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, timedelta, tzinfo
 from typing import Any, Final
 
 from gateway.cli import durations, printing
 
 _TITLES: Final = ("position", "at", "since", "what", "phase", "by", "told")
+_LASTING: Final = ("container", "generation", "image")  # told where they change
+_SILENT: Final = frozenset({"volumes", "runtime", "container_id", "expires_at"})  # in --json
 _SIZES: Final = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 _SOMEBODY: Final = {"key": "another key", "gateway": "the gateway", "operator": "an operator"}
 
 
 def show(document: dict[str, Any], zone: tzinfo | None = None) -> None:
     """Print the answer of ``GET /sessions/{id}/timeline``, its times those of ``zone``."""
-    printing.table(_TITLES, [_row(entry, zone) for entry in document["entries"]])
+    printing.table(_TITLES, list(_rows(document["entries"], zone)))
     session = printing.shown(document["session_id"])
     printing.line(f"{session} is {document['phase']} at position {document['position']}.")
     if document["reached"] is not None:
         printing.note(f"This is not all of it: reading had to end at position {document['reached']}.")
 
 
-def _row(entry: dict[str, Any], zone: tzinfo | None) -> tuple[object, ...]:
-    at = printing.when(entry["at"], exact=True, zone=zone)
+def _rows(entries: Sequence[dict[str, Any]], zone: tzinfo | None) -> Iterator[tuple[object, ...]]:
+    day: tuple[date, timedelta | None] | None = None
+    lasting: dict[str, Any] = {}
+    for entry in entries:
+        moment = datetime.fromisoformat(entry["at"]).astimezone(zone)
+        if day != (moment.date(), moment.utcoffset()):
+            day = (moment.date(), moment.utcoffset())
+            yield (" ", f"{moment:%Y-%m-%d} {moment.isoformat()[-6:]}", *" " * 5)
+        facts = _changed(entry["facts"], lasting) if entry["kind"] == "step" else {}
+        yield _row(entry, moment.strftime("%H:%M:%S.%f")[:-3], facts)
+
+
+def _changed(facts: dict[str, Any], lasting: dict[str, Any]) -> dict[str, Any]:
+    """The facts that say something new."""
+    told = {
+        name: value
+        for name, value in facts.items()
+        if value is not False and name not in _SILENT and not (name in _LASTING and lasting.get(name) == value)
+    }
+    lasting.update({name: facts[name] for name in _LASTING if name in facts})
+    return {
+        name.removesuffix("_us"): durations.told(value) if name.endswith("_us") and isinstance(value, int) else value
+        for name, value in told.items()
+    }
+
+
+def _row(entry: dict[str, Any], at: str, facts: dict[str, Any]) -> tuple[object, ...]:
     match entry["kind"]:
         case "step":
             since = entry["since_us"]
-            told = printing.facts({"reason": entry["reason"], **_plain(entry["facts"]), **_late(entry)})
+            told = printing.facts({"reason": entry["reason"], **facts, **_late(entry)})
             elapsed = "" if since is None else f"+{durations.told(since)}"
             return (entry["position"], at, elapsed, entry["type"], entry["phase"], _by(entry["who"]), told)
         case "use":
@@ -33,10 +64,6 @@ def _row(entry: dict[str, Any], zone: tzinfo | None) -> tuple[object, ...]:
         case _:
             open_ = f"{entry['open']} streams or requests were open" if entry["open"] else ""
             return ("", at, "", f"nothing for {durations.told(entry['lasted_us'])}", "", "", open_)
-
-
-def _plain(facts: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in facts.items() if value is not False}
 
 
 def _late(entry: dict[str, Any]) -> dict[str, str]:

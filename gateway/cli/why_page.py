@@ -11,11 +11,11 @@ from gateway.cli.event_lines import actor
 
 # What tells one event of a type from another; the rest is in --json and in ``events list``.
 _TELLING: Final = (
-    *("session_id", "container", "generation", "serial", "instance", "name", "role"),
+    *("session_id", "container", "generation", "serial", "name", "role"),
     *("method", "path", "route", "status", "bytes_out", "ended_by", "error", "exchanges", "failed"),
     *("exit_code", "oom_killed", "before", "after", "what", "reason", "detail", "image"),
 )
-_NAMED_ABOVE: Final = frozenset({"session_id", "container", "instance"})  # where the line above says the same
+_NAMED_ABOVE: Final = frozenset({"session_id", "container", "generation"})  # where the line above says the same
 _CUT: Final = {
     "events": "there are more events than one page is made of",
     "lookups": "its causes and effects are too many to be looked for one by one",

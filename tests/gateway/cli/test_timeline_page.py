@@ -38,15 +38,15 @@ USE: dict[str, Any] = {
 def rows(capsys: pytest.CaptureFixture[str], *entries: dict[str, Any], reached: int | None = None) -> list[str]:
     document = {"session_id": "s1", "position": 30, "phase": "failed", "entries": entries, "reached": reached}
     timeline_page.show(document, UTC)
-    return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    titles, day, *rest = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert (titles, day) == ("position at since what phase by told", "2026-01-18 +00:00")
+    return rest
 
 
 def test_a_step_says_when_what_who_and_why(capsys: pytest.CaptureFixture[str]) -> None:
     person = {"kind": "key", "id": "chat", "on_behalf_of": "ada"}
-    titles, failed, first, end = rows(capsys, STEP, STEP | {"since_us": None, "who": person, "late_us": 61_000_000})
-    moment = "2026-01-18 22:29:04.123+00:00"
-    assert titles == "position at since what phase by told"
-    assert failed == f"7 {moment} +1.50 s session.failed failed gateway:g1 reason=container_died generation=1"
+    failed, first, end = rows(capsys, STEP, STEP | {"since_us": None, "who": person, "late_us": 61_000_000})
+    assert failed == "7 22:29:04.123 +1.50 s session.failed failed gateway:g1 reason=container_died generation=1"
     assert "session.failed failed key:chat for ada" in first and first.endswith("late=1 min 1 s")
     assert end == "s1 is failed at position 30."
 
@@ -55,7 +55,7 @@ def test_a_step_says_when_what_who_and_why(capsys: pytest.CaptureFixture[str]) -
     ("kind", "name"), [("key", "another key"), ("gateway", "the gateway"), ("anonymous", "somebody else")]
 )
 def test_who_is_not_told_is_named_by_kind(capsys: pytest.CaptureFixture[str], kind: str, name: str) -> None:
-    (_, step, _) = rows(capsys, STEP | {"who": {"kind": kind, "id": None, "on_behalf_of": None}})
+    (step, _) = rows(capsys, STEP | {"who": {"kind": kind, "id": None, "on_behalf_of": None}})
     assert f"failed {name} reason" in step
 
 
@@ -80,13 +80,28 @@ def test_who_is_not_told_is_named_by_kind(capsys: pytest.CaptureFixture[str], ki
 def test_what_went_through_is_added_up(
     capsys: pytest.CaptureFixture[str], changes: dict[str, Any], expected: str
 ) -> None:
-    (_, use, _) = rows(capsys, USE | changes)
-    assert use == expected.format("2026-01-18 22:29:04.123+00:00")
+    (use, _) = rows(capsys, USE | changes)
+    assert use == expected.format("22:29:04.123")
+
+
+def test_what_stays_the_same_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """The container and the generation where they change; what only programs want, not at all."""
+    booted = {"container": "c1", "generation": 1, "image": "echo", "volumes": ["v"], "boot_us": 2_500_000}
+    again = {"container": "c2", "generation": 2, "image": "echo"}
+    steps = [STEP | {"reason": None, "facts": facts} for facts in (booted, {**booted, "boot_us": 1}, again)]
+    first, second, third, _ = (line.partition("gateway:g1 ")[2] for line in rows(capsys, *steps))
+    assert (first, second) == ("container=c1 generation=1 image=echo boot=2.50 s", "boot=1 us")
+    assert third == "container=c2 generation=2"
+
+
+def test_a_new_day_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    _, day, _, _ = rows(capsys, STEP, STEP | {"at": "2026-01-19T00:00:00Z"})
+    assert day == "2026-01-19 +00:00"
 
 
 def test_a_gap_says_how_long(capsys: pytest.CaptureFixture[str]) -> None:
     gap = {"kind": "gap", "at": AT, "until": AT, "lasted_us": 754_000_000, "open": 2}
-    (_, first, second, _) = rows(capsys, gap, gap | {"open": 0})
+    (first, second, _) = rows(capsys, gap, gap | {"open": 0})
     assert first.endswith("nothing for 12 min 34 s - - 2 streams or requests were open")
     assert second.endswith("nothing for 12 min 34 s - - -")
 
