@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from gateway.routes import Route
 
 _IN_PATH: Final = re.compile(r"{(\w+)}")
+# Query parameters that may stand several times, as OpenAPI's default style has it: type=a&type=b.
+_REPEATABLE: Final = {"type": {"type": "array", "items": {"type": "string"}}}
 _PROBLEM = "#/components/schemas/Problem"
 
 
@@ -74,7 +76,7 @@ def _operation(route: "Route", schemas: dict[type[Any], Any]) -> dict[str, Any]:
     ]
     if told:
         operation["parameters"] = [
-            {"name": name, "in": where, "required": required, "schema": {"type": "string"}}
+            {"name": name, "in": where, "required": required, "schema": _REPEATABLE.get(name, {"type": "string"})}
             for where, required, name in told
         ]
     if route.takes is not None:

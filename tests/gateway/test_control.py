@@ -139,6 +139,22 @@ async def test_a_stream_goes_on_behind_its_last_event() -> None:
     assert len(drops) == 1
 
 
+async def test_a_stream_that_was_read_too_slowly_goes_on_behind_its_last_event() -> None:
+    """The gateway's word for it is told once, and is no event of the log."""
+    drops: list[str] = []
+    overrun = b'event: overrun\ndata: {"detail":"x"}\n\n'
+    answers = [STREAM + b"id: 1\ndata: a\n\n" + overrun, STREAM + b"id: 2\ndata: b\n\n"]
+    async with answering(*answers) as (peers, client):
+        stream = client.follow("/events/stream", headers={"x-audit-purpose": "ü"}, on_drop=drops.append, pauses=(0.0,))
+        async with aclosing(stream):
+            seen = [(await anext(stream)).data for _ in range(2)]
+        asked = [bytes(peer.received).lower() for peer in peers.peers]
+    assert (seen, len(drops)) == (["a", "b"], 1)
+    assert "too slowly" in drops[0]
+    assert b"\r\nlast-event-id: 1\r\n" in asked[1]
+    assert all("\r\nx-audit-purpose: ü\r\n".encode() in head for head in asked), "UTF-8, each time"
+
+
 @pytest.mark.parametrize(
     ("answers", "raised"),
     [

@@ -12,7 +12,7 @@ from events.envelope import KEYS, ActorKind
 from events.keyring import MemoryKeyring
 from events.memory import MemoryEventStore
 from gateway.access import keys
-from gateway.access.keys import NewKey, check, key_id_of, new_key, proved, revoked, write_key_file
+from gateway.access.keys import NewKey, check, in_force, key_id_of, new_key, proved, revoked, write_key_file
 from gateway.access.roles import Role
 from gateway.access.tokens import sha256
 from gateway.errors import Refused
@@ -126,3 +126,15 @@ def test_a_key_file_that_cannot_be_placed_leaves_nothing(tmp_path: Path) -> None
     with pytest.raises(OSError, match="directory"):
         write_key_file(tmp_path / "operator.key", "gwk_one")
     assert [path.name for path in tmp_path.iterdir()] == ["operator.key"]
+
+
+async def test_a_key_is_in_force_until_it_is_revoked_or_expires() -> None:
+    """What goes on after the key was recognised looks again."""
+    now = utc_now()
+    made = [new_key("a", Role.AUDITOR), new_key("b", Role.AUDITOR, now + timedelta(hours=1))]
+    first, second = (key.created.key_id for key in made)
+    it = await known(*made)
+    assert in_force(first, it.views, now) and in_force(second, it.views, now)
+    assert not in_force(second, it.views, now + timedelta(hours=1))
+    await it.tell(revoked(first))
+    assert not in_force(first, it.views, now)

@@ -87,6 +87,8 @@ def test_what_a_route_knows_is_told() -> None:
     names = {each["name"] for each in told["/sessions", "post"]}
     assert names == {"Prefer", "Idempotency-Key", "X-On-Behalf-Of"}
     filters = {"type", "stream", "session", "actor", "trace", "correlation"}
+    schemas = {each["name"]: each["schema"]["type"] for each in told["/events", "get"]}
+    assert (schemas["type"], schemas["stream"]) == ("array", "string"), "only the type may be given several times"
     names = {each["name"] for each in told["/events", "get"]}
     assert names == filters | {"after", "since", "until", "cursor", "limit", "X-Audit-Purpose"}
 
