@@ -21,9 +21,7 @@ _LOG = "(select log_id from log.identity) as log_id"
 LOOKS: Final = 2_000  # events that one search looks at singly, at most, where the index or a stream leads it
 STEP: Final = 2_000  # events that are indexed at once: 0.03 s, and a few times that on a busy machine
 _BY_READING: Final = "\\"  # the name under which the index has what only a reader of JSON can tell
-_SEARCH: Final = (
-    f"select reached, (event).*, {_LOG} from log.search_log($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)"
-)
+_SEARCH: Final = f"select reached, (event).*, {_LOG} from log.search_log($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12)"
 
 
 class PostgresReading:
@@ -69,7 +67,7 @@ class PostgresReading:
             None if until is None else _within(until, _INT8 - 1),
             _within(limit, _INT4),
             LOOKS,
-            SCAN,
+            SCAN if wanted.session_id is None else LOOKS,  # which is looked for in payloads
             None if wanted.stream_id is None else _name(wanted.stream_id),
             [_name(each) for each in wanted.types] or None,
             None if wanted.session_id is None else _name(wanted.session_id, _BY_READING),

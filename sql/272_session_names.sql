@@ -7,6 +7,7 @@ language plpgsql immutable
 as $$
 declare
   told   text collate "C";
+  times  int;
   names  text[];
 begin
   if starts_with(p_stream, 'session-') then
@@ -16,8 +17,11 @@ begin
     return '{}';
   end if;
   told := encode(p_payload, 'escape');  -- not every payload can be a text (NUL); a backslash comes doubled
-  if strpos(told, '\') = 0 and length(told) - length(replace(told, 'session_id', '')) = 10 then
-    -- As the gateway writes it: the expressions below take ten times as long.
+  times := (length(told) - length(replace(told, 'session_id', ''))) / 10;
+  if times > 16 then
+    return array['\'];  -- 3,000 of them took 24 ms
+  elsif times = 1 and strpos(told, '\') = 0 then
+    -- As the gateway writes it: the expressions below take longer.
     if strpos(told, '"session_id":"') > 0 then
       return array[split_part(split_part(told, '"session_id":"', 2), '"', 1)];
     elsif strpos(told, '"session_id":null') > 0 then

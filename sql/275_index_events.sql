@@ -1,4 +1,4 @@
--- Brings the index of the log (170_event_index.sql) one step further: at most p_limit events, up to 32,767 of them.
+-- Brings the index of the log (170_event_index.sql) one step further: at most p_limit events (32,767), or 4 MiB of them.
 -- Locks: 7201/3, so that two do not meet; appends and readers go through beside it.
 -- Returns how many events are still to go, or null at once while another is at it. Nothing is skipped, nothing is
 -- entered twice. The commit does not wait for the disk: a step that is lost in a crash is made again.
@@ -32,6 +32,10 @@ begin
   if pg_current_xact_id_if_assigned() is null then  -- nothing else was written in this transaction
     perform set_config('synchronous_commit', 'off', true);
   end if;
+  select greatest(was_at + 1, least(now_at, min(e.position) - 1)) into now_at
+    from (select e.position, sum(octet_length(e.payload)) over (order by e.position) as bytes
+            from events e where e.position > was_at and e.position <= now_at) e
+   where e.bytes > 4194304;
   insert into event_index (segment, place, key, earlier)
   with seen as materialized (
     select e.position, e.type, e.actor, e.correlation_id, e.causation_id, e.trace_id,

@@ -13,7 +13,7 @@ import pytest_asyncio
 from events import batch
 from events.catalogue import ContainerStarted, ExchangeCompleted, LogRead, SessionReady
 from events.embedded import EmbeddedPostgres
-from events.envelope import SYSTEM
+from events.envelope import MAX_PAYLOAD_BYTES, SYSTEM
 from events.filter import EventFilter
 from events.ids import uuid7
 from events.postgres import PostgresEventStore
@@ -22,7 +22,7 @@ from events.store import Appended
 from events.writer import Unit
 from tests.contracts.test_event_store_search import paged
 from tests.event_fixtures import LogDatabase, connection, log_database, open_store
-from tests.factories import CAUSE, FRONTEND, event, events, write
+from tests.factories import CAUSE, FRONTEND, event, events, raw, write
 
 pytestmark = pytest.mark.postgres
 SEGMENT = 2**20
@@ -110,6 +110,14 @@ async def test_one_works_and_the_others_go_on(empty_log: LogDatabase, store: Pos
             assert len((await store.search(EventFilter(session_id="s1"))).events) > 1
         assert await store.index() == 0
         assert await other.fetchval("select log.index_events(1)") == 0, "all was done by the call before"
+
+
+async def test_step_of_large_events_is_a_short_one(store: PostgresEventStore) -> None:
+    """A step must end within the time of a command, else the index would try the same one for ever."""
+    large = b'{"x":"%s"}' % (b"x" * (MAX_PAYLOAD_BYTES - 8))
+    for _ in range(3):
+        await store.append(write(SYSTEM, *[raw(payload=large) for _ in range(50)]))
+    assert [await store.index() for _ in range(4)] == [86, 22, 0, 0]
 
 
 async def test_stale_snapshot_is_refused(empty_log: LogDatabase) -> None:
