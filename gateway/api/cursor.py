@@ -7,11 +7,13 @@ keys decide what may be read. There is nothing secret in it and no person: keys,
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
 import msgspec
 
+from events.envelope import RecordedEvent
 from events.filter import EventFilter
 from events.mark import Mark
 from events.store import EventStore
@@ -38,9 +40,18 @@ class Cursor(msgspec.Struct, frozen=True, array_like=True):
 _DECODER: Final = msgspec.msgpack.Decoder(Cursor)
 
 
-async def at(store: EventStore, position: int, *, of: str, wanted: EventFilter, until: int | None = None) -> str:
-    """The text of a cursor that goes on beyond ``position``, which the log holds."""
-    mark = await _mark(store, position)
+async def at(
+    store: EventStore,
+    position: int,
+    *,
+    of: str,
+    wanted: EventFilter,
+    until: int | None = None,
+    seen: Sequence[RecordedEvent] = (),
+) -> str:
+    """The text of a cursor that goes on beyond ``position``, whose event is looked up unless it is the last ``seen``."""
+    is_seen = bool(seen) and seen[-1].position == position
+    mark = Mark.of(seen[-1]) if is_seen else await _mark(store, position)
     return encode(Cursor(of=of, log_id=store.log_id, position=position, mark=mark, until=until, wanted=wanted))
 
 

@@ -33,7 +33,9 @@ async def read(call: Call) -> Response:
     views = await shapes.events(found.events, call.services.keyring)
     going_on = None
     if not complete or asked.until is None:
-        going_on = await cursor.at(store, found.reached, of=event_query.OF, wanted=asked.wanted, until=asked.until)
+        going_on = await cursor.at(
+            store, found.reached, of=event_query.OF, wanted=asked.wanted, until=asked.until, seen=found.events
+        )
     await reads.tell(call, told("events", asked, after, found.reached))
     page = shapes.EventPage(
         events=views, after=after, until=asked.until, next=found.reached, head=head, complete=complete, cursor=going_on

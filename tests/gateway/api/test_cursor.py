@@ -85,6 +85,17 @@ async def test_it_goes_on_where_the_log_holds_its_event() -> None:
         await cursors.verify(store, found)
 
 
+async def test_an_event_that_was_just_read_is_not_looked_up_again() -> None:
+    store = await log()
+    seen = await store.read_log()
+    assert await cursors.at(store, 3, of="events", wanted=WANTED, seen=seen) == await cursors.at(
+        store, 3, of="events", wanted=WANTED
+    )
+    assert cursors.decode(
+        await cursors.at(store, 2, of="events", wanted=WANTED, seen=seen), of="events"
+    ).mark == Mark.of(seen[1])
+
+
 async def test_it_is_refused_by_another_log() -> None:
     found = cursors.decode(await cursors.at(await log(), 2, of="events", wanted=WANTED), of="events")
     with pytest.raises(Refused, match="is of the log"):
