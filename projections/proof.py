@@ -34,6 +34,11 @@ TRIES: Final = 5  # a rebuild may put another table in the place of the one that
 _NO_FENCE: Final = Fence("", 0)  # nothing outlives the transaction
 _NO_RIGHT: Final = "42501"
 
+# A frozen process must not keep its snapshot, behind which no table can be vacuumed.
+_PATIENT: Final = """
+select set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '60s', true)
+"""
+
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
     """What came of one comparison. ``drift``: the first rows of those that differ, in order of their keys."""
@@ -105,7 +110,7 @@ class _Comparison(Beside):
         began = time.monotonic()
         try:
             async with self._acquired() as connection, connection.transaction(isolation="repeatable_read"):
-                await connection.execute("select set_config('statement_timeout', '0', true)")
+                await connection.execute(_PATIENT)
                 place = await self._place(connection)
                 await self._make(connection)
                 with self.within(connection):

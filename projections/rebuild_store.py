@@ -67,7 +67,11 @@ select string_agg(distinct format('process %s of the database%s', a.pid, ' (' ||
   from pg_locks l join pg_stat_activity a using (pid)
  where l.relation = to_regclass($1) and l.granted and a.pid <> pg_backend_pid()
 """
-_PATIENT: Final = "select set_config('statement_timeout', '0', true), set_config('lock_timeout', '2s', true)"
+# A comparison may take minutes; a process that freezes inside must not keep readers and the projector waiting for ever.
+_PATIENT: Final = """
+select set_config('statement_timeout', '0', true), set_config('lock_timeout', '2s', true),
+       set_config('idle_in_transaction_session_timeout', '10s', true)
+"""
 
 
 class Rebuilding(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """Rebuild: a table made anew beside the one in use, proved equal, and put in its place; interrupted, it goes on."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from events.catalogue import ProjectionRebuilt
 from events.embedded import EmbeddedPostgres
 from events.errors import StoreUnavailable
 from events.ids import short
+from projections import rebuild_store
 from projections.errors import RebuildRefused, TableHeld, UnderWay
 from projections.tables import SESSIONS, TABLES
 from tests.event_fixtures import LogDatabase, connection, log_database, until
@@ -224,6 +226,22 @@ async def test_a_long_reader_is_waited_for_without_a_queue(on: Ground) -> None:
         assert not rebuilding.done()
         await begun.rollback()
         assert (await rebuilding).differing == 0
+
+
+async def test_a_process_that_freezes_in_the_exchange_lets_go(on: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would hold the projector and, at the end, every reader; Postgres ends its transaction."""
+    short_patience = rebuild_store._PATIENT.replace("'10s'", "'100ms'")
+    monkeypatch.setattr(rebuild_store, "_PATIENT", short_patience)
+
+    def freeze(progress: Any) -> None:
+        if progress.step == "compared":
+            time.sleep(0.5)  # nothing of this process runs meanwhile
+
+    with pytest.raises(StoreUnavailable):
+        await on.rebuilder().rebuild(SESSIONS, watch=freeze)
+    await on.carry()
+    monkeypatch.undo()
+    assert (await on.rebuild(SESSIONS)).differing == 0
 
 
 async def test_patience_ends_with_the_names_of_those_who_hold_it(on: Ground) -> None:
