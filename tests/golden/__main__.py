@@ -2,12 +2,12 @@
 
 import sys
 
-from tests.golden import files
+from tests.golden import files, states
 
 
 def main() -> int:
     """Exit code 0: what was missing is written, or nothing was."""
-    missing = files.missing()
+    missing = files.missing() | states.missing()
     for path, body in missing.items():
         path.parent.mkdir(exist_ok=True)
         with path.open("xb") as new:
