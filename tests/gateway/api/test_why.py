@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from typing import Any, Final
 from uuid import UUID
 
-import pytest
-
 from events.catalogue import ExchangeCompleted, TokenRevealed
 from events.codec import Cause
 from events.envelope import ANY, StreamWrite, container_stream, session_stream
@@ -188,9 +186,8 @@ async def test_a_session_is_read_for_a_purpose_only(gateway: Gateway) -> None:
     assert await gateway.log("log.read") == []
 
 
-@pytest.mark.parametrize(
-    ("path", "status", "slug"),
-    [
+async def test_what_names_nothing_is_refused_and_is_no_read(gateway: Gateway) -> None:
+    for path, status, slug in (
         ("/events/0/why", 404, "event-unknown"),
         ("/events/999999/why", 404, "event-unknown"),
         (f"/events/{UUID(int=5)}/why", 404, "event-unknown"),
@@ -206,13 +203,9 @@ async def test_a_session_is_read_for_a_purpose_only(gateway: Gateway) -> None:
         ("/why?of=trace:short", 404, "event-unknown"),
         ("/why?of=1&of=2", 400, "bad-request"),
         ("/why?of=1&all=yes", 400, "bad-request"),
-    ],
-)
-async def test_what_names_nothing_is_refused_and_is_no_read(
-    gateway: Gateway, path: str, status: int, slug: str
-) -> None:
-    answer = await gateway.client.get(path, headers=PURPOSE)
-    assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{slug}"), answer.text
+    ):
+        answer = await gateway.client.get(path, headers=PURPOSE)
+        assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{slug}"), path
     assert await gateway.log("log.read") == []
 
 
