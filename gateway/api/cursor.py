@@ -49,7 +49,7 @@ async def at(
     until: int | None = None,
     seen: Sequence[RecordedEvent] = (),
 ) -> str:
-    """The text of a cursor that goes on beyond ``position``, whose event is looked up unless it is the last ``seen``."""
+    """The text of a cursor that goes on beyond ``position``; its event is looked up unless it is the last ``seen``."""
     is_seen = bool(seen) and seen[-1].position == position
     mark = Mark.of(seen[-1]) if is_seen else await _mark(store, position)
     return encode(Cursor(of=of, log_id=store.log_id, position=position, mark=mark, until=until, wanted=wanted))
