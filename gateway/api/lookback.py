@@ -48,13 +48,13 @@ class Lookbacks:
                     self.folds += 1
                     states = await asof.as_of(self._store, Sessions(), position)
                     known = shapes.in_order(states.values())
-                    self.keep(position, known)
+                    self._keep(position, known)
                 return known
         finally:
             self._asking -= 1
 
-    def keep(self, position: int, sessions: list[SessionState]) -> None:
-        """Have these at hand for a while: ``sessions`` are all that the log had at ``position``, in their order."""
+    def _keep(self, position: int, sessions: list[SessionState]) -> None:
+        """Have these at hand for a while; of those that are, the one that was used first goes."""
         self._drop(position)
         while len(self._kept) >= KEPT:
             self._drop(next(iter(self._kept)))
@@ -65,7 +65,7 @@ class Lookbacks:
     def _known(self, position: int) -> list[SessionState] | None:
         known = self._kept.get(position)
         if known is not None:
-            self.keep(position, known)
+            self._keep(position, known)
         return known
 
     def _drop(self, position: int) -> None:

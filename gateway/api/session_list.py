@@ -2,7 +2,7 @@
 
 All pages of a list are of the position of its first one, so that nothing is missed and nothing stands twice, whatever
 happens between two pages and whichever process answers. The cursor names that position; it is no credential: what a
-key may see is decided for every page.
+key may see is decided for every page. No process keeps anything of a reader between two pages.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from events.keyring import Keyring
+from events.store import EventStore
 from gateway.api import shapes
 from gateway.api.call import Call
 from gateway.errors import Refused
@@ -73,6 +74,7 @@ async def _asked_by(call: Call, text: str, limit: int | None) -> Asked:
     if cursor.log_id != call.services.store.log_id:
         raise Refused("bad-cursor", "The cursor is of another log: begin again without it.")
     await call.known_position(cursor.position)
+    await call.services.views.catch_up(cursor.position)
     return Asked(
         position=cursor.position,
         past=cursor.past,
@@ -110,6 +112,29 @@ def page_of(seen: Sequence[SessionState], asked: Asked) -> tuple[Sequence[Sessio
     if asked.limit is None:
         return seen, False
     return seen[: asked.limit], len(seen) > asked.limit
+
+
+async def page_gone_on(
+    store: EventStore, seen: Sequence[SessionState], asked: Asked
+) -> tuple[Sequence[SessionState], bool]:
+    """The next page of a list of now, as it was at the first one's position, from the states of now.
+
+    A state that no event has concerned since is still the same; only the others are read from the log.
+    """
+    assert asked.position is not None and asked.limit is not None and asked.after is not None
+    found: list[SessionState] = []
+    for state in seen:
+        if _place(state) <= asked.after:
+            continue
+        then: SessionState | None = state
+        if state.position > asked.position:
+            then = await asof.session_as_of(store, state.session_id, asked.position)
+        if then is None or then.created_at is None or asked.status not in (None, STATUS[then.phase]):
+            continue
+        found.append(then)
+        if len(found) > asked.limit:
+            break
+    return found[: asked.limit], len(found) > asked.limit
 
 
 def cursor_behind(last: SessionState, asked: Asked, *, log_id: UUID, position: int) -> str:

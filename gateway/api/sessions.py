@@ -199,15 +199,17 @@ async def list_all(call: Call) -> Response:
     """The caller's sessions, oldest first, now or as of a position or time; ``status`` filters, ``limit`` pages."""
     await call.catch_up()
     services, asked = call.services, await session_list.asked(call)
-    if asked.position is None:
-        position, states = services.views.position, shapes.in_order(services.views.sessions.values())
-        # What waits in the spool is shown too, and has no position: such a list cannot be gone on with as it is.
-        if asked.limit is not None and len(states) > asked.limit and not services.views.spooled:
-            services.lookbacks.keep(position, states)
+    position = services.views.position if asked.position is None else asked.position
+    if asked.past:
+        states = await services.lookbacks.sessions(position)
     else:
-        position, states = asked.position, await services.lookbacks.sessions(asked.position)
+        states = shapes.in_order(services.views.sessions.values())
+    seen = [state for state in states if call.caller.may_see(state)]
+    if not asked.past and asked.position is not None:
+        page, more = await session_list.page_gone_on(services.store, seen, asked)
+    else:
+        page, more = session_list.page_of(seen, asked)
     await reads.tell_sessions(call, "as_of" if asked.past else "sessions", position)
-    page, more = session_list.page_of([state for state in states if call.caller.may_see(state)], asked)
     cursor = None
     if more:
         cursor = session_list.cursor_behind(page[-1], asked, log_id=services.store.log_id, position=position)
