@@ -8,7 +8,7 @@ DEV := $(SETUP) requirements.lock requirements-dev.lock
 WORKERS ?= 2
 
 .PHONY: help venv run test test-all quick check check-format check-lint check-types check-imports check-house \
-	fix docs image lock release-archive clean bench bench-append bench-scale bench-fold
+	fix docs image lock release-archive clean bench bench-append bench-scale bench-fold bench-search
 
 help:  ## this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -57,7 +57,7 @@ docs:  ## write the generated pages anew (docs/settings.md)
 image:  ## build the image that sessions run and give it to the Docker daemon of DOCKER_HOST
 	$(SETUP) requirements.lock && exec $(PY) -m docker.image opencode
 
-bench: bench-append bench-scale bench-fold  ## every benchmark, one after the other; they want a quiet machine
+bench: bench-append bench-scale bench-fold bench-search  ## every benchmark, one after the other; they want a quiet machine
 
 bench-append:  ## append beside the eventsourcing library, INSERT and COPY (4 minutes; the last line is JSON)
 	$(DEV) requirements-bench.lock && exec $(PY) -m benchmarks append
@@ -67,6 +67,9 @@ bench-scale:  ## append, tail and read at 10 thousand, 1 million and 3 million e
 
 bench-fold:  ## fold, project, answer as of a position and start at 1 million events (ARGS=20000: a small one)
 	$(DEV) && exec $(PY) -m benchmarks fold $(ARGS)
+
+bench-search:  ## the index of the log and searches by it at 1 million events (ARGS=20000: a small one)
+	$(DEV) && exec $(PY) -m benchmarks search $(ARGS)
 
 lock:  ## make the requirements*.lock files anew; needs uv (newest of all: ARGS=--upgrade)
 	@sh tools/lock.sh $(ARGS)

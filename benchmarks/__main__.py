@@ -5,7 +5,7 @@ import importlib
 import sys
 
 # Imported when it is run: the peers of one are not installed for another.
-BENCHMARKS = ("append", "scale", "fold")
+BENCHMARKS = ("append", "scale", "fold", "search")
 SMALLEST = 1_000
 
 
@@ -13,10 +13,10 @@ def main() -> int:
     match sys.argv[1:]:
         case [name] if name in BENCHMARKS:
             asyncio.run(importlib.import_module(f"benchmarks.{name}").main())
-        case ["fold", events] if events.isdecimal() and int(events) >= SMALLEST:
-            asyncio.run(importlib.import_module("benchmarks.fold").main(int(events)))
+        case ["fold" | "search" as name, events] if events.isdecimal() and int(events) >= SMALLEST:
+            asyncio.run(importlib.import_module(f"benchmarks.{name}").main(int(events)))
         case _:
-            print(f"usage: python -m benchmarks {'|'.join(BENCHMARKS)} [EVENTS, of fold]", file=sys.stderr)
+            print(f"usage: python -m benchmarks {'|'.join(BENCHMARKS)} [EVENTS, of fold and search]", file=sys.stderr)
             return 2
     return 0
 
