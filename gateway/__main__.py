@@ -25,7 +25,7 @@ COMMANDS: Final = {
     "events": "Read the log, or follow it.",
     "why": "What made something happen, and what it led to.",
     "replay": "Fold the log alone: what is, or was, true.",
-    "projections": "What is derived from the log: how it stands, verify, rebuild.",
+    "projections": "The tables behind the log: status, verify, rebuild.",
     "schema": "The log's schema: which release, what is pending.",
     "log": "Decide about a log that has lost events.",
     "keys": "Make, list and revoke API keys.",

@@ -62,6 +62,7 @@ class Lines:
         self._said = float("-inf")
 
     def look(self, progress: Progress) -> None:
+        """Say it, if it is a turn of events or long ago that something was said."""
         rate, left = self._rate.look(progress)
         now = self._clock()
         turn = _SAID.get(progress.step)
