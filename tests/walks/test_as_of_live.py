@@ -31,7 +31,7 @@ from tests.gateway_fixtures import WAIT, Gateway, Session, start_gateway
 __all__ = ["database_variables", "plain_environment"]
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(240)]
 WHY: Final = {"X-Audit-Purpose": "proof"}
-REPLAYED: Final = 9  # every so-manieth position by the command line too, which takes a third of a second
+REPLAYED: Final = 13  # every so-manieth position by the command line too, which takes a third of a second
 
 
 class Live:
@@ -138,13 +138,16 @@ async def _shown(gateway: Gateway, live: Live, position: int) -> list[Any]:
 
 
 async def _by_http(gateway: Gateway, live: Live, ids: list[str], position: int) -> None:
-    moments = {str(position): position, live.recorded[position]: live.last_by(live.recorded[position])}
+    """By position each time; by time every other, since each look is an event that waits for the disk."""
+    moments = {str(position): position}
+    if position % 2:
+        moments[live.recorded[position]] = live.last_by(live.recorded[position])
     for moment, means in moments.items():
         then = await _shown(gateway, live, means)
         answer = await gateway.client.get("/sessions", params={"as_of": moment})
         assert answer.json() == {"sessions": then, "position": means, "next": None}
         known = {each["session_id"]: each for each in then}
-        for session_id in ids:
+        for session_id in ids if moment == str(position) else ids[:1]:
             one = await gateway.client.get(f"/sessions/{session_id}", params={"as_of": moment}, headers=WHY)
             if session_id in known:
                 assert (one.json(), one.headers["as-of-position"]) == (known[session_id], str(means))

@@ -134,7 +134,7 @@ async def test_the_answer_made_in_pieces_is_the_answer(number: int) -> None:
     assert {Status(each.status) for each in whole.sessions} <= {Status.RUNNING}
 
 
-@pytest.mark.parametrize("limit", [1, 2, 5])
+@pytest.mark.parametrize("limit", [1, 2])
 async def test_pages_gone_on_with_are_the_list_of_then(gateway: Gateway, limit: int) -> None:
     """Whatever changed since: stopped, resumed, failed or new, with a status or without."""
     opened = [await gateway.open() for _ in range(3)]
