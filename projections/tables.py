@@ -35,7 +35,8 @@ def _session(session_id: str, state: SessionState) -> tuple[Any, ...]:
 
 
 def _lean_session(session_id: str, state: SessionState) -> SessionState:
-    """Read from JSON every text is an object of its own: a tenth of what a session takes, for the same few words."""
+    """Read from JSON every text is an object of its own: a fifth of what a session takes, for the same few words."""
+    owner, token = state.owner, state.token
     return msgspec.structs.replace(
         state,
         session_id=session_id if session_id == state.session_id else state.session_id,
@@ -44,7 +45,18 @@ def _lean_session(session_id: str, state: SessionState) -> SessionState:
         runtime=sys.intern(state.runtime),
         opened_by=sys.intern(state.opened_by),
         instance=sys.intern(state.instance),
+        host=None if state.host is None else sys.intern(state.host),
+        metadata=_under_key(owner, state.metadata),
+        asked=_under_key(owner, state.asked),
+        token=None if token is None else msgspec.structs.replace(token, secret_id=sys.intern(token.secret_id)),
     )
+
+
+def _under_key(owner: Sealed | None, other: Sealed | None) -> Sealed | None:
+    """A session's sealed fields are mostly of one subject, under one key."""
+    if owner is None or other is None or owner.k != other.k:
+        return other
+    return Sealed(owner.k, other.n, other.c)
 
 
 def _api_key(key_id: str, state: ApiKey) -> tuple[Any, ...]:

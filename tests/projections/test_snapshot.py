@@ -129,6 +129,8 @@ async def test_texts_that_repeat_are_kept_once(world: Projecting) -> None:
     one, two = snapshot.states["sessions"].values()
     assert isinstance(one, SessionState) and one != two
     assert one.image is two.image and one.instance is two.instance and one.opened_by is two.opened_by
+    assert one.owner and one.metadata and one.owner.k is one.metadata.k
+    assert one.token and two.token and one.token.secret_id is two.token.secret_id
     assert one.container is one.containers[-1] and one.session_id in snapshot.states["sessions"]
 
 
