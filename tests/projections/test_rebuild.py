@@ -16,8 +16,9 @@ from events.errors import StoreUnavailable
 from events.ids import short
 from projections import rebuild_store
 from projections.errors import RebuildRefused, TableHeld, UnderWay
+from projections.table_store import TableStore
 from projections.tables import SESSIONS, TABLES
-from tests.event_fixtures import LogDatabase, connection, log_database, until
+from tests.event_fixtures import LogDatabase, connection, log_database, open_store, until
 from tests.projections.rebuilding import Ground, ground
 
 pytestmark = pytest.mark.postgres
@@ -226,6 +227,27 @@ async def test_a_long_reader_is_waited_for_without_a_queue(on: Ground) -> None:
         assert not rebuilding.done()
         await begun.rollback()
         assert (await rebuilding).differing == 0
+
+
+async def test_a_start_that_has_begun_to_read_is_waited_for(on: Ground) -> None:
+    """Its snapshot would find none of the rows of a table that took the name afterwards."""
+    rows, waiting = len(await on.rows(SESSIONS)), asyncio.Event()
+
+    def watch(progress: Any) -> None:
+        if progress.step == "waiting":
+            waiting.set()
+
+    async with open_store(on.database.app_dsn) as other:
+        async with TableStore(other.pool).snapshot((SESSIONS,)) as then:
+            checkpoints = await then.checkpoints()
+            rebuilding = asyncio.create_task(on.rebuilder().rebuild(SESSIONS, watch=watch))
+            waited = asyncio.create_task(waiting.wait())
+            await asyncio.wait([rebuilding, waited], return_when=asyncio.FIRST_COMPLETED)
+            assert len([key async for key, _ in then.states(SESSIONS)]) == rows
+            assert checkpoints["sessions"].position == (await on.store.head()).position
+        waited.cancel()
+        assert (await rebuilding).differing == 0
+    assert waiting.is_set()
 
 
 async def test_a_process_that_freezes_in_the_exchange_lets_go(on: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
