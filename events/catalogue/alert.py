@@ -9,7 +9,7 @@ class AlertRaised(msgspec.Struct, frozen=True, kw_only=True, tag="alert.raised")
     """Something is wrong; ``alert.cleared`` of the same instance and name ends it, or the instance's own end does."""
 
     instance: str
-    name: str  # a word: log_away
+    name: str  # a word: log_away, projection_drift_NAME
     detail: str  # one sentence, no secret
 
 
