@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from events import codec, schema
 from events.embedded import EmbeddedPostgres
+from events.filter import EventFilter
 from events.ids import short
 from events.lease import PostgresLeases
 from events.schema_plan import MANIFEST
@@ -44,6 +45,10 @@ async def test_log_of_each_release_is_taken_over_whole(made_by: str, tmp_path: P
         assert [codec.leaf_bytes(event) for event in found] == former
         assert [event.position for event in found] == list(range(1, len(found) + 1))
         assert all(codec.decode(event) and codec.decode_actor(event) for event in found)
+        wanted = EventFilter(session_id="s")
+        for _ in range(2):  # without an index of what the former release wrote, and with it
+            assert (await store.search(wanted)).events == [event for event in found if wanted.matches(event)] != []
+            assert await store.index() == 0
         assert isinstance(await store.append(write(new_stream(), *events(3))), Appended)
         assert isinstance(await store.append(write("session-long", *events(1), expected=20)), Appended)
         assert await PostgresLeases(store.pool).claim("job", "another") is None, "it is held still"
