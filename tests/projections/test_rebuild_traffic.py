@@ -9,10 +9,13 @@ import pytest
 import pytest_asyncio
 
 from events.ids import short
+from events.lease import PostgresLeases
 from projections.proof import Prover
+from projections.rebuild import Rebuilder
 from projections.table_store import TableStore
 from projections.tables import ADMISSION, SESSIONS, TABLES
 from tests.event_fixtures import LogDatabase, connection, open_store, until
+from tests.projections.lives import lives
 from tests.projections.rebuilding import Ground, ground
 
 pytestmark = pytest.mark.postgres
@@ -100,3 +103,21 @@ async def test_readers_never_fail_and_never_see_half_a_table(on: Ground) -> None
             for _ in range(8):
                 assert (await on.rebuild(SESSIONS)).differing == 0
     assert reads > 8 and starts > 8
+
+
+@pytest.mark.slow
+async def test_rebuilt_and_proved_behind_a_pooler(pooled_empty_log: LogDatabase) -> None:
+    """Every transaction may meet another server connection: nothing lives in a session, the temporary table neither."""
+
+    async def told(*_: Any) -> None:
+        pass
+
+    async with open_store(pooled_empty_log.app_dsn) as store:
+        for unit in lives("a", 12, 5):
+            await store.append(*unit)
+        rebuilder = Rebuilder(store, store.pool, PostgresLeases(store.pool), holder="r1", tell=told)
+        for _ in range(2):
+            done = [await rebuilder.rebuild(table) for table in (SESSIONS, ADMISSION)]
+        assert [each.differing for each in done] == [0, 0]
+        proofs = [await Prover(store, store.pool, tell=told).prove(table) for table in (SESSIONS, ADMISSION)]
+        assert [(proof.rows, proof.differing) for proof in proofs] == [(12, 0), (1, 0)]
