@@ -136,7 +136,8 @@ class _Kept:
     def changed(self, before: dict[str, Any]) -> Changes:
         """An ``evolve`` that changes nothing gives back the very state it was given."""
         now = self.states.get
-        return Changes(self.table, {key: now(key) for key, state in before.items() if now(key) is not state})
+        states = {key: now(key) for key, state in before.items() if now(key) is not state}
+        return Changes(self.table, states, frozenset(key for key in states if before[key] is None))
 
     def forget(self) -> None:
         for key in list(self._known)[: max(0, len(self._known) - KEPT)]:

@@ -23,10 +23,11 @@ from events.postgres import UNSURE
 from projections import table_sql
 from projections.checkpoint import Checkpoint
 from projections.errors import Superseded
-from projections.table import Table
+from projections.table import SCHEMA, Table
 from projections.tables import TABLES
 
 SECONDS: Final = 30.0  # for a transaction; each statement is bounded by the pool too
+COPIED: Final = 50  # new rows from which on they are copied: the writes of 100,000 events took 2.8 s instead of 4.4
 FETCH: Final = 2000  # rows a round trip when all of a table is read
 
 
@@ -35,6 +36,7 @@ class Changes(msgspec.Struct, frozen=True):
 
     table: Table[Any]
     states: Mapping[str, Any]
+    new: Collection[str] = frozenset()  # keys that have no row yet
 
 
 class TableStore:
@@ -161,9 +163,13 @@ def _checkpoint(row: "asyncpg.Record") -> Checkpoint:
 
 
 async def _write(connection: Connection, change: Changes) -> None:
-    table = change.table
-    rows = [table.values(key, state) for key, state in change.states.items() if state is not None]
+    table, new = change.table, change.new if len(change.new) >= COPIED else ()
+    rows = [table.values(key, state) for key, state in change.states.items() if state is not None and key not in new]
     gone = [key for key, state in change.states.items() if state is None]
+    if new:
+        copied = [table.values(key, change.states[key]) for key in new]
+        columns = [column.name for column in table.columns] + ["state"]
+        await connection.copy_records_to_table(table.name, schema_name=SCHEMA, columns=columns, records=copied)
     if rows:
         await connection.execute(table_sql.upsert(table), *map(list, zip(*rows, strict=True)))
     if gone:
