@@ -68,9 +68,7 @@ class FaultyStore(MemoryEventStore):
         self._reach()
         return await super().read_log(after=after, limit=limit, types=types, stream_id=stream_id)
 
-    async def search(
-        self, wanted: EventFilter, *, after: int = 0, until: int | None = None, limit: int = 100
-    ) -> Found:
+    async def search(self, wanted: EventFilter, *, after: int = 0, until: int | None = None, limit: int = 100) -> Found:
         self._reach()
         return await super().search(wanted, after=after, until=until, limit=limit)
 
