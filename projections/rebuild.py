@@ -8,6 +8,7 @@ One process at a time builds a table: the lease ``rebuild-NAME``. What came of i
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -34,8 +35,10 @@ from projections.table import Table
 LEASE: Final = "rebuild-"
 NEAR: Final = 1000  # events that are left for the exchange, during which the projector waits
 MAKE_SECONDS: Final = 1.0
+REFUSED_SECONDS: Final = 60.0
 PATIENCE_SECONDS: Final = 900.0  # with whoever reads the former table in one long transaction
 _PAUSES: Final = (0.2, 1.0, 5.0)
+log = logging.getLogger("session_gateway.rebuild")
 Step = Literal["begun", "resumed", "folded", "caught_up", "compared", "waiting", "swapped", "told"]
 
 
@@ -90,12 +93,15 @@ class Rebuilder:
 
     async def make(self, table: Table[Any]) -> None:
         """Rebuild a table that is of an older version or of another log, for the projector; when somebody else does,
-        wait for that. Raises as ``rebuild``."""
+        wait for that. What needs a person is told and tried again. Raises Superseded, StoreUnavailable, LogForked."""
         while not await self._fits(table):
             try:
                 await self.rebuild(table, reason="version")
             except UnderWay:
                 await asyncio.sleep(MAKE_SECONDS)
+            except RebuildRefused as refused:
+                log.warning("a table stays as it is: %s", refused, extra={"operation": "rebuild"})
+                await asyncio.sleep(REFUSED_SECONDS)
 
     async def _fits(self, table: Table[Any]) -> bool:
         found = (await RebuildStore(self.pool, table).checkpoints()).get(table.name)

@@ -14,7 +14,7 @@ from events.catalogue import ProjectionRebuilt
 from events.embedded import EmbeddedPostgres
 from events.errors import StoreUnavailable
 from events.ids import short
-from projections import rebuild_store
+from projections import rebuild, rebuild_store
 from projections.errors import RebuildRefused, TableHeld, UnderWay
 from projections.table_store import TableStore
 from projections.tables import SESSIONS, TABLES
@@ -285,6 +285,38 @@ async def test_a_view_of_somebodys_is_not_dropped(on: Ground) -> None:
         await on.rebuild(SESSIONS)
     await on.sql("drop view public.mine")
     assert (await on.rebuild(SESSIONS)).differing == 0
+
+
+async def test_what_the_projector_cannot_exchange_is_told_and_tried_again(
+    on: Ground, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It does not end the projector, which has other tables to carry on."""
+    monkeypatch.setattr(rebuild, "REFUSED_SECONDS", 0.05)
+    await on.sql("update view.projection_checkpoint set version = 1 where name = 'sessions'")
+    await on.sql("create view public.mine as select session_id from view.sessions")
+    making = asyncio.create_task(on.rebuilder().make(SESSIONS))
+
+    async def told() -> bool:
+        return "stays as it is: Something else is made from the table" in caplog.text
+
+    await until(told)
+    assert not making.done()
+    await on.sql("drop view public.mine")
+    await making
+    assert [done.reason for _, done in on.told] == ["version"]
+
+
+async def test_the_projector_waits_for_whoever_rebuilds_already(on: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuild, "MAKE_SECONDS", 0.01)
+    await on.sql("update view.projection_checkpoint set version = 1 where name = 'sessions'")
+    lease = f"{rebuild.LEASE}sessions"
+    await on.leases.claim(lease, "a command")
+    making = asyncio.create_task(on.rebuilder().make(SESSIONS))
+    await on.sql(
+        f"update view.projection_checkpoint set version = {SESSIONS.projection.version} where name = 'sessions'"
+    )
+    await making  # somebody else has done it
+    assert on.told == []
 
 
 async def test_what_was_built_can_be_given_up(on: Ground) -> None:
