@@ -90,8 +90,10 @@ class Projector:
 
     async def close(self) -> None:
         """Give the lease back, so that another process goes on at once."""
-        held, self._epoch = self._epoch, None
+        held, self._epoch, making = self._epoch, None, self._making
         self._drop()
+        if making is not None:
+            await asyncio.wait({making})  # its transaction has ended when the lease goes to another
         if held is not None:
             try:
                 await self._leases.release(LEASE, self._holder)

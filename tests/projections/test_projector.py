@@ -337,3 +337,24 @@ async def test_pages_grow_while_there_is_much_to_do(world: Projecting, monkeypat
     await world.projector("one", rows=Watched(world.store.pool)).run_once()
     assert [after - before for before, after in zip([0, *sizes], sizes, strict=False)][:4] == [4, 8, 16, 16]
     assert sizes[-1] == head
+
+
+async def test_end_waits_for_what_it_was_making(world: Projecting) -> None:
+    """Another process may be making the table when the lease is its own: two rebuilds would meet."""
+    begun, left = asyncio.Event(), asyncio.Event()
+
+    async def make(table: Table[Any]) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            left.set()
+
+    await of_an_older_fold(world)
+    projector = world.projector("one", make=make)
+    await projector.run_once()
+    await asyncio.wait_for(begun.wait(), 5)
+    await projector.close()
+    assert left.is_set()
+    assert not await world.store.pool.fetchval("select count(*) from view.lease where expires_at > clock_timestamp()")
