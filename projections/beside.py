@@ -14,15 +14,15 @@ from events.envelope import Fence
 from events.mark import Mark
 from projections import table_sql
 from projections.table import Table
-from projections.table_store import Changes, TableStore
+from projections.table_store import Changes, TableStore, put
 
 
 class Beside(TableStore):
-    """``relation``: where the rows are, as SQL names it."""
+    """``schema`` and ``name``: where the rows are."""
 
-    def __init__(self, pool: Pool, relation: str) -> None:
+    def __init__(self, pool: Pool, schema: str, name: str) -> None:
         super().__init__(pool)
-        self._relation = relation
+        self._schema, self._name = schema, name
         self._inside: Connection | None = None
 
     @contextlib.contextmanager
@@ -36,7 +36,7 @@ class Beside(TableStore):
 
     async def load(self, table: Table[Any], keys: Collection[str]) -> dict[str, Any]:
         async with self._connection() as connection:
-            rows = await connection.fetch(table_sql.load(table, self._relation), list(keys))
+            rows = await connection.fetch(table_sql.load(table, f"{self._schema}.{self._name}"), list(keys))
         return {row[0]: table.state_of(row[1]) for row in rows}
 
     async def write(
@@ -45,7 +45,7 @@ class Beside(TableStore):
         async with self._transaction() as connection:
             moved = await self.move(connection, seen, to, fence)
             for change in changes:
-                await self._put(connection, change)
+                await put(connection, change, schema=self._schema, name=self._name)
         return moved
 
     async def move(
@@ -53,15 +53,6 @@ class Beside(TableStore):
     ) -> dict[str, datetime]:
         """Note how far the rows hold the log, before they are written. Nothing to note where they do not last."""
         return dict(seen)
-
-    async def _put(self, connection: Connection, change: Changes) -> None:
-        table = change.table
-        rows = [table.values(key, state) for key, state in change.states.items() if state is not None]
-        gone = [key for key, state in change.states.items() if state is None]
-        if rows:
-            await connection.execute(table_sql.upsert(table, self._relation), *map(list, zip(*rows, strict=True)))
-        if gone:
-            await connection.execute(table_sql.delete(table, self._relation), gone)
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:

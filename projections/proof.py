@@ -103,7 +103,7 @@ class _Comparison(Beside):
     """One transaction."""
 
     def __init__(self, store: EventStore, pool: Pool, table: Table[Any], watch: Watch) -> None:
-        super().__init__(pool, f"pg_temp.{FOLDED}")
+        super().__init__(pool, "pg_temp", FOLDED)
         self._store, self._table, self._watch = store, table, watch
 
     async def run(self) -> Proof:

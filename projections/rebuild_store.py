@@ -111,7 +111,7 @@ class RebuildStore(Beside):
     """Of one table. What the pool raises becomes StoreUnavailable."""
 
     def __init__(self, pool: Pool, table: Table[Any]) -> None:
-        super().__init__(pool, f"{SCHEMA}.{table.name}{SUFFIX}")
+        super().__init__(pool, SCHEMA, table.name + SUFFIX)
         self._table = table
 
     async def found(self) -> Rebuilding | None:

@@ -94,7 +94,7 @@ class TableStore:
             if len(moved) != len(seen):
                 raise Superseded(", ".join(sorted(set(seen) - {row["name"] for row in moved})))
             for change in changes:
-                await _write(connection, change)
+                await put(connection, change)
         return {row["name"]: row["updated_at"] for row in moved}
 
     @contextlib.asynccontextmanager
@@ -162,18 +162,20 @@ def _checkpoint(row: "asyncpg.Record") -> Checkpoint:
     return Checkpoint(**{name: row[name] for name in Checkpoint.__struct_fields__})
 
 
-async def _write(connection: Connection, change: Changes) -> None:
+async def put(connection: Connection, change: Changes, *, schema: str = SCHEMA, name: str = "") -> None:
+    """The rows of one page, within a transaction; ``name``: where they lie when it is not the projection's table."""
+    into = f"{schema}.{name}" if name else ""
     table, new = change.table, change.new if len(change.new) >= COPIED else ()
     rows = [table.values(key, state) for key, state in change.states.items() if state is not None and key not in new]
     gone = [key for key, state in change.states.items() if state is None]
     if new:
         copied = [table.values(key, change.states[key]) for key in new]
         columns = [column.name for column in table.columns] + ["state"]
-        await connection.copy_records_to_table(table.name, schema_name=SCHEMA, columns=columns, records=copied)
+        await connection.copy_records_to_table(name or table.name, schema_name=schema, columns=columns, records=copied)
     if rows:
-        await connection.execute(table_sql.upsert(table), *map(list, zip(*rows, strict=True)))
+        await connection.execute(table_sql.upsert(table, into), *map(list, zip(*rows, strict=True)))
     if gone:
-        await connection.execute(table_sql.delete(table), gone)
+        await connection.execute(table_sql.delete(table, into), gone)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.postgres
 async def test_rows_go_where_they_are_sent_and_with_the_transaction(empty_log: LogDatabase) -> None:
     async with open_store(empty_log.app_dsn) as store:
         await store.append(write(KEYS, ApiKeyCreated))
-        rows = Beside(store.pool, "pg_temp.elsewhere")
+        rows = Beside(store.pool, "pg_temp", "elsewhere")
         async with connection(empty_log.app_dsn) as app:
             begun = app.transaction()
             await begun.start()
