@@ -58,18 +58,18 @@ begin
     return;
   end if;
   tip_at := was_at + n;  now_at := greatest(now_at, clock_timestamp());
+  -- unnest here and not behind "from", where each array would first be copied into a table of its own.
   insert into events
-    select was_at + e.nr, e.id, p_streams[e.stream], e.version, e.type, e.schema_version, e.payload, e.actor,
+    select e.position, e.id, p_streams[e.stream], e.version, e.type, e.schema_version, e.payload, e.actor,
            e.causation, e.correlation, e.trace, e.span, e.occurred, now_at
-      from unnest(p_id, p_stream, ver, p_type, p_schema_version, p_payload, p_actor, p_causation, p_correlation,
-                  p_trace, p_span, p_occurred) with ordinality
-        as e(id, stream, version, type, schema_version, payload, actor, causation, correlation, trace, span, occurred,
-             nr);
-  insert into event_key select e.id, was_at + e.nr, 1, 1 from unnest(p_id) with ordinality as e(id, nr);
+      from (select generate_series(was_at + 1, tip_at) as position, unnest(p_id) as id, unnest(p_stream) as stream,
+                   unnest(ver) as version, unnest(p_type) as type, unnest(p_schema_version) as schema_version,
+                   unnest(p_payload) as payload, unnest(p_actor) as actor, unnest(p_causation) as causation,
+                   unnest(p_correlation) as correlation, unnest(p_trace) as trace, unnest(p_span) as span,
+                   unnest(p_occurred) as occurred) e;
+  insert into event_key select unnest(p_id), generate_series(was_at + 1, tip_at), 1, 1;
   delete from streams where ctid = any (old_heads);
-  insert into streams
-    select h.stream_id, h.version, h.first, h.last
-      from unnest(p_streams, heads, firsts, lasts) as h(stream_id, version, first, last);
+  insert into streams select unnest(p_streams), unnest(heads), unnest(firsts), unnest(lasts);
   insert into tip values (tip_at, now_at);
   delete from tip where ctid = old_tip;
   if p_notify then

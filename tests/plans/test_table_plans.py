@@ -120,9 +120,7 @@ async def test_a_start_reads_every_row_once(admin: Connection) -> None:
     ],
     ids=["one", "active", "idle", "newest"],
 )
-async def test_each_index_answers_what_it_was_made_for(
-    admin: Connection, what: str, index: str, most: int
-) -> None:
+async def test_each_index_answers_what_it_was_made_for(admin: Connection, what: str, index: str, most: int) -> None:
     """Spec row C3: filtering active sessions, cleaning up idle ones, listing."""
     plan = await explain(admin, f"select session_id, status, port from view.sessions {what}")
     assert plan.indexes("sessions") - {""} == {index} and plan.read("sessions") <= 2 * most, plan.text
