@@ -1,6 +1,5 @@
 -- Row triggers reach every partition; a TRUNCATE trigger does not, so each partition has its own
--- (230_ensure_partitions.sql). tip, streams and indexed move their keys by delete and are
--- derived: not guarded here.
+-- (230_ensure_partitions.sql). tip and streams move their keys by delete and are derived: not guarded here.
 drop trigger if exists refuse_change on log.events;
 create trigger refuse_change before update or delete on log.events
   for each row execute function log.refuse_rewrite();
@@ -18,10 +17,4 @@ create trigger refuse_change before update or delete on log.identity
   for each row execute function log.refuse_rewrite();
 drop trigger if exists refuse_truncate on log.identity;
 create trigger refuse_truncate before truncate on log.identity
-  for each statement execute function log.refuse_rewrite();
-drop trigger if exists refuse_change on log.event_index;
-create trigger refuse_change before update or delete on log.event_index
-  for each row execute function log.refuse_rewrite();
-drop trigger if exists refuse_truncate on log.event_index;
-create trigger refuse_truncate before truncate on log.event_index
   for each statement execute function log.refuse_rewrite();
