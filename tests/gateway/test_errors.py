@@ -26,11 +26,12 @@ from gateway import errors
 from gateway.errors import DENIALS, PROBLEMS, Refused, body, headers, refused
 from gateway.proxy.errors import ClientLeft, ProxyError
 from gateway.proxy.guard import Refusal
-from projections.errors import ProjectionError
+from projections.errors import ProjectionError, RebuildRefused, Superseded, TableHeld, UnderWay
 
 ROOT = Path(__file__).parents[2]
 # Faults of ours, or of no request: they are logged with their traceback and answered as 500.
 OURS = {BadEvent, UnreadableEvent, SchemaMissing, JournalLocked, JournalDamaged, ClientLeft}
+OURS |= {Superseded, RebuildRefused, UnderWay, TableHeld}
 BASES = {EventError, ProjectionError, ProxyError, Exception}
 
 
@@ -49,7 +50,8 @@ def made(kind: type[Exception]) -> Exception:
     if issubclass(kind, LogForked):
         return kind("another log at 10.0.0.1", same_until=1, differs_from=2, known_until=3)
     count = len(inspect.signature(kind).parameters) if kind.__init__ is not Exception.__init__ else 1
-    return kind(*range(count)) if kind.__name__ == "ProjectionBehind" else kind("postgresql://inner:secret@10.0.0.1/x")
+    text = "postgresql://inner:secret@10.0.0.1/x"
+    return kind(*range(count)) if kind.__name__ == "ProjectionBehind" else kind(*[text] * count)
 
 
 @pytest.mark.parametrize("kind", foreseen(), ids=lambda kind: kind.__name__)
