@@ -312,8 +312,9 @@ async def test_largest_unit_is_appended_and_a_larger_one_refused(event_store: Ev
 
 
 async def test_payload_of_64_kib_is_the_largest(event_store: EventStore) -> None:
+    """Of a type that nobody folds: the log may be one that other tests fold too."""
     stream = new_stream()
-    await appended(event_store, write(stream, raw(payload=b"x" * MAX_PAYLOAD_BYTES)))
+    await appended(event_store, write(stream, raw(type="session.sung", payload=b"x" * MAX_PAYLOAD_BYTES)))
     with pytest.raises(EventTooLarge):
         await event_store.append(write(stream, raw(payload=b"x" * (MAX_PAYLOAD_BYTES + 1))))
     assert len(await event_store.read_stream(stream)) == 1
