@@ -16,6 +16,10 @@ class Keyring(Protocol):
         """The subject's key; made, and durable, when there is none. Raises StoreUnavailable."""
         ...
 
+    async def key_of(self, subject: str) -> SubjectKey | None:
+        """The subject's key; None when there is none, or none any more, and none is made. Raises StoreUnavailable."""
+        ...
+
     async def keys(self, ids: Iterable[str]) -> dict[str, SubjectKey]:
         """The keys that still exist among ``ids``. Raises StoreUnavailable."""
         ...
@@ -44,6 +48,9 @@ class MemoryKeyring:
 
     async def key_for(self, subject: str) -> SubjectKey:
         return self._by_subject.setdefault(subject, SubjectKey.new())
+
+    async def key_of(self, subject: str) -> SubjectKey | None:
+        return self._by_subject.get(subject)
 
     async def keys(self, ids: Iterable[str]) -> dict[str, SubjectKey]:
         wanted = set(ids)

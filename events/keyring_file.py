@@ -56,6 +56,10 @@ class FileKeyring:
     async def key_for(self, subject: str) -> SubjectKey:
         return await asyncio.shield(self._key_for(subject_tag(self._secret, subject)))
 
+    async def key_of(self, subject: str) -> SubjectKey | None:
+        row = self._rows.get(subject_tag(self._secret, subject))
+        return None if row is None else self._keys.get(row.key_id)
+
     async def keys(self, ids: Iterable[str]) -> dict[str, SubjectKey]:
         return {key_id: self._keys[key_id] for key_id in set(ids) if key_id in self._keys}
 

@@ -25,6 +25,7 @@ class PostgresKeyring:
         self._away = away
         self._by_id: dict[str, SubjectKey] = {}
         self._by_tag: dict[bytes, SubjectKey] = {}
+        self._keyless: set[bytes] = set()  # tags of subjects that had no key when they were asked about
         self._secret_fits = False
         self._destroyed: set[str] = set()  # an answer under way when they were destroyed may still hold them
 
@@ -44,6 +45,18 @@ class PostgresKeyring:
         rows = await self._fetch("select key_id, subject, wrapped from view.subject_key where subject = $1", tag)
         if not rows:  # erased between the two statements: the next try makes a new one
             return await self.key_for(subject)
+        return self._take(rows[0])
+
+    async def key_of(self, subject: str) -> SubjectKey | None:
+        """What is not there is not asked for again: who may have a key has it before anybody asks."""
+        tag = subject_tag(self._secret, subject)
+        if (cached := self._by_tag.get(tag)) or tag in self._keyless:
+            return cached
+        await self.prove()
+        rows = await self._fetch("select key_id, subject, wrapped from view.subject_key where subject = $1", tag)
+        if not rows or rows[0]["key_id"] in self._destroyed:
+            self._keyless.add(tag)
+            return None
         return self._take(rows[0])
 
     async def keys(self, ids: Iterable[str]) -> dict[str, SubjectKey]:
@@ -71,6 +84,7 @@ class PostgresKeyring:
     def forget(self, ids: Iterable[str]) -> None:
         gone = set(ids)
         self._destroyed |= gone
+        self._keyless |= {tag for tag, key in self._by_tag.items() if key.id in gone}
         self._by_tag = {tag: key for tag, key in self._by_tag.items() if key.id not in gone}
         for key_id in gone:
             self._by_id.pop(key_id, None)
@@ -80,6 +94,7 @@ class PostgresKeyring:
         key = unwrap(self._secret, row["key_id"], row["wrapped"])
         if key.id not in self._destroyed:
             self._by_id[key.id] = self._by_tag[row["subject"]] = key
+            self._keyless.discard(row["subject"])
         return key
 
     async def prove(self) -> None:

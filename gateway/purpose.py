@@ -9,8 +9,8 @@ from typing import Final
 from events.catalogue import LogRead
 from events.envelope import SYSTEM, Sealed
 from events.registry import tags
-from events.sealing import Place, SubjectKey, seal
-from gateway.recorder import Recorder, session_subject
+from events.sealing import Place, seal
+from gateway.recorder import Recorder, session_key
 from projections.session_state import SessionState
 
 HEADER: Final = "X-Audit-Purpose"
@@ -31,11 +31,9 @@ def fault(purpose: str) -> str | None:
 async def sealed(recorder: Recorder, purpose: str | None, session: SessionState | None) -> Sealed | str | None:
     """``purpose`` as ``log.read`` holds it. Raises StoreUnavailable when the subject's key cannot be had.
 
-    After the owner's erasure it is sealed with a key that nobody keeps, as everything of the session is then.
+    After the subject's erasure it is sealed with a key that nobody keeps, as everything of the session is then.
     """
     if purpose is None or session is None:
         return purpose
-    owner, keyring = session.owner, recorder.keyring
-    if owner is None:
-        return seal(await keyring.key_for(session_subject(session.session_id)), purpose, PLACE)
-    return seal((await keyring.keys([owner.k])).get(owner.k) or SubjectKey.new(), purpose, PLACE)
+    owner_key = None if session.owner is None else session.owner.k
+    return seal(await session_key(recorder.keyring, session.session_id, owner_key), purpose, PLACE)

@@ -13,7 +13,7 @@ from events.codec import Cause
 from events.envelope import ANY, Actor, ActorKind, Assurance, EventData, Sealed, StreamWrite
 from events.keyring import Keyring
 from events.registry import tag_of
-from events.sealing import Place, seal
+from events.sealing import Place, SubjectKey, seal
 from events.store import Appended, EventStore, Outcome, Spooled
 from gateway import telemetry
 from gateway.spool_room import SpoolRoom
@@ -42,6 +42,17 @@ def unattributed(now: datetime) -> str:
 def session_subject(session_id: str) -> str:
     """The subject of a session that was opened for nobody in particular."""
     return f"session:{session_id}"
+
+
+async def session_key(keyring: Keyring, session_id: str, owner_key: str | None) -> SubjectKey:
+    """What is said of a session is sealed with: its owner's key, or its own, made when it was opened for nobody.
+
+    A session may outlive its subject's erasure: what is said of it then is sealed with a key that nobody keeps, by
+    every process. Raises StoreUnavailable when nobody can tell.
+    """
+    if owner_key is None:
+        return await keyring.key_of(session_subject(session_id)) or SubjectKey.new()
+    return (await keyring.keys([owner_key])).get(owner_key) or SubjectKey.new()
 
 
 class Recorder:

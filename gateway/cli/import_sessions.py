@@ -149,6 +149,7 @@ async def _take_over(log: Direct, record: LegacySession, opened_by: str, cause: 
 async def _payload(log: Direct, record: LegacySession, opened_by: str) -> SessionImported:
     stream_id = session_stream(record.session_id)
     subject = record.owner or session_subject(record.session_id)
+    await log.recorder.keyring.key_for(subject)  # also where nothing is sealed yet: none is made for it later
     sealed = {
         field: await log.recorder.sealed(subject, clear, stream_id, TAG, field)
         for field in SEALED

@@ -10,9 +10,9 @@ from events.catalogue import ExchangeClosed, ExchangeCompleted, ExchangeEvent, E
 from events.codec import Cause
 from events.envelope import EventData, container_stream
 from events.keyring import Keyring
-from events.sealing import Place, SubjectKey, seal
+from events.sealing import Place, seal
 from gateway.proxy.result import ExchangeResult
-from gateway.recorder import Recorder, Who, session_subject
+from gateway.recorder import Recorder, Who, session_key
 
 MOST_PATH: Final = 4096  # characters of a path that are kept; an event has room for 64 KiB
 
@@ -96,18 +96,11 @@ async def _payload(keyring: Keyring, record: Record) -> ExchangeEvent:
 
 async def _sealed(keyring: Keyring, exchange: Exchange, event_type: str) -> dict[str, Any]:
     stream_id = container_stream(exchange.container)
-    key = await _subject_key(keyring, exchange)
+    key = await session_key(keyring, exchange.session_id, exchange.owner_key)
     sealed = {"path": seal(key, exchange.path[:MOST_PATH], Place(stream_id, event_type, "path"))}
     if exchange.client is not None:
         sealed["client"] = seal(key, exchange.client, Place(stream_id, event_type, "client"))
     return sealed
-
-
-async def _subject_key(keyring: Keyring, exchange: Exchange) -> SubjectKey:
-    """After an erasure the session may live on: what it does then is sealed with a key that nobody keeps."""
-    if exchange.owner_key is None:
-        return await keyring.key_for(session_subject(exchange.session_id))
-    return (await keyring.keys([exchange.owner_key])).get(exchange.owner_key) or SubjectKey.new()
 
 
 def _cause(record: Record) -> Cause:

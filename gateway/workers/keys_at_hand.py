@@ -22,10 +22,11 @@ SECONDS: Final = 5.0  # cached keys cost nothing; in between only openings call 
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """Keys that must exist already, by id, and those that are made when there are none, by subject."""
+    """Keys that must exist already, by id and by subject, and those that are made when there are none."""
 
     ids: frozenset[str]
     subjects: frozenset[str]
+    made: frozenset[str]  # subjects, too
 
 
 def wanted(sessions: Iterable[SessionState], erased: Collection[str], now: datetime) -> Wanted:
@@ -33,10 +34,8 @@ def wanted(sessions: Iterable[SessionState], erased: Collection[str], now: datet
     live = [state for state in sessions if state.phase in SEATED and _key_id(state) not in erased]
     return Wanted(
         frozenset(key_id for state in live if (key_id := _key_id(state)) is not None),
-        frozenset(
-            [unattributed(now), unattributed(now + timedelta(days=1))]
-            + [session_subject(state.session_id) for state in live if state.owner is None]
-        ),
+        frozenset(session_subject(state.session_id) for state in live if state.owner is None),
+        frozenset([unattributed(now), unattributed(now + timedelta(days=1))]),
     )
 
 
@@ -60,6 +59,8 @@ class KeysAtHand:
         needed = wanted(seated, self._views.erased, self._now())
         await self._keyring.keys(needed.ids)
         for subject in sorted(needed.subjects):
+            await self._keyring.key_of(subject)
+        for subject in sorted(needed.made):
             await self._keyring.key_for(subject)
 
 

@@ -88,6 +88,23 @@ async def test_subject_who_comes_back_gets_another_key(keyring: Keyring, subject
         unseal(later, sealed, PLACE)
 
 
+async def test_asking_for_a_key_makes_none(keyring: Keyring, subject: str) -> None:
+    """Not for a stranger, and not after an erasure: who has a key then had it before."""
+    assert await keyring.key_of(subject) is None
+    key = await keyring.key_for(subject)
+    assert await keyring.key_of(subject) == key
+    await keyring.erase(subject)
+    assert await keyring.key_of(subject) is None
+    assert await keyring.keys([key.id]) == {}
+
+
+async def test_a_forgotten_key_is_nobodys(keyring: Keyring, subject: str) -> None:
+    """Also where it still lies, as in a table that was restored: nothing more is sealed with it."""
+    key = await keyring.key_for(subject)
+    keyring.forget([key.id])
+    assert await keyring.key_of(subject) is None
+
+
 async def test_forgetting_one_key_leaves_the_others(keyring: Keyring, subject: str) -> None:
     key, other = await keyring.key_for(subject), await keyring.key_for(subject + "2")
     keyring.forget([key.id, "sk_none"])
@@ -123,6 +140,29 @@ async def test_key_that_another_process_destroyed_lives_until_it_is_forgotten(
     here.forget(erased)
     assert await here.keys([key.id]) == {}
     assert (await here.key_for(subject)).id != key.id
+
+
+@postgres
+async def test_no_process_brings_a_key_back_by_asking(pg_store: PostgresEventStore, subject: str) -> None:
+    here, there, late = (PostgresKeyring(pg_store.pool, SECRET) for _ in range(3))
+    key = await here.key_for(subject)
+    here.forget(await there.erase(subject))
+    assert [await each.key_of(subject) for each in (here, there, late)] == [None, None, None]
+    assert await late.keys([key.id]) == {}
+    again = await there.key_for(subject)
+    assert await there.key_of(subject) == again, "a key that it made since"
+
+
+@postgres
+async def test_an_erasure_is_remembered_while_the_keys_are_away(pg_store: PostgresEventStore, subject: str) -> None:
+    """What a session does after it is told of all the same, and not kept waiting for a key that will not come."""
+    away = False
+    here = PostgresKeyring(pg_store.pool, SECRET, away=lambda: away)
+    here.forget([(await here.key_for(subject)).id])
+    away = True
+    assert await here.key_of(subject) is None
+    with pytest.raises(StoreUnavailable):
+        await here.key_of(subject + "2")
 
 
 @postgres

@@ -97,6 +97,15 @@ class FarKeyring:
             self._ids[key.id] = key
         return self._subjects[subject]
 
+    async def key_of(self, subject: str) -> SubjectKey | None:
+        if subject in self._subjects:
+            return self._subjects[subject]
+        self._reach()
+        key = await self._far.key_of(subject)
+        if key is not None:
+            self._subjects[subject] = self._ids[key.id] = key
+        return key
+
     async def keys(self, ids: Iterable[str]) -> dict[str, SubjectKey]:
         wanted = set(ids)
         if missing := wanted - self._ids.keys():

@@ -42,10 +42,14 @@ async def test_it_is_sealed_for_the_owner_and_goes_with_an_erasure() -> None:
 
 
 async def test_a_session_of_nobody_has_a_key_of_its_own() -> None:
-    writer = recorder()
-    sealed = await purpose.sealed(writer, "a complaint", SessionState(session_id="ses_1"))
-    key = await writer.keyring.key_for(session_subject("ses_1"))
+    writer, session = recorder(), SessionState(session_id="ses_1")
+    key = await writer.keyring.key_for(session_subject("ses_1"))  # as at its opening
+    sealed = await purpose.sealed(writer, "a complaint", session)
     assert isinstance(sealed, Sealed) and unseal(key, sealed, purpose.PLACE) == "a complaint"
+    await writer.keyring.erase(session_subject("ses_1"))
+    later = await purpose.sealed(writer, "another", session)
+    assert isinstance(later, Sealed) and await writer.keyring.keys([later.k]) == {}
+    assert await writer.keyring.key_of(session_subject("ses_1")) is None, "the erasure is not undone"
 
 
 async def test_where_nobodys_session_is_read_it_stands_in_clear() -> None:

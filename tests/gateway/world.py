@@ -26,7 +26,7 @@ from events.schema import Applied
 from events.store import EventStore
 from gateway.access.tokens import sha256
 from gateway.lifespan import running
-from gateway.recorder import Who
+from gateway.recorder import Who, session_subject
 from gateway.runtime import Runtime
 from gateway.services import Services
 from gateway.sessions import agent
@@ -182,7 +182,9 @@ class Gateway:
 
     async def begin(self, session_id: str | None = None) -> str:
         """Ask for a session; its id."""
-        handled = await self.services.handler.handle(self.command(session_id), ORIGIN)
+        command = self.command(session_id)
+        await self.services.keyring.key_for(session_subject(command.session_id))  # as the route does
+        handled = await self.services.handler.handle(command, ORIGIN)
         self.services.runner.open(handled.state.session_id)
         return handled.state.session_id
 

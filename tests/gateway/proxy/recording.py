@@ -17,7 +17,7 @@ from gateway.proxy.exchange_records import Exchange
 from gateway.proxy.exchanges import QUEUE, ExchangeLog
 from gateway.proxy.result import EndedBy, ExchangeResult, Opened
 from gateway.proxy.settings import AccessSettings
-from gateway.recorder import Recorder, Who
+from gateway.recorder import Recorder, Who, session_subject
 from tests.event_fixtures import until
 from tests.factories import CAUSE
 from tests.gateway.faulty import FaultyStore
@@ -72,6 +72,7 @@ async def writing(
 ) -> AsyncIterator[Written]:
     """An exchange log that writes meanwhile."""
     it = Written(settings, store or FaultyStore(), capacity)
+    await it.keyring.key_for(session_subject("s1"))  # as when it was opened
     task = asyncio.create_task(it.log.run())
     try:
         yield it

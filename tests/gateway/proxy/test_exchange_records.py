@@ -81,6 +81,18 @@ async def test_after_an_erasure_nobody_keeps_the_key() -> None:
         assert await it.keyring.keys([told.path.k]) == {}
 
 
+async def test_a_session_of_nobody_can_be_erased_while_it_lives() -> None:
+    async with writing() as it:
+        (gone,) = await it.keyring.erase(session_subject("s1"))
+        it.log.opened(exchange(), OPENED)
+        it.log.ended(exchange(), result(), 200, was_opened=False)
+        told = await it.payloads()
+        keys = {field.k for each in told for field in (each.path, each.client)}
+        assert len(told) == 2 and gone not in keys
+        assert await it.keyring.keys(keys) == {}
+        assert await it.keyring.key_of(session_subject("s1")) is None, "the erasure is not undone"
+
+
 @pytest.mark.parametrize("error", [kind for kind in vars(proxy_errors).values() if isinstance(kind, type)])
 def test_errors_have_a_word_each(error: type[ProxyError]) -> None:
     """What the log can be searched for: lower case, one word a class."""

@@ -11,7 +11,7 @@ from events.envelope import ADMISSION, SYSTEM, Sealed, session_stream
 from events.keyring import MemoryKeyring
 from events.memory import MemoryEventStore
 from events.sealing import SubjectKey
-from gateway import lifespan
+from gateway import lifespan, purpose
 from gateway.recorder import Recorder, session_subject, unattributed, utc_now
 from gateway.workers.keys_at_hand import KeysAtHand, wanted
 from projections.lifecycle import SEATED, Phase
@@ -19,6 +19,7 @@ from projections.session_state import SessionState
 from projections.views import Views
 from tests.factories import payload
 from tests.gateway.faulty import FarKeyring
+from tests.gateway.proxy.recording import exchange, result
 from tests.gateway.world import ORIGIN, eventually, world
 
 NEW_YEARS_EVE = datetime(2026, 12, 31, 23, 59, tzinfo=UTC)
@@ -34,28 +35,28 @@ def state(phase: Phase = Phase.READY, *, owner: str | None = None, metadata: str
 
 def test_denials_of_this_night_can_be_sealed() -> None:
     """Midnight does not wait for the log: tomorrow's key is made today."""
-    assert wanted([], (), NEW_YEARS_EVE).subjects == DAYS
+    assert wanted([], (), NEW_YEARS_EVE).made == DAYS
 
 
 @pytest.mark.parametrize("phase", Phase)
 def test_only_live_sessions_need_keys(phase: Phase) -> None:
     needed = wanted([state(phase, owner="k1")], (), NEW_YEARS_EVE)
     assert needed.ids == ({"k1"} if phase in SEATED else frozenset())
-    assert needed.subjects == DAYS
+    assert (needed.subjects, needed.made) == (frozenset[str](), DAYS)
 
 
 def test_a_session_without_an_owner_is_its_own_subject() -> None:
     """Its exchanges are sealed with a key of the session."""
-    assert wanted([state()], (), NEW_YEARS_EVE).subjects == DAYS | {session_subject("ses_a")}
+    assert wanted([state()], (), NEW_YEARS_EVE).subjects == {session_subject("ses_a")}
     needed = wanted([state(metadata="k2")], (), NEW_YEARS_EVE)
-    assert (needed.ids, needed.subjects) == (frozenset({"k2"}), DAYS | {session_subject("ses_a")})
+    assert (needed.ids, needed.subjects) == (frozenset({"k2"}), {session_subject("ses_a")})
 
 
 @pytest.mark.parametrize("live", [state(owner="k1", metadata="k1"), state(metadata="k1")])
 def test_what_was_erased_is_not_kept_alive(live: SessionState) -> None:
     """A session may outlive its subject; no key of it is fetched, and none made in its name."""
     needed = wanted([live], ("k1",), NEW_YEARS_EVE)
-    assert (needed.ids, needed.subjects) == (frozenset[str](), DAYS)
+    assert (needed.ids, needed.subjects, needed.made) == (frozenset[str](), frozenset[str](), DAYS)
 
 
 class Asked(MemoryKeyring):
@@ -118,3 +119,27 @@ async def test_a_process_that_starts_knows_what_was_erased_before(tmp_path: Path
         keyring = FarKeyring(earth.keyring, lambda: False)
         async with earth.gateway(keyring=keyring):
             assert keyring.known(["sk_gone"]) == {"sk_gone": None}
+
+
+async def test_a_session_of_nobody_that_was_erased_stays_so_on_every_process(tmp_path: Path) -> None:
+    """It lives on: what it does, and why somebody reads it, is sealed for nobody to open; no round makes a key."""
+    async with world(tmp_path) as earth:
+        rings = [FarKeyring(earth.keyring, lambda: False) for _ in range(2)]
+        async with earth.gateway(keyring=rings[0]) as one, earth.gateway(keyring=rings[1]) as other:
+            session = await one.open()
+            await other.reaches(session.session_id, Phase.READY)
+            gone = await earth.keyring.erase(session_subject(session.session_id))
+            assert len(gone) == 1
+            told = await one.services.recorder.fact(SYSTEM, payload(SubjectErased, key_ids=gone), who=ORIGIN.who)
+            for gateway, ring in zip((one, other), rings, strict=True):
+                await gateway.views.catch_up(told or 0)
+                await KeysAtHand(ring, gateway.views, lambda: NEW_YEARS_EVE).run_once()
+                asked = exchange(session.container, session_id=session.session_id)
+                gateway.services.exchanges.ended(asked, result(), 200, was_opened=False)
+                assert await gateway.services.exchanges.flush(5)
+                why = await purpose.sealed(gateway.services.recorder, "a complaint", session)
+                assert isinstance(why, Sealed) and await earth.keyring.keys([why.k]) == {}
+            done = await earth.payloads("exchange.completed")
+            assert len(done) == 2
+            assert await earth.keyring.keys([each.path.k for each in done] + [each.client.k for each in done]) == {}
+            assert await earth.keyring.erase(session_subject(session.session_id)) == ()
