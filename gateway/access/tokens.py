@@ -23,6 +23,7 @@ from projections.session_state import Token
 PREFIX: Final = "gwt_"
 USERNAME: Final = "opencode"  # of the container's Basic credential
 SECRET_BYTES: Final = 32
+SEAL_BYTES: Final = 16
 
 
 class BadSecretFile(BadSettings):
@@ -112,6 +113,10 @@ class Tokens:
             self._secret.value, f"idempotency|{len(key_id)}:{key_id}|{idempotency_key}".encode(), hashlib.sha256
         )
         return UUID(bytes=raw[:16], version=5)
+
+    def seal_of(self, kind: str, body: bytes) -> bytes:
+        """What shows that we made ``body``, which somebody else keeps for us: 16 bytes, the same on every worker."""
+        return hmac.digest(self._secret.value, f"seal|{len(kind)}:{kind}|".encode() + body, hashlib.sha256)[:SEAL_BYTES]
 
     def _derive(self, purpose: str) -> str:
         raw = hmac.digest(self._secret.value, purpose.encode(), hashlib.sha512)

@@ -20,6 +20,7 @@ from events.store import EventStore, type_matches
 from gateway.api import cursor as cursors
 from gateway.api import events, reads, shapes
 from gateway.api.call import Call, answer
+from gateway.api.cursor import Cursor
 
 PAGE: Final = 500
 Scope = Literal["session", "everything"]
@@ -107,7 +108,7 @@ async def show(call: Call) -> Response:
     head = (await store.head()).position
     found, reached = await search(store, subject, after, head, limit)
     shown = await shapes.events([event for event, _ in found], call.services.keyring)
-    going_on = await cursors.at(store, reached, of=of, wanted=_READS)
+    going_on = await cursors.at(call.services.tokens, store, reached, of=of, wanted=_READS)
     await reads.tell_sessions(call, "access_history", reached, state.session_id)
     page = AccessHistory(
         session_id=state.session_id,
@@ -165,7 +166,7 @@ async def _after(call: Call, of: str, subject: Subject) -> int:
     text = call.text("cursor")
     if text is None:
         return subject.begun - 1
-    found = cursors.decode(text, of=of)
+    found = cursors.decode(call.services.tokens, text, Cursor, of=of)
     await cursors.verify(call.services.store, found)
     return found.position
 

@@ -6,7 +6,8 @@ every denial into an event, so that no handler can forget to.
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -30,6 +31,8 @@ _WAIT: Final = re.compile(r"\bwait=(\d{1,9})\b")
 _NUMBER: Final = re.compile(r"\d{1,18}\Z", re.ASCII)
 _TYPE: Final = re.compile(r"[a-z_]{1,50}\.(?:[a-z_]{1,50}|\*)\Z")
 MAX_WAIT_SECONDS: Final = 120
+REPEATABLE: Final = ("type",)  # parameters that may stand more than once
+MAX_TYPES: Final = 40  # at once: more than there are
 MAX_NAME: Final = 40  # characters of an unknown parameter's name that a refusal repeats
 
 
@@ -57,7 +60,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         """A query parameter that stands once at most. Raises Refused."""
         given = self.request.query_params.getlist(name)
         if len(given) > 1:
-            raise Refused("bad-request", f"The parameter {name} is given {len(given)} times.")
+            raise _given_again(name, len(given))
         return given[0] if given else None
 
     def number(self, name: str, default: int, *, most: int = 10**18) -> int:
@@ -70,11 +73,13 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         return int(text)
 
     def types(self) -> tuple[str, ...]:
-        """The parameter ``type``, repeatable: a tag, or a family such as ``session.*``. Raises Refused."""
-        given = tuple(self.request.query_params.getlist("type"))
-        if not all(_TYPE.match(text) for text in given):
+        """The parameter ``type``, repeatable: a tag, or a family such as ``session.*``; each once. Raises Refused."""
+        given = tuple(dict.fromkeys(self.request.query_params.getlist("type")))
+        if not are_types(given):
             raise Refused(
-                "bad-request", "The parameter type must be a type such as session.ready, or a family: session.*."
+                "bad-request",
+                "The parameter type must be a type such as session.ready, or a family: session.*; "
+                f"{MAX_TYPES} of them at most.",
             )
         return given
 
@@ -128,6 +133,11 @@ Handler = Callable[[Call], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
+def are_types(given: Sequence[str]) -> bool:
+    """Whether these are types and families, as many as may be asked for at once."""
+    return len(given) <= MAX_TYPES and all(_TYPE.match(text) for text in given)
+
+
 def answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """``value`` as JSON."""
     return Response(msgspec.json.encode(value), status, headers, "application/json")
@@ -153,7 +163,7 @@ def endpoint(
         try:
             caller = await services.access.caller(request, roles, always=always) if roles else None
             if roles:
-                _refuse_unknown(request, query)
+                _refuse_parameters(request, query)
             return await handler(Call(request=request, services=services, caller_or_none=caller))
         except Exception as error:
             refusal = errors.refused(error)
@@ -166,11 +176,19 @@ def endpoint(
     return called
 
 
-def _refuse_unknown(request: Request, known: tuple[str, ...]) -> None:
-    unknown = next((name for name in request.query_params if name not in known), None)
+def _refuse_parameters(request: Request, known: tuple[str, ...]) -> None:
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    unknown = next((name for name in given if name not in known), None)
     if unknown is not None:
         told = f"it knows {', '.join(known)}" if known else "it knows none"
         raise Refused("bad-request", f"The parameter {unknown[:MAX_NAME]!r} is not known to this route: {told}.")
+    twice = next((name for name, times in given.items() if times > 1 and name not in REPEATABLE), None)
+    if twice is not None:
+        raise _given_again(twice, given[twice])
+
+
+def _given_again(name: str, times: int) -> Refused:
+    return Refused("bad-request", f"The parameter {name} is given {times} times.")
 
 
 async def _refuse(services: Services, request: Request, refusal: Refused, template: str) -> Response:

@@ -5,7 +5,6 @@ brings its filter along; one given beside it must be the same.
 """
 
 import re
-from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
@@ -15,7 +14,8 @@ from events.envelope import STREAM_ID, ActorKind, session_stream
 from events.filter import EventFilter, session_of
 from events.store import EventStore
 from gateway.api import cursor as cursors
-from gateway.api.call import Call
+from gateway.api.call import Call, are_types
+from gateway.api.cursor import Cursor
 from gateway.errors import Refused
 from projections import asof
 
@@ -48,7 +48,8 @@ async def asked(call: Call) -> Asked:
     if text is not None:
         if after is not None or until is not None:
             raise Refused("bad-request", "A cursor says where to begin and end: leave out after, since and until.")
-        found = cursors.decode(text, of=OF)
+        found = cursors.decode(call.services.tokens, text, Cursor, of=OF)
+        _check(found.wanted)
         if wanted not in (EventFilter(), found.wanted):
             raise Refused("bad-cursor", "The cursor is of other filters; give the same, or none beside it.")
         await cursors.verify(call.services.store, found)
@@ -109,43 +110,41 @@ def is_uuid(text: str) -> bool:
 
 
 def _filter(call: Call) -> EventFilter:
-    stream_id, session_id = call.text("stream"), call.text("session")
-    if stream_id is not None and not STREAM_ID.match(stream_id):
-        raise Refused("bad-request", "The parameter stream is not the name of a stream.")
-    if session_id is not None and not STREAM_ID.match(session_stream(session_id)):
-        raise Refused("bad-request", "The parameter session is not the id of a session.")
     trace, correlation = call.text("trace"), call.text("correlation")
     if trace is not None and not _TRACE.match(trace.lower()):
         raise Refused("bad-request", "The parameter trace must be the 32 hexadecimal digits of a trace id.")
     if correlation is not None and not is_uuid(correlation):
         raise Refused("bad-request", "The parameter correlation must be a UUID.")
-    return EventFilter(
+    wanted = EventFilter(
         types=call.types(),
-        stream_id=stream_id,
-        session_id=session_id,
-        actor=_actor(call.text("actor")),
+        stream_id=call.text("stream"),
+        session_id=call.text("session"),
+        actor=call.text("actor"),
         trace_id=None if trace is None else bytes.fromhex(trace),
         correlation_id=None if correlation is None else UUID(correlation),
     )
+    _check(wanted)
+    return wanted
 
 
-def _actor(text: str | None) -> str | None:
-    if text is None:
-        return None
+def _check(wanted: EventFilter) -> None:
+    """Refuse what no filter of ours can be, whoever says it: the query, or a cursor. Raises Refused."""
+    if wanted.stream_id is not None and not STREAM_ID.match(wanted.stream_id):
+        raise Refused("bad-request", "The parameter stream is not the name of a stream.")
+    if wanted.session_id is not None and not STREAM_ID.match(session_stream(wanted.session_id)):
+        raise Refused("bad-request", "The parameter session is not the id of a session.")
+    if wanted.actor is not None and not _is_actor(wanted.actor):
+        kinds = ", ".join(ActorKind)
+        raise Refused("bad-request", f"The parameter actor must be the id of a key, or KIND:ID with one of {kinds}.")
+    if wanted.causation_id is not None or not are_types(wanted.types) or len(wanted.trace_id or bytes(16)) != 16:
+        raise Refused("bad-cursor", "The cursor has a filter that cannot be asked for. Begin again without it.")
+
+
+def _is_actor(text: str) -> bool:
     kind, colon, name = text.partition(":")
-    known = (
-        kind in set(ActorKind) and name.isprintable() and 0 < len(name) <= MAX_ACTOR if colon else _KEY_ID.match(text)
-    )
-    if not known:
-        raise Refused(
-            "bad-request",
-            f"The parameter actor must be the id of a key, or KIND:ID with one of {_words(ActorKind)}.",
-        )
-    return text
-
-
-def _words(kinds: Iterable[str]) -> str:
-    return ", ".join(kinds)
+    if not colon:
+        return _KEY_ID.match(text) is not None
+    return kind in set(ActorKind) and name.isprintable() and 0 < len(name) <= MAX_ACTOR
 
 
 async def _beginning(call: Call) -> int | None:

@@ -34,7 +34,13 @@ async def read(call: Call) -> Response:
     going_on = None
     if not complete or asked.until is None:
         going_on = await cursor.at(
-            store, found.reached, of=event_query.OF, wanted=asked.wanted, until=asked.until, seen=found.events
+            call.services.tokens,
+            store,
+            found.reached,
+            of=event_query.OF,
+            wanted=asked.wanted,
+            until=asked.until,
+            seen=found.events,
         )
     await reads.tell(call, told("events", asked, after, found.reached))
     page = shapes.EventPage(

@@ -1,12 +1,11 @@
 """The list of sessions: which is asked for, in whole or in pages, and its answer made piece by piece.
 
 All pages of a list are of the position of its first one, so that nothing is missed and nothing stands twice, whatever
-happens between two pages and whichever process answers. The cursor names that position; it is no credential: what a
-key may see is decided for every page. No process keeps anything of a reader between two pages.
+happens between two pages and whichever process answers. The cursor (``gateway/api/cursor.py``) names that position; it
+is no credential: what a key may see is decided for every page. No process keeps anything of a reader between two pages.
 """
 
 import asyncio
-import base64
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -16,6 +15,8 @@ import msgspec
 
 from events.keyring import Keyring
 from events.store import EventStore
+from gateway.access.tokens import Tokens
+from gateway.api import cursor as cursors
 from gateway.api import shapes
 from gateway.api.call import Call
 from gateway.errors import Refused
@@ -26,7 +27,7 @@ from projections.session_state import SessionState
 
 MOST: Final = 1000  # sessions of a page
 STEP: Final = 200  # sessions that are shaped and written at once: a few milliseconds
-MAX_CURSOR: Final = 500  # characters
+OF: Final = "sessions"
 _FOLDS: Final[dict[str | None, moment.Fold | None]] = {None: None, "first": "first", "second": "second"}
 
 
@@ -70,7 +71,7 @@ async def _asked_by(call: Call, text: str, limit: int | None) -> Asked:
     said = [name for name in ("as_of", "tz", "fold", "status") if call.text(name) is not None]
     if said:
         raise Refused("bad-request", f"The cursor says {said[0]} already: send it with limit alone.")
-    cursor = decode(text)
+    cursor = decode(call.services.tokens, text)
     if cursor.log_id != call.services.store.log_id:
         raise Refused("bad-cursor", "The cursor is of another log: begin again without it.")
     await call.known_position(cursor.position)
@@ -137,40 +138,28 @@ async def page_gone_on(
     return found[: asked.limit], len(found) > asked.limit
 
 
-def cursor_behind(last: SessionState, asked: Asked, *, log_id: UUID, position: int) -> str:
+def cursor_behind(tokens: Tokens, last: SessionState, asked: Asked, *, log_id: UUID, position: int) -> str:
     """The cursor of the page that begins behind ``last``."""
     assert asked.limit is not None
     created_at, session_id = _place(last)
-    return encode(
-        Cursor(
-            log_id=log_id,
-            position=position,
-            past=asked.past,
-            status=asked.status,
-            limit=asked.limit,
-            created_at=created_at,
-            session_id=session_id,
-        )
+    cursor = Cursor(
+        log_id=log_id,
+        position=position,
+        past=asked.past,
+        status=asked.status,
+        limit=asked.limit,
+        created_at=created_at,
+        session_id=session_id,
     )
+    return cursors.encode(tokens, cursor, of=OF)
 
 
-def encode(cursor: Cursor) -> str:
-    """A cursor as text that needs no escape in a query."""
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).rstrip(b"=").decode()
-
-
-def decode(text: str) -> Cursor:
-    """The cursor that was ``encode``d. Raises Refused."""
-    try:
-        if len(text) > MAX_CURSOR:
-            raise ValueError
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        cursor = msgspec.msgpack.decode(raw, type=Cursor)
-        fits = cursor.created_at.tzinfo is not None and cursor.position >= 0 and 1 <= cursor.limit <= MOST
-        if not fits or cursor.status not in {None, *Status} or encode(cursor) != text:
-            raise ValueError
-    except ValueError:  # of base64 and msgspec too
-        raise Refused("bad-cursor", "This is no cursor of this list: begin again without it.") from None
+def decode(tokens: Tokens, text: str) -> Cursor:
+    """The cursor that a page gave. Raises Refused."""
+    cursor = cursors.decode(tokens, text, Cursor, of=OF)
+    fits = cursor.created_at.tzinfo is not None and cursor.position >= 0 and 1 <= cursor.limit <= MOST
+    if not fits or cursor.status not in {None, *Status}:
+        raise Refused("bad-cursor", "This is no cursor of this list. Begin again without it.")
     return cursor
 
 

@@ -212,7 +212,8 @@ async def list_all(call: Call) -> Response:
     await reads.tell_sessions(call, "as_of" if asked.past else "sessions", position)
     cursor = None
     if more:
-        cursor = session_list.cursor_behind(page[-1], asked, log_id=services.store.log_id, position=position)
+        log_id, tokens = services.store.log_id, services.tokens
+        cursor = session_list.cursor_behind(tokens, page[-1], asked, log_id=log_id, position=position)
     body = await session_list.document(page, services.keyring, position=position, cursor=cursor)
     return Response(body, headers=_as_of(position if asked.past else None), media_type="application/json")
 

@@ -14,7 +14,7 @@ from gateway.api.call import MAX_WAIT_SECONDS, Call
 from gateway.errors import Refused
 from tests.gateway.clients import HANDSHAKE, nobody
 from tests.gateway.faulty import FaultyStore, faulty_log
-from tests.gateway_fixtures import Gateway, start_gateway
+from tests.gateway_fixtures import WHY, Gateway, start_gateway
 
 TOKEN_LIKE = "gwt_" + "a" * 32
 
@@ -124,6 +124,25 @@ def test_a_parameter_that_may_stand_once_is_refused_twice() -> None:
     assert (call().text("as_of"), call("as_of=5").text("as_of"), call("as_of=").text("as_of")) == (None, "5", "")
     with pytest.raises(Refused, match="as_of is given 2 times"):
         call("as_of=5&as_of=6").text("as_of")
+
+
+async def test_every_route_with_a_key_refuses_a_parameter_twice(gateway: Gateway) -> None:
+    """Also one that the handler would not have looked at, or asks for once it has read."""
+    session = await gateway.open()
+    for path in (
+        "/sessions?status=running&status=stopped",
+        "/sessions?min_position=1&min_position=2",
+        f"/sessions/{session.session_id}?as_of=3&as_of=4",
+        f"/sessions/{session.session_id}/progress?after=1&after=2",
+        "/events?limit=1&limit=1",
+        "/why?of=3&of=4&all=true",
+    ):
+        answer = await gateway.client.get(path, headers=WHY)
+        assert (answer.status_code, answer.json()["type"]) == (400, "/problems/bad-request"), path
+        assert "is given 2 times" in answer.json()["detail"], path
+    last = {"last-event-id": "1"}
+    answer = await gateway.client.get("/sessions/stream?after=1&after=2", headers=last)
+    assert (answer.status_code, "after is given 2 times" in answer.text) == (400, True)
 
 
 async def test_parameters_that_a_route_does_not_know_are_refused_by_name(gateway: Gateway) -> None:

@@ -1,11 +1,15 @@
 """What a reader asks of the log: every filter, every way to say where to begin, and what is refused by name."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from events.envelope import container_stream, session_stream
+from events.filter import EventFilter
 from gateway.access.roles import Role
+from gateway.api import cursor as cursors
+from gateway.api.call import MAX_TYPES
 from tests.gateway_fixtures import WHY, Gateway
 
 
@@ -113,6 +117,40 @@ async def test_a_cursor_brings_its_filter_and_takes_no_other(gateway: Gateway) -
         assert (await refused(gateway, "/events", cursor=first["cursor"], **{name: 3}))[0] == "bad-request"
     assert (await refused(gateway, cursor=first["cursor"][:-1]))[0] == "bad-cursor"
     assert "cannot be followed" in (await refused(gateway, "/events/stream", cursor=first["cursor"]))[1]
+
+
+async def test_types_are_asked_for_once_each_and_not_without_end(gateway: Gateway) -> None:
+    """A page whose cursor would be refused, for its length, must not be given out."""
+    page = await gateway.client.get("/events", params={"type": ["session.ready"] * 500 + ["gateway.*"], "limit": 1})
+    assert page.status_code == 200
+    again = await gateway.client.get("/events", params={"cursor": page.json()["cursor"]})
+    assert again.status_code == 200, again.text
+    assert [read.types for read in await gateway.payloads("log.read")] == [("session.ready", "gateway.*")] * 2
+    many = [f"{'x' * 50}.{'y' * 40}_{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(MAX_TYPES + 1)]
+    assert "40 of them at most" in (await refused(gateway, type=many))[1]
+    page = await gateway.client.get("/events", params={"type": many[:MAX_TYPES], "limit": 1})
+    again = await gateway.client.get("/events", params={"cursor": page.json()["cursor"]})
+    assert (page.status_code, again.status_code) == (200, 200), again.text
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        EventFilter(stream_id="session-a\0b"),
+        EventFilter(session_id="a b"),
+        EventFilter(actor="person:ada"),
+        EventFilter(causation_id=UUID(int=1)),
+        EventFilter(types=("session",)),
+        EventFilter(trace_id=b"x"),
+    ],
+)
+async def test_a_cursor_passes_by_no_check(gateway: Gateway, wanted: EventFilter) -> None:
+    """Even one of ours: whatever a filter may not be in the query, it may not be in a cursor."""
+    services = gateway.services
+    text = await cursors.at(services.tokens, services.store, 2, of="events", wanted=wanted)
+    for path in ("/events", "/events/stream"):
+        assert (await refused(gateway, path, cursor=text))[0] in ("bad-cursor", "bad-request")
+    assert await gateway.log("log.read") == []
 
 
 async def test_one_session_is_read_by_its_id_its_stream_or_its_containers(gateway: Gateway) -> None:
