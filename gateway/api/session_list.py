@@ -6,6 +6,7 @@ is no credential: what a key may see is decided for every page. No process keeps
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -19,6 +20,7 @@ from gateway.access.tokens import Tokens
 from gateway.api import cursor as cursors
 from gateway.api import shapes
 from gateway.api.call import Call
+from gateway.api.lookback import Lookbacks
 from gateway.errors import Refused
 from projections import asof, moment
 from projections.lifecycle import STATUS, Status
@@ -27,6 +29,8 @@ from projections.session_state import SessionState
 
 MOST: Final = 1000  # sessions of a page
 STEP: Final = 200  # sessions that are shaped and written at once: a few milliseconds
+REREAD: Final = 100  # sessions that have changed since a list began, read one by one for a page of it
+REREAD_SECONDS: Final = 1.0
 OF: Final = "sessions"
 _FOLDS: Final[dict[str | None, moment.Fold | None]] = {None: None, "first": "first", "second": "second"}
 
@@ -116,26 +120,33 @@ def page_of(seen: Sequence[SessionState], asked: Asked) -> tuple[Sequence[Sessio
 
 
 async def page_gone_on(
-    store: EventStore, seen: Sequence[SessionState], asked: Asked
-) -> tuple[Sequence[SessionState], bool]:
+    store: EventStore, lookbacks: Lookbacks, seen: Sequence[SessionState], asked: Asked
+) -> tuple[Sequence[SessionState], bool, bool]:
     """The next page of a list of now, as it was at the first one's position, from the states of now.
 
-    A state that no event has concerned since is still the same; only the others are read from the log.
+    And whether there is more, and whether it looked back: a state that no event has concerned since is still the same,
+    the others are read from the log. Where that are many, or long ones, the log is folded once, in turn with others
+    who look back. Raises Refused (503), StoreUnavailable.
     """
     assert asked.position is not None and asked.limit is not None and asked.after is not None
-    found: list[SessionState] = []
+    found, reread, ends = list[SessionState](), 0, time.monotonic() + REREAD_SECONDS
     for state in seen:
         if _place(state) <= asked.after:
             continue
         then: SessionState | None = state
         if state.position > asked.position:
+            if reread == REREAD or time.monotonic() > ends:
+                known = {each.session_id for each in seen}
+                folded = [each for each in await lookbacks.sessions(asked.position) if each.session_id in known]
+                return *page_of(folded, asked), True
+            reread += 1
             then = await asof.session_as_of(store, state.session_id, asked.position)
         if then is None or then.created_at is None or asked.status not in (None, STATUS[then.phase]):
             continue
         found.append(then)
         if len(found) > asked.limit:
             break
-    return found[: asked.limit], len(found) > asked.limit
+    return found[: asked.limit], len(found) > asked.limit, reread > 0
 
 
 def cursor_behind(tokens: Tokens, last: SessionState, asked: Asked, *, log_id: UUID, position: int) -> str:

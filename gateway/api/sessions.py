@@ -186,10 +186,12 @@ async def show(call: Call) -> Response:
     if position is None:
         await reads.tell_sessions(call, "session", session_id=state.session_id)
     else:
+        if reads.is_audit(call, "as_of"):
+            reads.check(call, state.session_id)
         then = await asof.session_as_of(call.services.store, state.session_id, position)
-        await reads.tell_sessions(call, "as_of", position, state.session_id)
         if then is None:
             raise Refused("session-unknown", f"The session did not exist at position {position}.")
+        await reads.tell_sessions(call, "as_of", position, state.session_id)
         state = then
     (view,) = await shapes.sessions_at_hand([state], call.services.keyring)
     return answer(view, headers=_as_of(position))
@@ -204,12 +206,12 @@ async def list_all(call: Call) -> Response:
         states = await services.lookbacks.sessions(position)
     else:
         states = shapes.in_order(services.views.sessions.values())
-    seen = [state for state in states if call.caller.may_see(state)]
+    seen, past = [state for state in states if call.caller.may_see(state)], asked.past
     if not asked.past and asked.position is not None:
-        page, more = await session_list.page_gone_on(services.store, seen, asked)
+        page, more, past = await session_list.page_gone_on(services.store, services.lookbacks, seen, asked)
     else:
         page, more = session_list.page_of(seen, asked)
-    await reads.tell_sessions(call, "as_of" if asked.past else "sessions", position)
+    await reads.tell_sessions(call, "as_of" if past else "sessions", position)
     cursor = None
     if more:
         log_id, tokens = services.store.log_id, services.tokens

@@ -22,6 +22,15 @@ async def test_no_session_is_read_without_a_purpose(gateway: Gateway) -> None:
     assert await gateway.log("log.read") == []
 
 
+async def test_what_is_not_shown_is_not_told_as_read(gateway: Gateway) -> None:
+    """A refusal among the readings would accuse somebody of what they did not see."""
+    session = await gateway.open()
+    for headers in (await gateway.key(Role.AUDITOR), dict[str, str]()):
+        answer = await gateway.client.get(f"/sessions/{session.session_id}?as_of=1", headers=headers | WHY)
+        assert (answer.status_code, answer.json()["type"]) == (404, "/problems/session-unknown")
+    assert await gateway.log("log.read") == []
+
+
 async def test_a_purpose_is_one_line_of_utf_8(gateway: Gateway) -> None:
     """It is kept for ever and shown in lines; and nobody should write a report into a header."""
     session, auditor = await gateway.open(), await gateway.key(Role.AUDITOR)

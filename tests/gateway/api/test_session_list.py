@@ -15,7 +15,7 @@ from events.keyring import MemoryKeyring
 from gateway.access.roles import Role
 from gateway.access.tokens import Secret, Tokens
 from gateway.api import cursor as cursors
-from gateway.api import session_list, shapes
+from gateway.api import lookback, session_list, shapes
 from gateway.api.session_list import MOST, OF, STEP, Cursor
 from gateway.errors import Refused
 from projections.lifecycle import Phase, Status
@@ -52,7 +52,8 @@ async def test_pages_are_of_the_position_of_the_first(gateway: Gateway) -> None:
     assert await ids(gateway, cursor=cursor) == (opened[2:], {"position": position, "next": None})
     answer = await gateway.client.get("/sessions", params={"cursor": str(cursor)})
     assert answer.json()["sessions"][0]["status"] == "running"
-    assert await gateway.payloads("log.read") == []  # it is the list of now that goes on
+    # Whoever is shown what is no more so looks back, with whichever cursor; the unchanged is the present.
+    assert [(each.what, each.until) for each in await gateway.payloads("log.read")] == [("as_of", position)] * 2
     assert gateway.services.lookbacks.folds == 0  # and nobody folds the log for it
     assert (await ids(gateway))[0] == [*opened, fourth]
 
@@ -162,6 +163,27 @@ async def test_pages_gone_on_with_are_the_list_of_then(gateway: Gateway, limit: 
         assert seen == whole
         await gateway.client.post(f"/sessions/{opened[2].session_id}/resume", headers=WAIT)
         await gateway.stop(opened[1])
+
+
+async def test_many_that_changed_are_folded_once_and_in_turn(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An old cursor must not make a process read each session of the log by itself."""
+    mine = await gateway.key(Role.FRONTEND, "mine")
+    opened = [await gateway.open(headers=mine) for _ in range(2)]
+    await gateway.open()
+    _, page = await ids(gateway, limit=1)
+    cursor = {"cursor": str(page["next"])}
+    assert (await gateway.client.get("/sessions", params=cursor)).json()["sessions"][0]["status"] == "running"
+    assert await gateway.payloads("log.read") == [], "nothing has changed: it is the present"
+    await gateway.stop(opened[1])
+    monkeypatch.setattr(session_list, "REREAD", 0)
+    answer = (await gateway.client.get("/sessions", params=cursor | {"limit": "2"}, headers=mine)).json()
+    assert [each["session_id"] for each in answer["sessions"]] == [each.session_id for each in opened[1:]]
+    assert (answer["sessions"][0]["status"], answer["next"]) == ("running", None)
+    assert gateway.services.lookbacks.folds == 1
+    monkeypatch.setattr(lookback, "WAITING", -1)
+    gateway.services.lookbacks._drop(int(str(page["position"])))
+    busy = await gateway.client.get("/sessions", params=cursor)
+    assert (busy.status_code, busy.json()["type"]) == (503, "/problems/lookback-busy")
 
 
 async def test_a_list_that_shows_what_waits_in_the_spool_goes_on(tmp_path: Path) -> None:
