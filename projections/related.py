@@ -1,7 +1,11 @@
 """Related: reads from the log what belongs to an event, a session, a request or a trace; ``causation`` makes the tree.
 
 Read are the events that were asked for; those of the same request, when an event was; what led to them, event by
-event; and what they led to. Bounded in events, look-ups and time: who stops early says so, and what was left out.
+event; and what they led to. Bounded in events, sessions, look-ups and time: who stops early says so, and what was left
+out.
+
+A request's id is the caller's to choose, and two callers may choose the same. So no session comes into another's tree
+by the request's id alone: only by cause, which the gateway writes, or where the request itself is asked for.
 """
 
 import asyncio
@@ -36,13 +40,14 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     """How much is read, at most. Causes that are found one by one come on top of ``events``."""
 
     events: int = 10_000
+    sessions: int = 50  # the reading of each is told of, and each has a person
     lookups: int = 500  # causes, and events whose effects are searched for
     seconds: float = 10.0
     clock: Callable[[], float] = time.monotonic
 
 
 class Cut(msgspec.Struct, frozen=True, kw_only=True):
-    """Reading ended early: ``reason`` is events, lookups or time. What ``unsearched`` events led to is not known."""
+    """Reading ended early: ``reason`` is events, sessions, lookups or time. What ``unsearched`` events led to is not known."""
 
     reason: str
     reached: int | None  # of what was asked for itself, everything up to here was read; None: all of it
@@ -61,16 +66,20 @@ class Related(msgspec.Struct, frozen=True, kw_only=True):
 async def of_event(store: Reading, event: RecordedEvent, *, until: int, budget: Budget | None = None) -> Related:
     """Of one event: what led to it, its request's events, what those led to, and how its session began.
 
+    Of its request those that concern the same session; none that concerns a session, when it concerns none itself.
+
     A stop is a request of its own, and so is a resume: the session's opening, and its newest resume, stand beside it.
     """
     reader = _Reader(store, until, budget or Budget())
     reader.take([event])
     await reader.causes()
-    if (session_id := session_of(event)) is not None:
+    session_id = session_of(event)
+    if session_id is not None:
         await reader.beginnings(session_id, event.position)
     if event.correlation_id is not None:
-        await reader.collect(EventFilter(correlation_id=event.correlation_id))
-    return await reader.finished(frozenset({event.event_id}))
+        of_request = EventFilter(correlation_id=event.correlation_id, session_id=session_id)
+        await reader.collect(of_request, alone=session_id is None)
+    return await reader.finished(session_id, frozenset({event.event_id}))
 
 
 async def of(
@@ -83,7 +92,7 @@ async def of(
     reader = _Reader(store, until, budget or Budget())
     if not first or await reader.collect(msgspec.structs.replace(wanted, types=first)):
         await reader.collect(wanted)
-    return await reader.finished(frozenset())
+    return await reader.finished(wanted.session_id)
 
 
 class _Reader:
@@ -93,6 +102,7 @@ class _Reader:
         self._store = store
         self._until = until
         self._left = budget.events
+        self._sessions = budget.sessions
         self._lookups = budget.lookups
         self._now = budget.clock
         self._ends_at = budget.clock() + budget.seconds
@@ -115,8 +125,8 @@ class _Reader:
             self._seeds.append(event)
         return None
 
-    async def collect(self, wanted: EventFilter) -> bool:
-        """Everything that ``wanted`` finds; False when that was cut."""
+    async def collect(self, wanted: EventFilter, *, alone: bool = False) -> bool:
+        """Everything that ``wanted`` finds, ``alone``: and that concerns no session; False when that was cut."""
         after = 0
         while after < self._until and self._cut is None:
             if self._late():
@@ -126,7 +136,8 @@ class _Reader:
             limit = min(PAGE, self._left + 1)
             found = await self._store.search(wanted, after=after, until=self._until, limit=limit)
             await asyncio.sleep(0)  # a log in memory never waits, and others want their turn
-            if (refused := self.take(found.events)) is not None:
+            events = [event for event in found.events if session_of(event) is None] if alone else found.events
+            if (refused := self.take(events)) is not None:
                 self._reached = refused.position - 1
             if found.reached <= after:
                 break
@@ -162,16 +173,31 @@ class _Reader:
                 self._known[found.event_id] = found
                 waiting.append(found)
 
-    async def finished(self, asked: frozenset[UUID]) -> Related:
-        """With all causes, and the effects of what was collected."""
+    async def finished(self, session_id: str | None, asked: frozenset[UUID] = frozenset()) -> Related:
+        """With all causes, and the effects of what was collected. ``session_id``: whose events are never left out."""
         await self.causes()
         unsearched = await self._effects()
         await self.causes()
-        events = sorted(self._known.values(), key=lambda event: event.position)
+        events = self._of_few(session_id)
         named = {event.causation_id for event in events if event.causation_id is not None}
         cut = None if self._cut is None else Cut(reason=self._cut, reached=self._reached, unsearched=unsearched)
         unread = frozenset(named - self._known.keys() - self._absent)
         return Related(events=tuple(events), asked=asked, unread=unread, cut=cut)
+
+    def _of_few(self, first: str | None) -> list[RecordedEvent]:
+        """All that is known, in order of position, without the events of sessions for which there is no room."""
+        events = sorted(self._known.values(), key=lambda event: event.position)
+        sessions = dict.fromkeys([first, *map(session_of, events)])
+        sessions.pop(None, None)
+        left_out = set(list(sessions)[self._sessions :])
+        if left_out:
+            dropped = [event for event in events if session_of(event) in left_out]
+            self._cut = self._cut or "sessions"
+            before = dropped[0].position - 1
+            self._reached = before if self._reached is None else min(before, self._reached)
+            for event in dropped:
+                del self._known[event.event_id]
+        return [event for event in events if event.event_id in self._known]
 
     async def _effects(self) -> int:
         """What the collected events led to, and that to; the number of events that could not be asked any more.

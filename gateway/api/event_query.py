@@ -109,9 +109,13 @@ def is_uuid(text: str) -> bool:
     return _UUID.match(text.lower()) is not None
 
 
+def is_trace(text: str) -> bool:
+    return _TRACE.match(text.lower()) is not None
+
+
 def _filter(call: Call) -> EventFilter:
     trace, correlation = call.text("trace"), call.text("correlation")
-    if trace is not None and not _TRACE.match(trace.lower()):
+    if trace is not None and not is_trace(trace):
         raise Refused("bad-request", "The parameter trace must be the 32 hexadecimal digits of a trace id.")
     if correlation is not None and not is_uuid(correlation):
         raise Refused("bad-request", "The parameter correlation must be a UUID.")

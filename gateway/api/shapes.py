@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -22,6 +22,7 @@ from projections.lifecycle import STATUS
 from projections.session_state import SessionState
 
 MAX_METADATA_BYTES = 16 * 1024
+LATE: Final = timedelta(seconds=5)  # between what happened and its place in the log: it had waited in a spool
 UNAVAILABLE: Final = "[unavailable]"  # a personal field whose key may exist, and cannot be had while the log is away
 
 
@@ -258,6 +259,16 @@ def _event(
         span_id=event.span_id.hex() if event.span_id else None,
         occurred_at=event.occurred_at,
     )
+
+
+def microseconds(duration: timedelta) -> int:
+    return duration // timedelta(microseconds=1)
+
+
+def late_us(event: RecordedEvent) -> int | None:
+    """How long after it happened the log had it, in microseconds, where that was over 5 seconds: it had to wait."""
+    late = event.recorded_at - event.occurred_at
+    return microseconds(late) if late > LATE else None
 
 
 class ProgressView(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ For whom it may be seen by. Of other people's doings a frontend is told what hap
 import asyncio
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -25,7 +25,6 @@ from projections.timeline import Entry, Gap, Step, Timeline, Use
 
 PAGE: Final = 1000
 SECONDS: Final = 10.0  # after which reading ends, and says where
-LATE: Final = timedelta(seconds=5)  # between what happened and its place in the log: it had waited in a spool
 
 
 class Doer(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,7 +169,7 @@ def _entry(call: Call, entry: Entry, views: dict[int, EventView]) -> StepView | 
             )
         case Gap():
             lasted = entry.until - entry.since
-            return GapView(at=entry.since, until=entry.until, lasted_us=_us(lasted), open=entry.open)
+            return GapView(at=entry.since, until=entry.until, lasted_us=shapes.microseconds(lasted), open=entry.open)
 
 
 def _step(call: Call, step: Step, view: EventView) -> StepView:
@@ -179,11 +178,10 @@ def _step(call: Call, step: Step, view: EventView) -> StepView:
     if not isinstance(step.payload, codec.Unknown):
         facts = shapes.progress(event, step.payload, call.session_id).facts
     reason = facts.pop("reason", None)
-    late = event.recorded_at - event.occurred_at
     return StepView(
         position=event.position,
         at=event.recorded_at,
-        since_us=None if step.since is None else _us(step.since),
+        since_us=None if step.since is None else shapes.microseconds(step.since),
         type=event.type,
         phase=step.phase.value,
         generation=step.generation,
@@ -192,7 +190,7 @@ def _step(call: Call, step: Step, view: EventView) -> StepView:
         facts=facts,
         trace_id=view.trace_id,
         correlation_id=view.correlation_id,
-        late_us=_us(late) if late > LATE else None,
+        late_us=shapes.late_us(event),
     )
 
 
@@ -202,7 +200,3 @@ def _doer(call: Call, actor: dict[str, Any]) -> Doer:
     if _is_owner(call) and kind not in ("session", "container") and actor.get("key_id") != call.caller.key_id:
         return Doer(kind=kind, id=None, on_behalf_of=None)
     return Doer(kind=kind, id=actor["id"], on_behalf_of=actor["on_behalf_of"])
-
-
-def _us(duration: timedelta) -> int:
-    return duration // timedelta(microseconds=1)

@@ -16,7 +16,7 @@ from events.filter import EventFilter, session_of
 from events.keyring import Keyring
 from events.store import EventStore
 from gateway import context
-from gateway.api import reads, shapes
+from gateway.api import event_query, events, reads, shapes
 from gateway.api.call import Call
 from gateway.api.shapes import EventView
 from gateway.errors import Refused
@@ -24,13 +24,10 @@ from projections import causation, related
 from projections.causation import Group, Link, Node, Tree
 from projections.related import Related
 
-LATE: Final = timedelta(seconds=5)  # between what happened and its place in the log: it had waited in a spool
 MOST_TRACES: Final = 20
+PROBE: Final = 100  # events that are looked at before a purpose is asked for
 STEP: Final = 100  # events that are shaped at once: a few milliseconds
 _KINDED: Final = re.compile(r"(?:(?P<kind>event|session|request|trace):)?(?P<id>[0-9A-Za-z._-]{1,128})", re.ASCII)
-_POSITION: Final = re.compile(r"\d{1,18}", re.ASCII)
-_UUID: Final = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_TRACE: Final = re.compile(r"[0-9a-fA-F]{32}")
 _NOTES: Final = {
     Link.MISSING: "Its cause {cause} is not in the log.",
     Link.UNREAD: "Its cause {cause} was not looked for: reading had to end.",
@@ -44,6 +41,15 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: str
     id: str
+
+
+class _Sought(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for, found and not yet read. ``event``, or ``wanted``. ``session_id``: a session it is about."""
+
+    asked: Asked
+    session_id: str | None
+    event: RecordedEvent | None = None
+    wanted: EventFilter = EventFilter()
 
 
 class WhyGroup(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +81,7 @@ class WhyNode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WhyCut(msgspec.Struct, frozen=True, kw_only=True):
-    """Not all was read. ``reason``: events, lookups, time."""
+    """Not all was read. ``reason``: events, sessions, lookups, time."""
 
     reason: str
     reached: int | None  # of what was asked for, everything up to here was read; None: all of it
@@ -98,7 +104,7 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
 async def of_event(call: Call) -> Response:
     """Of one event, by its id or its position."""
     given = str(call.request.path_params["event_id"])
-    if not (_POSITION.fullmatch(given) or _UUID.fullmatch(given)):
+    if not _names_event(given):
         raise Refused("bad-request", "An event is named by its id (a UUID) or by its position.")
     return await _why(call, "event", given)
 
@@ -115,20 +121,25 @@ async def of_any(call: Call) -> Response:
 
 async def _why(call: Call, kind: str | None, given: str) -> Response:
     fold_over = None if _all(call) else causation.FOLD_OVER
-    store = call.services.store
-    until = (await store.head()).position
-    found = await _found(store, kind, given, until)
-    if found is None:
+    found = await _sought(call, kind, given)
+    if found is not None:
+        reads.check(call, found.session_id)
+    until = (await call.services.store.head()).position
+    read = None if found is None else await _read(call.services.store, found, until)
+    if found is None or read is None or not read.events:
         told = f"the {kind} {given}" if kind else given
         raise Refused("event-unknown", f"No event of the log up to position {until} has to do with {told}.")
-    asked, read = found
+    sessions = sorted({session for event in read.events if (session := session_of(event)) is not None})
+    reads.check(call, next(iter(sessions), None))
     # Ten thousand events take a part of a second to order and to write down: beside the loop, which others wait for.
     tree = await asyncio.to_thread(
         causation.tree, read.events, asked=read.asked, unread=read.unread, fold_over=fold_over
     )
     views = await _views(list(_events(tree.roots)), call.services.keyring)
-    document, body = await asyncio.to_thread(_shaped, asked, read, tree, views, until)
-    await _tell(call, asked, _about(asked, read, document.sessions), until)
+    body = await asyncio.to_thread(_shaped, found.asked, read, tree, views, until=until, sessions=sessions)
+    # At once: the writer makes one batch of them, and none waits for the one before.
+    about: list[str | None] = [*sessions] or [None]
+    await asyncio.gather(*(reads.tell(call, _told(found, session_id, until)) for session_id in about))
     return Response(body, media_type="application/json")
 
 
@@ -141,44 +152,59 @@ def _all(call: Call) -> bool:
     raise Refused("bad-request", "The parameter all is true or false.")
 
 
-def _about(asked: Asked, read: Related, sessions: Sequence[str]) -> str | None:
-    """The one session that is read: the one that was asked for, that of the event, or the only one that there is."""
-    if asked.kind == "session":
-        return asked.id
-    of_event = [session_of(event) for event in read.events if event.event_id in read.asked]
-    return next((each for each in of_event if each is not None), sessions[0] if len(sessions) == 1 else None)
-
-
-async def _tell(call: Call, asked: Asked, session_id: str | None, until: int) -> None:
-    told = LogRead(
+def _told(found: _Sought, session_id: str | None, until: int) -> LogRead:
+    """The reading as the access history of one session has it: what was asked for, by the field that names it."""
+    asked, event = found.asked, found.event
+    if event is not None:
+        return LogRead(
+            what="why",
+            after=event.position - 1,
+            until=event.position,
+            types=(event.type,),
+            stream=event.stream_id if session_of(event) == session_id else None,
+            session_id=session_id,
+        )
+    return LogRead(
         what="why",
         until=until,
         session_id=session_id,
         trace_id=asked.id if asked.kind == "trace" else None,
         correlation_id=str(context.correlation_id_of(asked.id)) if asked.kind == "request" else None,
     )
-    await reads.tell(call, told)
 
 
-async def _found(store: EventStore, kind: str | None, given: str, until: int) -> tuple[Asked, Related] | None:
-    """What ``given`` names, with what belongs to it; tried in this order when no kind says which."""
-    if kind in (None, "event"):
-        event = await _event(store, given, until)
-        if event is not None:
-            return Asked(kind="event", id=str(event.event_id)), await related.of_event(store, event, until=until)
-    if kind == "session" or (kind is None and await _is_session(store, given)):
-        read = await related.of(store, EventFilter(session_id=given), until=until, first=related.STEPS)
-        if read.events:
-            return Asked(kind="session", id=given), read
+async def _sought(call: Call, kind: str | None, given: str) -> _Sought | None:
+    """What ``given`` names; looked for in this order when no kind says which."""
+    store = call.services.store
+    if kind in (None, "event") and (event := await _event(call, given)) is not None:
+        return _Sought(asked=Asked(kind="event", id=str(event.event_id)), session_id=session_of(event), event=event)
+    if kind in (None, "session") and await _is_session(store, given):
+        asked = Asked(kind="session", id=given)
+        return _Sought(asked=asked, session_id=given, wanted=EventFilter(session_id=given))
     if kind in (None, "request"):
-        read = await related.of(store, EventFilter(correlation_id=context.correlation_id_of(given)), until=until)
-        if read.events:
-            return Asked(kind="request", id=given), read
-    if kind in (None, "trace") and _TRACE.fullmatch(given):
-        read = await related.of(store, EventFilter(trace_id=bytes.fromhex(given)), until=until)
-        if read.events:
-            return Asked(kind="trace", id=given.lower()), read
+        found = await _probed(store, "request", given, EventFilter(correlation_id=context.correlation_id_of(given)))
+        if found is not None:
+            return found
+    if kind in (None, "trace") and event_query.is_trace(given):
+        return await _probed(store, "trace", given.lower(), EventFilter(trace_id=bytes.fromhex(given)))
     return None
+
+
+async def _probed(store: EventStore, kind: str, given: str, wanted: EventFilter) -> _Sought | None:
+    """A request or a trace, with a session that comes early in it; None when the log has nothing of it."""
+    head = (await store.head()).position
+    probe = await events.search(store, wanted, 0, head, PROBE)
+    if not probe.events and probe.reached >= head:
+        return None
+    session_id = next((session for event in probe.events if (session := session_of(event)) is not None), None)
+    return _Sought(asked=Asked(kind=kind, id=given), session_id=session_id, wanted=wanted)
+
+
+async def _read(store: EventStore, found: _Sought, until: int) -> Related:
+    if found.event is not None:
+        return await related.of_event(store, found.event, until=until)
+    first = related.STEPS if found.asked.kind == "session" else ()
+    return await related.of(store, found.wanted, until=until, first=first)
 
 
 async def _is_session(store: EventStore, given: str) -> bool:
@@ -186,14 +212,17 @@ async def _is_session(store: EventStore, given: str) -> bool:
     return STREAM_ID.match(stream_id) is not None and bool(await store.read_stream(stream_id, limit=1))
 
 
-async def _event(store: EventStore, given: str, until: int) -> RecordedEvent | None:
-    if _UUID.fullmatch(given):
-        found = await store.find(UUID(given))
-        return found if found is not None and found.position <= until else None
-    if not _POSITION.fullmatch(given) or not 1 <= int(given) <= until:
+def _names_event(given: str) -> bool:
+    return event_query.is_position(given) or event_query.is_uuid(given)
+
+
+async def _event(call: Call, given: str) -> RecordedEvent | None:
+    try:
+        return await events.one(call, given) if _names_event(given) else None
+    except Refused as refused:
+        if refused.slug != "event-unknown":
+            raise
         return None
-    page = await store.read_log(after=int(given) - 1, limit=1)
-    return page[0] if page else None
 
 
 async def _views(shown: Sequence[RecordedEvent], keyring: Keyring) -> dict[UUID, EventView]:
@@ -206,21 +235,22 @@ async def _views(shown: Sequence[RecordedEvent], keyring: Keyring) -> dict[UUID,
     return views
 
 
-def _shaped(asked: Asked, read: Related, tree: Tree, views: dict[UUID, EventView], until: int) -> tuple[Why, bytes]:
+def _shaped(
+    asked: Asked, read: Related, tree: Tree, views: dict[UUID, EventView], *, until: int, sessions: list[str]
+) -> bytes:
     traces = dict.fromkeys(view.trace_id for view in views.values() if view.trace_id is not None)
-    sessions = {session_of(event) for event in read.events} - {None}
     cut = read.cut
     document = Why(
         asked=asked,
         position=until,
         events=tree.events,
-        sessions=sorted(map(str, sessions)),
+        sessions=sessions,
         trace_ids=list(traces)[:MOST_TRACES],
         roots=[_node(node, views, read.asked) for node in tree.roots],
         more=list(map(_group, tree.groups)),
         cut=None if cut is None else WhyCut(reason=cut.reason, reached=cut.reached, unsearched=cut.unsearched),
     )
-    return document, msgspec.json.encode(document)
+    return msgspec.json.encode(document)
 
 
 def _events(nodes: Iterable[Node]) -> Iterable[RecordedEvent]:
@@ -232,7 +262,6 @@ def _events(nodes: Iterable[Node]) -> Iterable[RecordedEvent]:
 
 def _node(node: Node, views: dict[UUID, EventView], asked: frozenset[UUID]) -> WhyNode:
     event = node.event
-    late = event.recorded_at - event.occurred_at
     view = views[event.event_id]
     note = _NOTES.get(node.link)
     return WhyNode(
@@ -244,7 +273,7 @@ def _node(node: Node, views: dict[UUID, EventView], asked: frozenset[UUID]) -> W
         since_cause_us=_us(node.since_cause),
         lasted_us=_us(node.lasted),
         ended_by=None if node.ended_by is None else node.ended_by.position,
-        late_us=_us(late) if late > LATE else None,
+        late_us=shapes.late_us(event),
         children=[_node(child, views, asked) for child in node.children],
         more=list(map(_group, node.groups)),
     )
@@ -256,7 +285,7 @@ def _reason(view: EventView) -> str | None:
 
 
 def _us(duration: timedelta | None) -> int | None:
-    return None if duration is None else duration // timedelta(microseconds=1)
+    return None if duration is None else shapes.microseconds(duration)
 
 
 def _group(group: Group) -> WhyGroup:

@@ -18,6 +18,7 @@ _TELLING: Final = (
 _NAMED_ABOVE: Final = frozenset({"session_id", "container", "generation"})  # where the line above says the same
 _CUT: Final = {
     "events": "there are more events than one page is made of",
+    "sessions": "it has to do with more sessions than can be told of at once, so ask for one of them",
     "lookups": "its causes and effects are too many to be looked for one by one",
     "time": "it took too long to read on",
 }

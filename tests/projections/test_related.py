@@ -172,3 +172,38 @@ class Counting:
         self.searched += 1
         most = min(after + self._scan, 10**9 if until is None else until)
         return await self._inner.search(wanted, after=after, until=most, limit=limit)
+
+
+async def test_a_request_of_two_sessions_is_read_for_the_one_that_was_asked_for() -> None:
+    """Both callers chose the same id; what one led to in another session is read all the same."""
+    store = MemoryEventStore()
+    mine, theirs = caused(None, ONE), caused(None, ONE)
+    effect = caused(mine)
+    for number, each in ((1, mine), (2, theirs), (3, effect)):
+        await store.append(StreamWrite(f"session-s{number}", ANY, (each,)))
+    for _ in range(2):
+        of_nobody = raw(type="gateway.started", payload=b"{}", causation_id=None, correlation_id=ONE)
+        await store.append(StreamWrite("system", ANY, (of_nobody,)))
+    assert positions(await of_position(store, 1)) == [1, 3]
+    assert positions(await of_position(store, 2)) == [2]
+    assert positions(await of_position(store, 4)) == [4, 5], "those that concern nobody's session"
+    assert positions(await related.of(store, EventFilter(correlation_id=ONE), until=5)) == [1, 2, 3, 4, 5]
+
+
+async def test_beyond_some_sessions_the_others_are_left_out_and_it_is_said() -> None:
+    """Each has a person who is to be told; the one that was asked for is never left out."""
+    store = MemoryEventStore()
+    first = caused(None, ONE)
+    chain = [first, *(caused(first, ONE) for _ in range(4))]
+    for number, each in enumerate(chain):
+        await store.append(StreamWrite(f"session-s{number}", ANY, (each,)))
+    budget = Budget(sessions=3)
+    read = await related.of(store, EventFilter(correlation_id=ONE), until=5, budget=budget)
+    assert positions(read) == [1, 2, 3]
+    assert read.cut is not None and (read.cut.reason, read.cut.reached) == ("sessions", 3)
+    assert positions(await of_position(store, 5, Budget(sessions=1))) == [5]
+    (of_last,) = causation.tree(
+        (last := await of_position(store, 5, Budget(sessions=1))).events, unread=last.unread
+    ).roots
+    assert of_last.link is Link.UNREAD, "its cause is in the log, and not shown"
+    assert (await related.of(store, EventFilter(correlation_id=ONE), until=5)).cut is None

@@ -5,11 +5,14 @@ from collections.abc import Iterator
 from typing import Any, Final
 from uuid import UUID
 
-from events.catalogue import ExchangeCompleted, TokenRevealed
+import pytest
+
+from events.catalogue import ExchangeCompleted
 from events.codec import Cause
 from events.envelope import ANY, StreamWrite, container_stream, session_stream
 from gateway import context
 from gateway.access.roles import Role
+from projections import related
 from tests.factories import SEALED
 from tests.factories import event as made
 from tests.gateway.clients import nobody
@@ -167,16 +170,88 @@ async def test_every_reading_is_an_event_with_its_purpose(gateway: Gateway) -> N
     assert reads[0].purpose.c and reads[2].purpose == PURPOSE["x-audit-purpose"]
 
 
-async def test_an_event_of_one_session_is_a_reading_of_it_whoever_else_comes_into_it(gateway: Gateway) -> None:
-    """One request may have to do with two sessions; the event that is asked for belongs to one."""
-    one, other = await gateway.open(), await gateway.open()
-    (first, _) = await gateway.log("session.ready")
-    joined = made(TokenRevealed, session_id=other.session_id, cause=Cause(correlation_id=first.correlation_id))
-    await gateway.services.store.append(StreamWrite(session_stream(other.session_id), ANY, (joined,)))
-    tree = await why(gateway, f"/events/{first.event_id}/why")
-    assert tree["sessions"] == sorted([one.session_id, other.session_id])
-    (read,) = await gateway.payloads("log.read")
-    assert read.session_id == one.session_id
+async def opened_alike(gateway: Gateway, count: int = 3) -> list[Session]:
+    """Sessions of several people, opened by two frontends that sent the same X-Request-ID."""
+    keys = [await gateway.key(Role.FRONTEND, name) for name in ("chat", "mail")]
+    headers = {"x-request-id": MINE}
+    return [
+        await gateway.open({"owner": f"person-{number}"}, headers=keys[number % 2] | headers) for number in range(count)
+    ]
+
+
+async def history(gateway: Gateway, session: Session) -> list[dict[str, Any]]:
+    answer = await gateway.client.get(f"/sessions/{session.session_id}/access-history", headers=PURPOSE)
+    return [read for read in answer.json()["reads"] if read["what"] == "why"]
+
+
+async def test_a_request_id_that_others_use_too_brings_none_of_their_sessions(gateway: Gateway) -> None:
+    """It is the frontend's to choose: by it alone nobody comes into another's tree."""
+    sessions = await opened_alike(gateway)
+    first, *_ = await gateway.log("session.ready")
+    for path in (f"/events/{first.event_id}/why", f"/why?of={sessions[0].session_id}"):
+        tree = await why(gateway, path)
+        assert tree["sessions"] == [sessions[0].session_id]
+        assert "person-1" not in json.dumps(tree) and "session.requested" in types(tree["roots"])
+    assert [len(await history(gateway, session)) for session in sessions] == [2, 0, 0]
+    await gateway.client.get("/events/1", headers={"x-request-id": MINE})
+    *_, read = await gateway.log("log.read")
+    alone = await why(gateway, f"/events/{read.event_id}/why")
+    assert alone["sessions"] == [], "nor into that of an event that concerns no session"
+
+
+async def test_every_session_that_is_shown_has_it_in_its_history(gateway: Gateway) -> None:
+    """Who asks for the request itself sees all of it; each purpose is sealed for the person it concerns."""
+    sessions = await opened_alike(gateway)
+    tree = await why(gateway, f"/why?of=request:{MINE}")
+    assert tree["sessions"] == sorted(session.session_id for session in sessions)
+    for session in sessions:
+        (read,) = await history(gateway, session)
+        assert (read["scope"], read["purpose"]) == ("session", PURPOSE["x-audit-purpose"])
+    reads = [read for read in await gateway.payloads("log.read") if read.what == "why"]
+    assert len({read.purpose.k for read in reads}) == 3, "one erasure takes one person's away"
+    assert {read.correlation_id for read in reads} == {str(context.correlation_id_of(MINE))}
+
+
+async def test_what_was_asked_for_is_recorded(gateway: Gateway) -> None:
+    """Which event, and of which kind; not only up to where the log was then."""
+    session, _ = await used(gateway)
+    (ready,) = await gateway.log("session.ready")
+    await why(gateway, f"/events/{ready.event_id}/why")
+    (started, *_) = await gateway.log("gateway.started")
+    await why(gateway, f"/events/{started.position}/why")
+    trace_id = ready.trace_id.hex() if ready.trace_id else ""
+    await why(gateway, f"/why?of=trace:{trace_id}")
+    of_event, of_gateway, of_trace = await gateway.payloads("log.read")
+    assert (of_event.after, of_event.until, of_event.stream) == (
+        ready.position - 1,
+        ready.position,
+        session_stream(session.session_id),
+    )
+    assert (of_event.session_id, of_event.types) == (session.session_id, ("session.ready",))
+    assert (of_gateway.after, of_gateway.until, of_gateway.stream) == (
+        started.position - 1,
+        started.position,
+        started.stream_id,
+    )
+    assert (of_trace.trace_id, of_trace.session_id, of_trace.after) == (trace_id, session.session_id, None)
+    assert [read["after"] for read in await history(gateway, session)] == [ready.position - 1, None]
+
+
+async def test_without_a_purpose_nothing_is_read(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal costs a look, not ten thousand events."""
+    session, request_id = await used(gateway)
+    (ready,) = await gateway.log("session.ready")
+
+    async def read(*given: object, **named: object) -> None:
+        raise AssertionError("read before the purpose was asked for")
+
+    monkeypatch.setattr(related, "of", read)
+    monkeypatch.setattr(related, "of_event", read)
+    trace_id = ready.trace_id.hex() if ready.trace_id else ""
+    for of in (session.session_id, ready.event_id, ready.position, f"request:{request_id}", f"trace:{trace_id}"):
+        answer = await gateway.client.get(f"/why?of={of}")
+        assert (answer.status_code, answer.json()["type"]) == (400, "/problems/purpose-required"), of
+    assert await gateway.log("log.read") == []
 
 
 async def test_a_session_is_read_for_a_purpose_only(gateway: Gateway) -> None:
