@@ -50,6 +50,10 @@ class SchemaMissing(EventError):
     """The database has no log yet and this process may not create it."""
 
 
+class SchemaPending(EventError):
+    """The database is of a former release, or holds no log, and this process was not asked to change that."""
+
+
 class JournalLocked(EventError):
     """Another process has the file open; the message says which. Stop that one, or use another directory."""
 

@@ -16,7 +16,7 @@ import msgspec
 from events import schema_plan, schema_roles, schema_steps
 from events.database_url import BadDatabaseUrl, parse
 from events.dialling import LOST, Connection, Dialler
-from events.errors import EventError, SchemaMissing, StoreUnavailable
+from events.errors import EventError, SchemaMissing, SchemaPending, StoreUnavailable
 from events.schema_plan import SQL_DIR, Kept
 from events.schema_roles import Found
 from events.schema_steps import Status, Step
@@ -26,6 +26,11 @@ LOCK_SECONDS: Final = 30.0  # another process that applies; the whole of a first
 TABLE_SECONDS: Final = 3.0
 _STEP_SECONDS: Final = 600.0
 _LOCK: Final = 72010003  # session-independent: a transaction lock around the whole run
+_NO_LOG: Final = "this database holds no log: a start of the gateway (serve) makes it, or schema apply"
+_PENDING: Final = (
+    "the database is not of this release yet: schema status tells what is pending, and schema apply, or the next start "
+    "of a gateway, runs it"
+)
 _AWAY: Final = (
     *LOST,
     asyncpg.OperatorInterventionError,
@@ -71,6 +76,19 @@ async def apply(
                 await _run(connection, step, found)
         await connection.execute("select log.ensure_partitions()")
         return Applied(tuple(step.what for step in found.steps if step.file), found.rights_separated)
+
+
+async def require(admin_dsn: str, app_user: str, *, directory: Path = SQL_DIR) -> Applied:
+    """What ``apply`` would find, and nothing applied: for those who only use the log.
+
+    Raises as ``status`` and ``apply`` do, and SchemaPending when a file of this release is still to be run.
+    """
+    found = await status(admin_dsn, app_user, directory=directory)
+    newer = found.database if found.verdict == "newer" else None
+    if newer is None and (found.database is None or any(step.file for step in found.steps)):
+        raise SchemaPending(_PENDING if found.database else _NO_LOG)
+    found.check()
+    return Applied((), found.rights_separated, newer)
 
 
 async def status(admin_dsn: str, app_user: str, *, directory: Path = SQL_DIR) -> Status:

@@ -1,6 +1,7 @@
 """Storage: opens the log with what belongs to it, on the Postgres that is given, on the embedded one, or in a file.
 
-Used by the server and by the commands that work without it (``replay``, ``keys``, ``erase``).
+Used by the server, which brings the schema up to its release, and by the commands that work without it (``replay``,
+``keys``, ``erase``), which leave it as it is.
 """
 
 import contextlib
@@ -79,8 +80,13 @@ def sealing_secret(settings: Settings) -> Secret:
 
 
 @contextlib.asynccontextmanager
-async def open_storage(settings: Settings, report: Report | None = None) -> AsyncIterator[Storage]:
-    """The log, its schema brought up to this release. Raises EventError: away, missing, another secret."""
+async def open_storage(
+    settings: Settings, report: Report | None = None, *, migrate: bool = True
+) -> AsyncIterator[Storage]:
+    """The log, its schema brought up to this release, or with ``migrate`` false as it is.
+
+    Raises EventError: away, missing, another secret; SchemaPending for a schema that would have to be brought up first.
+    """
     async with AsyncExitStack() as stack:
         if not settings.database.use_database_storage:
             yield await _json_file(stack, settings)
@@ -88,9 +94,10 @@ async def open_storage(settings: Settings, report: Report | None = None) -> Asyn
         if settings.database.given:
             dsn, admin, label = settings.database.dsn(), settings.database.admin_dsn(), "database"
         else:
-            dsn, admin = await _start_embedded(stack, settings.data_dir, settings.database, report)
+            dsn, admin = await _start_embedded(stack, settings.data_dir, settings.database, report, make=migrate)
             label = "embedded"
-        applied = await schema.apply(admin, settings.database.app_user)
+        bring = schema.apply if migrate else schema.require
+        applied = await bring(admin, settings.database.app_user)
         store = await PostgresEventStore.connect(dsn, settings.database)
         stack.push_async_callback(store.close)
         instance = new_instance()
@@ -157,14 +164,18 @@ def is_made(settings: Settings) -> bool:
 
 
 async def _start_embedded(
-    stack: AsyncExitStack, data_dir: Path, wanted: DatabaseSettings, report: Report | None
+    stack: AsyncExitStack, data_dir: Path, wanted: DatabaseSettings, report: Report | None, *, make: bool
 ) -> tuple[str, str]:
-    """The gateway's and the migrating DSN of the embedded server; it ends with its last user."""
+    """The gateway's and the migrating DSN of the embedded server; it ends with its last user.
+
+    ``make``: user and database too, when they are not there.
+    """
     try:
         server = await embedded.start(data_dir, report=report)
     except embedded.EmbeddedPostgresFailed as error:
         raise StoreUnavailable(str(error)) from error
     await stack.enter_async_context(server)
-    await schema.provision(server.admin_dsn, wanted.db_user, wanted.db_name)
+    if make:
+        await schema.provision(server.admin_dsn, wanted.db_user, wanted.db_name)
     admin = urlunsplit(urlsplit(server.admin_dsn)._replace(path=f"/{wanted.db_name}"))
     return server.dsn_for(wanted.db_user, wanted.db_name), admin

@@ -42,7 +42,8 @@ def settings() -> Settings:
 async def open_log(*, if_forked: Literal["refuse", "warn", "open"] = "refuse") -> AsyncIterator[Direct]:
     """The log that the settings name; the embedded Postgres is started when no gateway runs on it, and stopped again.
 
-    A log that is not there is not made: whoever reads one in the wrong directory must hear of it. One that has lost
+    A log that is not there is not made, and the schema of one of a former release is left as it is: whoever reads one
+    in the wrong place must hear of it, and only ``serve`` and ``schema apply`` change a database. One that has lost
     what this data directory has seen is refused, as a gateway refuses to start on it; who only reads is warned. Raises
     Failure.
     """
@@ -52,7 +53,7 @@ async def open_log(*, if_forked: Literal["refuse", "warn", "open"] = "refuse") -
             raise Failure(
                 Exit.LOG_UNAVAILABLE, f"There is no log in {chosen.data_dir}: a gateway makes it when it first starts."
             )
-        async with open_storage(chosen, printing.note) as storage:
+        async with open_storage(chosen, printing.note, migrate=False) as storage:
             if if_forked != "open":
                 await _check(chosen, storage.store, warn=if_forked == "warn")
             recorder = Recorder(_past_the_spool(storage.store), storage.keyring)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -14,6 +15,7 @@ from events.postgres import PostgresEventStore
 from gateway.cli.direct import CLI, open_log
 from gateway.cli.exits import Exit, Failure
 from gateway.storage import open_storage
+from tests.event_fixtures import APP_USER, connection, ensure_role
 from tests.factories import payload
 from tests.gateway.cli.conftest import run
 from tests.gateway_fixtures import start_gateway
@@ -57,6 +59,55 @@ def _owner_of(session_id: str) -> str:
     owner: str
     (owner,) = {one["owner"] for one in run("replay", "--json").document["sessions"] if one["session_id"] == session_id}
     return owner
+
+
+async def _schemas(dsn: str) -> list[tuple[str, ...]]:
+    """Everything that a migration would leave behind: schemas, and the files that were run."""
+    async with connection(dsn) as admin:
+        found = [tuple(row) for row in await admin.fetch("select nspname from pg_namespace where nspname !~ '^pg_'")]
+        if await admin.fetchval("select to_regclass('public.session_gateway_schema') is not null"):
+            history = await admin.fetch("select file, sha256, applied_at::text from public.session_gateway_schema")
+            found += [tuple(row) for row in history]
+        return sorted(found)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("arguments", COMMANDS)
+async def test_a_former_schema_is_left_as_it_is(arguments: tuple[str, ...], database_variables: dict[str, str]) -> None:
+    """A command of the new release, tried beside gateways of the former one, changes nothing below them."""
+    dsn = database_variables["DB_ADMIN_URL"]
+    async with connection(dsn) as admin:
+        await admin.execute(
+            "update public.session_gateway_schema set sha256 = 'of 0.1.0' where file = '212_read_log.sql'"
+        )
+    before = await _schemas(dsn)
+    ran = await asyncio.to_thread(run, *arguments)
+    assert (ran.code, ran.out) == (Exit.LOG_UNAVAILABLE, "")
+    assert len(ran.err.splitlines()) == 1 and "schema apply" in ran.err
+    assert await _schemas(dsn) == before
+    assert (await asyncio.to_thread(run, "schema", "apply")).code == Exit.OK
+    assert (await asyncio.to_thread(run, *arguments)).code in (Exit.OK, Exit.NEGATIVE)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("arguments", COMMANDS)
+async def test_no_log_is_made_in_an_empty_database(
+    arguments: tuple[str, ...], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ensure_role(database, APP_USER)
+    parts = urlsplit(database)
+    for name, value in {
+        "DB_HOST": parse_qs(parts.query)["host"][0],
+        "DB_USER": APP_USER,
+        "DB_NAME": parts.path[1:],
+        "DB_ADMIN_URL": database,
+    }.items():
+        monkeypatch.setenv(name, value)
+    before = await _schemas(database)
+    ran = await asyncio.to_thread(run, *arguments)
+    assert (ran.code, ran.out) == (Exit.LOG_UNAVAILABLE, "")
+    assert ran.err.startswith("This database holds no log: ") and len(ran.err.splitlines()) == 1
+    assert await _schemas(database) == before
 
 
 @pytest.mark.parametrize("arguments", [*COMMANDS, ("clean", "--yes"), ("config",)])
