@@ -73,6 +73,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "view-behind": Problem(503, "This process has not caught up with the log", "later"),
     "view-stale": Problem(503, "This process has not seen the log for too long", "later"),
     "lookback-busy": Problem(503, "Too many look back at the whole log", "later"),
+    "why-busy": Problem(503, "Too many ask why", "later"),
     "log-forked": Problem(503, "The log is not the one this process has read", "never"),
     "runtime-unavailable": Problem(503, "The container runtime cannot be reached", "later"),
     "draining": Problem(503, "This process is shutting down", "later"),

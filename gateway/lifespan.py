@@ -38,7 +38,7 @@ from gateway.access.caller import Access
 from gateway.access.keys import new_key, proved, write_key_file
 from gateway.access.roles import Role
 from gateway.access.tokens import Tokens
-from gateway.api import openapi
+from gateway.api import openapi, turn
 from gateway.api.followers import Followers
 from gateway.api.lookback import Lookbacks
 from gateway.control import Control
@@ -221,6 +221,7 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         size=Look(storage.store, storage.size, SIZE_SECONDS),
         tables=Look(storage.store, rows.reached, HEAD_SECONDS) if rows is not None else None,
         lookbacks=Lookbacks(storage.store),
+        whys=turn.of_why(),
         access=Access(recorder, views, context.cause, outages),
         tokens=tokens,
         docker=runtime.docker,

@@ -166,9 +166,9 @@ ROUTES: Final = (
         method="GET",
         roles=READERS,
         handler=why.of_event,
-        summary="What led to an event (its id or position), and what it led to, as a tree; all=true. An event",
+        summary="What led to an event (its id or position), and what it led to, as a tree; all=true, after. An event",
         gives=why.Why,
-        query=("all",),
+        query=("all", "after"),
         headers=(HEADER,),
     ),
     Route(
@@ -176,9 +176,9 @@ ROUTES: Final = (
         method="GET",
         roles=READERS,
         handler=why.of_any,
-        summary="The same of a session, a request or a trace: of=ID or of=KIND:ID; all=true. An event",
+        summary="The same of a session, a request or a trace: of=ID or of=KIND:ID; all=true, after. An event",
         gives=why.Why,
-        query=("of", "all"),
+        query=("of", "all", "after"),
         headers=(HEADER,),
     ),
     Route(

@@ -10,6 +10,7 @@ from gateway.access.caller import Access
 from gateway.access.tokens import Tokens
 from gateway.api.followers import Followers
 from gateway.api.lookback import Lookbacks
+from gateway.api.turn import Turn
 from gateway.look import Look
 from gateway.outages import Outages
 from gateway.proxy.exchanges import ExchangeLog
@@ -43,6 +44,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     size: Look  # bytes of the log where it is kept
     tables: Look | None  # the position that all of them hold
     lookbacks: Lookbacks
+    whys: Turn
     access: Access
     tokens: Tokens
     docker: DockerService

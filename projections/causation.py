@@ -120,6 +120,39 @@ def tree(
     return Tree(roots=roots, groups=groups, events=len(known))
 
 
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of many events. ``left_out``: causes that are known, and not among them. ``reached``: None at the end."""
+
+    events: tuple[RecordedEvent, ...]
+    left_out: frozenset[UUID]
+    reached: int | None
+
+
+def part(events: Iterable[RecordedEvent], *, after: int, most: int, asked: Collection[UUID] = ()) -> Part:
+    """The first ``most`` events beyond the position ``after``, with what was asked for and what led to all these.
+
+    Parts that go on where the one before ``reached`` show every event beyond ``after``. Of causes there are no more
+    than ``most``, too: only a forged log has so many that none of them was shown before.
+    """
+    known = {event.event_id: event for event in sorted(events, key=_position)}
+    beyond = [event for event in known.values() if event.position > after]
+    waiting = [*(event_id for event_id in asked if event_id in known), *(event.event_id for event in beyond[:most])]
+    chosen, room = set(waiting), most
+    while waiting and room:
+        cause = known[waiting.pop()].causation_id
+        if cause in known and cause not in chosen:
+            chosen.add(cause)
+            waiting.append(cause)
+            room -= 1
+    shown = tuple(event for event_id, event in known.items() if event_id in chosen)
+    causes = {event.causation_id for event in shown if event.causation_id in known}
+    return Part(
+        events=shown,
+        left_out=frozenset(cause for cause in causes if cause is not None and cause not in chosen),
+        reached=beyond[most - 1].position if len(beyond) > most else None,
+    )
+
+
 def _position(event: RecordedEvent) -> int:
     return event.position
 

@@ -47,7 +47,10 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cut(msgspec.Struct, frozen=True, kw_only=True):
-    """Reading ended early: ``reason`` is events, sessions, lookups or time. What ``unsearched`` events led to is not known."""
+    """Reading ended early: ``reason`` is events, sessions, lookups or time.
+
+    What ``unsearched`` events led to is not known.
+    """
 
     reason: str
     reached: int | None  # of what was asked for itself, everything up to here was read; None: all of it

@@ -9,12 +9,11 @@ from typing import Final
 
 from events.store import EventStore
 from gateway.api import shapes
+from gateway.api.turn import RETRY_SECONDS, Turn
 from gateway.errors import Refused
 from projections import asof
 from projections.session_state import Sessions, SessionState
 
-WAITING: Final = 4  # who may wait for the one that is served
-RETRY_SECONDS: Final = 5
 KEPT: Final = 2  # lists: what was true at a position stays so, and the next page of a list is of the same position
 KEEP_SECONDS: Final = 60.0  # since one was last asked for: a list of 100,000 sessions may hold some 300 MB
 
@@ -25,8 +24,7 @@ class Lookbacks:
     def __init__(self, store: EventStore, *, keep_seconds: float = KEEP_SECONDS) -> None:
         self._store = store
         self._keep_seconds = keep_seconds
-        self._turn = asyncio.Lock()
-        self._asking = 0
+        self._turn = Turn(_busy)
         self._kept: dict[int, list[SessionState]] = {}  # in the order of their last use
         self._ends: dict[int, asyncio.TimerHandle] = {}
         self.folds = 0
@@ -38,20 +36,13 @@ class Lookbacks:
         """
         if (known := self._known(position)) is not None:
             return known
-        if self._asking > WAITING:
-            detail = f"{self._asking} others look back at the whole log: ask again, or for one session."
-            raise Refused("lookback-busy", detail, retry_after=RETRY_SECONDS)
-        self._asking += 1
-        try:
-            async with self._turn:
-                if (known := self._known(position)) is None:
-                    self.folds += 1
-                    states = await asof.as_of(self._store, Sessions(), position)
-                    known = shapes.in_order(states.values())
-                    self._keep(position, known)
-                return known
-        finally:
-            self._asking -= 1
+        async with self._turn.taken():
+            if (known := self._known(position)) is None:
+                self.folds += 1
+                states = await asof.as_of(self._store, Sessions(), position)
+                known = shapes.in_order(states.values())
+                self._keep(position, known)
+            return known
 
     def _keep(self, position: int, sessions: list[SessionState]) -> None:
         """Have these at hand for a while; of those that are, the one that was used first goes."""
@@ -72,3 +63,8 @@ class Lookbacks:
         self._kept.pop(position, None)
         if (end := self._ends.pop(position, None)) is not None:
             end.cancel()
+
+
+def _busy(others: int) -> Refused:
+    detail = f"{others} others look back at the whole log: ask again, or for one session."
+    return Refused("lookback-busy", detail, retry_after=RETRY_SECONDS)

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -25,6 +25,7 @@ from projections.causation import Group, Link, Node, Tree
 from projections.related import Related
 
 MOST_TRACES: Final = 20
+MOST_SHOWN: Final = 2000  # events, each with its payload opened
 PROBE: Final = 100  # events that are looked at before a purpose is asked for
 STEP: Final = 100  # events that are shaped at once: a few milliseconds
 _KINDED: Final = re.compile(r"(?:(?P<kind>event|session|request|trace):)?(?P<id>[0-9A-Za-z._-]{1,128})", re.ASCII)
@@ -81,10 +82,10 @@ class WhyNode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WhyCut(msgspec.Struct, frozen=True, kw_only=True):
-    """Not all was read. ``reason``: events, sessions, lookups, time."""
+    """Not all is there. ``reason``: events, sessions, lookups, time: not all was read; shown: ``after`` goes on."""
 
     reason: str
-    reached: int | None  # of what was asked for, everything up to here was read; None: all of it
+    reached: int | None  # of what was asked for, everything up to here is there; None: all of it
     unsearched: int  # events of which nobody looked for what they led to
 
 
@@ -120,10 +121,16 @@ async def of_any(call: Call) -> Response:
 
 
 async def _why(call: Call, kind: str | None, given: str) -> Response:
-    fold_over = None if _all(call) else causation.FOLD_OVER
+    after = _after(call)
     found = await _sought(call, kind, given)
     if found is not None:
         reads.check(call, found.session_id)
+    async with call.services.whys.taken():
+        return Response(await _answer(call, found, kind, given, after), media_type="application/json")
+
+
+async def _answer(call: Call, found: _Sought | None, kind: str | None, given: str, after: int | None) -> bytes:
+    """The answer, with its reading told. ``after``: beyond which position every event is shown; None: sums of many."""
     until = (await call.services.store.head()).position
     read = None if found is None else await _read(call.services.store, found, until)
     if found is None or read is None or not read.events:
@@ -132,23 +139,40 @@ async def _why(call: Call, kind: str | None, given: str) -> Response:
     sessions = sorted({session for event in read.events if (session := session_of(event)) is not None})
     reads.check(call, next(iter(sessions), None))
     # Ten thousand events take a part of a second to order and to write down: beside the loop, which others wait for.
-    tree = await asyncio.to_thread(
-        causation.tree, read.events, asked=read.asked, unread=read.unread, fold_over=fold_over
-    )
+    tree, cut = await asyncio.to_thread(_tree, read, after)
     views = await _views(list(_events(tree.roots)), call.services.keyring)
-    body = await asyncio.to_thread(_shaped, found.asked, read, tree, views, until=until, sessions=sessions)
+    body = await asyncio.to_thread(_shaped, found.asked, read, tree, views, until=until, sessions=sessions, cut=cut)
     # At once: the writer makes one batch of them, and none waits for the one before.
     about: list[str | None] = [*sessions] or [None]
     await asyncio.gather(*(reads.tell(call, _told(found, session_id, until)) for session_id in about))
-    return Response(body, media_type="application/json")
+    return body
 
 
-def _all(call: Call) -> bool:
+def _tree(read: Related, after: int | None) -> tuple[Tree, WhyCut | None]:
+    """No more than MOST_SHOWN events that are shown singly, beside what led to them."""
+    cut = read.cut
+    told = None if cut is None else WhyCut(reason=cut.reason, reached=cut.reached, unsearched=cut.unsearched)
+    if after is None:
+        for fold_over in (causation.FOLD_OVER, 1, 0):
+            tree = causation.tree(read.events, asked=read.asked, unread=read.unread, fold_over=fold_over)
+            if sum(1 for _ in _events(tree.roots)) <= MOST_SHOWN:
+                break
+        return tree, told
+    part = causation.part(read.events, after=after, most=MOST_SHOWN, asked=read.asked)
+    if part.reached is not None:
+        told = WhyCut(reason="shown", reached=part.reached, unsearched=0 if cut is None else cut.unsearched)
+    return causation.tree(part.events, asked=read.asked, unread=read.unread | part.left_out, fold_over=None), told
+
+
+def _after(call: Call) -> int | None:
+    """Beyond which position every event is to be shown singly; None when they are not. Raises Refused."""
     match call.text("all"):
+        case None | "false" if call.text("after") is None:
+            return None
         case None | "false":
-            return False
+            raise Refused("bad-request", "The parameter after goes on with all=true.")
         case "true":
-            return True
+            return call.number("after", 0)
     raise Refused("bad-request", "The parameter all is true or false.")
 
 
@@ -236,19 +260,25 @@ async def _views(shown: Sequence[RecordedEvent], keyring: Keyring) -> dict[UUID,
 
 
 def _shaped(
-    asked: Asked, read: Related, tree: Tree, views: dict[UUID, EventView], *, until: int, sessions: list[str]
+    asked: Asked,
+    read: Related,
+    tree: Tree,
+    views: Mapping[UUID, EventView],
+    *,
+    until: int,
+    sessions: list[str],
+    cut: WhyCut | None,
 ) -> bytes:
     traces = dict.fromkeys(view.trace_id for view in views.values() if view.trace_id is not None)
-    cut = read.cut
     document = Why(
         asked=asked,
         position=until,
-        events=tree.events,
+        events=len(read.events),
         sessions=sessions,
         trace_ids=list(traces)[:MOST_TRACES],
         roots=[_node(node, views, read.asked) for node in tree.roots],
         more=list(map(_group, tree.groups)),
-        cut=None if cut is None else WhyCut(reason=cut.reason, reached=cut.reached, unsearched=cut.unsearched),
+        cut=cut,
     )
     return msgspec.json.encode(document)
 
@@ -260,7 +290,7 @@ def _events(nodes: Iterable[Node]) -> Iterable[RecordedEvent]:
         yield from _events(node.children)
 
 
-def _node(node: Node, views: dict[UUID, EventView], asked: frozenset[UUID]) -> WhyNode:
+def _node(node: Node, views: Mapping[UUID, EventView], asked: frozenset[UUID]) -> WhyNode:
     event = node.event
     view = views[event.event_id]
     note = _NOTES.get(node.link)

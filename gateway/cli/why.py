@@ -27,6 +27,9 @@ def why(
         ),
     ],
     all_: Annotated[bool, typer.Option("--all", help="Every event singly, however many there are of a kind.")] = False,
+    after: Annotated[
+        int | None, typer.Option(min=0, help="With --all: go on beyond this position.", show_default=False)
+    ] = None,
     purpose: Purpose = None,
     url: Url = None,
     key_file: KeyFile = None,
@@ -38,6 +41,8 @@ def why(
     concerns one session needs a --purpose.
     """
     query = [("of", what), *([("all", "true")] if all_ else [])]
+    if after is not None:
+        query.append(("after", str(after)))
     headers = purpose_of(purpose)
 
     async def work() -> bytes:

@@ -57,7 +57,9 @@ def heading(document: dict[str, Any]) -> list[str]:
 
 
 def cut_short(cut: dict[str, Any]) -> str:
-    """That not everything was read, in a sentence."""
+    """That not everything is there, in a sentence."""
+    if cut["reason"] == "shown":
+        return f"This is not all of it: it goes on with --all --after {cut['reached']}."
     told = f"This is not all of it: {_CUT.get(cut['reason'], cut['reason'])}."
     if cut["reached"] is not None:
         told += f" Read up to position {cut['reached']}."

@@ -25,7 +25,7 @@ from events.catalogue import (
 )
 from events.codec import Cause
 from events.envelope import RecordedEvent
-from projections.causation import FOLD_OVER, MAX_DEPTH, Group, Link, Node, Tree, tree
+from projections.causation import FOLD_OVER, MAX_DEPTH, Group, Link, Node, Tree, part, tree
 from tests.factories import MOMENT, event, payload, raw, recorded
 
 ABSENT = UUID(int=1 << 100)
@@ -227,3 +227,34 @@ def test_thousands_beside_each_other_are_one_group() -> None:
     assert (group.first.position, group.last.position) == (2, 5001)
     few = tree(chain([None, *[1] * FOLD_OVER], ["exchange.completed"]))
     assert len(few.roots[0].children) == FOLD_OVER and few.roots[0].groups == ()
+
+
+@given(st.lists(st.integers(0, 40), max_size=40), st.integers(1, 9))
+def test_parts_show_every_event_once_and_what_led_to_it(causes: list[int], most: int) -> None:
+    """Whatever the log: going on where the one before ended shows everything, and no part is twice as long and more."""
+    log, told, after = chain(causes), list[int](), 0
+    while True:
+        some = part(log, after=after, most=most, asked={numbered(1)})
+        beyond = [one.position for one in some.events if one.position > after]
+        upto = [position for position in beyond if some.reached is None or position <= some.reached]
+        assert len(some.events) <= 2 * most + 1
+        assert list(some.events) == [one for one in log if one in some.events]
+        shown = {one.event_id for one in some.events}
+        for one in some.events:
+            cause = one.causation_id
+            known = cause in {each.event_id for each in log}
+            assert not known or (cause in shown) != (cause in some.left_out)
+        told += upto
+        if some.reached is None:
+            break
+        after = some.reached
+    assert told == [one.position for one in log]
+
+
+def test_what_led_to_a_part_is_in_it_as_far_as_there_is_room() -> None:
+    log = chain([*range(30)])
+    some = part(log, after=28, most=2)
+    assert [one.position for one in some.events] == [27, 28, 29, 30]
+    assert (some.left_out, some.reached) == (frozenset({numbered(26)}), None)
+    links = [root.link for root in tree(some.events, unread=some.left_out).roots]
+    assert links == [Link.UNREAD]

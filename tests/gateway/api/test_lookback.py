@@ -11,7 +11,8 @@ from events.catalogue import SessionRequested
 from events.envelope import RecordedEvent, StreamWrite, session_stream
 from events.memory import MemoryEventStore
 from gateway.api import shapes
-from gateway.api.lookback import KEPT, WAITING, Lookbacks
+from gateway.api.lookback import KEPT, Lookbacks
+from gateway.api.turn import WAITING
 from gateway.errors import Refused
 from projections import asof
 from projections.projection import fold

@@ -1,5 +1,6 @@
 """Why, over HTTP: an event, a session, a request and a trace as a tree, each reading recorded."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any, Final
@@ -12,6 +13,7 @@ from events.codec import Cause
 from events.envelope import ANY, StreamWrite, container_stream, session_stream
 from gateway import context
 from gateway.access.roles import Role
+from gateway.api.turn import WAITING
 from projections import related
 from tests.factories import SEALED
 from tests.factories import event as made
@@ -148,10 +150,49 @@ async def test_thousands_of_exchanges_are_one_line_until_all_are_asked_for(gatew
     assert (group["type"], group["count"], group["events"]) == ("exchange.completed", 5000, 5000)
     assert len(list(nodes(tree))) + 5000 == tree["events"]
     assert len(json.dumps(tree)) < 40_000, "a page"
-    everything = await why(gateway, f"/why?of={session.session_id}&all=true")
-    assert len(list(nodes(everything))) == everything["events"]
-    (whole,) = [node for node in nodes(everything) if node["event"]["type"] == "token.issued"]
-    assert (whole["more"], types(whole["children"]).count("exchange.completed")) == ([], 5000)
+    told, after = list[int](), 0
+    for most in (2000, 4000, None):
+        everything = await why(gateway, f"/why?of={session.session_id}&all=true&after={after}")
+        (whole,) = [node for node in nodes(everything) if node["event"]["type"] == "token.issued"]
+        assert whole["more"] == [] and len(whole["children"]) <= 2000
+        told += [node["event"]["position"] for node in nodes(everything) if node["event"]["position"] > after]
+        assert most is None or (everything["cut"]["reason"], everything["cut"]["unsearched"]) == ("shown", 0)
+        after = everything["cut"]["reached"] if everything["cut"] else after
+        assert most is None or len(told) == most
+    assert everything["cut"] is None
+    told = [position for position in told if position <= tree["position"]]  # each reading is one more
+    assert len(told) == len(set(told)) == tree["events"], "each, once, over the pages"
+
+
+async def test_one_reader_is_served_at_a_time_and_who_is_too_many_is_told_so(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree of ten thousand events is dear: whoever asks for many at once holds up nobody but himself."""
+    session = await gateway.open()
+    gate, within, most = asyncio.Event(), 0, 0
+    plain = related.of
+
+    async def held(*given: Any, **named: Any) -> related.Related:
+        nonlocal within, most
+        within += 1
+        most = max(most, within)
+        await gate.wait()
+        within -= 1
+        return await plain(*given, **named)
+
+    monkeypatch.setattr(related, "of", held)
+    path = f"/why?of=session:{session.session_id}&all=true"
+    asking = [asyncio.create_task(gateway.client.get(path, headers=PURPOSE)) for _ in range(12)]
+    while sum(task.done() for task in asking) < 12 - 1 - WAITING:
+        await asyncio.wait([task for task in asking if not task.done()], return_when=asyncio.FIRST_COMPLETED)
+    assert (await gateway.client.get("/events/1/why")).status_code == 503
+    gate.set()
+    answers = await asyncio.gather(*asking)
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert len(refused) == 12 - 1 - WAITING and most == 1
+    assert {answer.json()["type"] for answer in refused} == {"/problems/why-busy"}
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in refused)
+    assert len(await gateway.log("log.read")) == 1 + WAITING, "who was refused has read nothing"
 
 
 async def test_every_reading_is_an_event_with_its_purpose(gateway: Gateway) -> None:
@@ -278,6 +319,8 @@ async def test_what_names_nothing_is_refused_and_is_no_read(gateway: Gateway) ->
         ("/why?of=trace:short", 404, "event-unknown"),
         ("/why?of=1&of=2", 400, "bad-request"),
         ("/why?of=1&all=yes", 400, "bad-request"),
+        ("/why?of=1&after=1", 400, "bad-request"),
+        ("/why?of=1&all=true&after=x", 400, "bad-request"),
     ):
         answer = await gateway.client.get(path, headers=PURPOSE)
         assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{slug}"), path

@@ -126,3 +126,8 @@ def test_a_terminal_gets_the_same_tree_drawn(monkeypatch: pytest.MonkeyPatch) ->
 def test_branches_are_indented_under_what_they_hang_on() -> None:
     deep = Branch(("a",), (Branch(("b",), (Branch(("c",)),)), Branch(("d",), (Branch(("e", "f")),))))
     assert list(why_page.plain([deep])) == ["a", "|-- b", "|   `-- c", "`-- d", "    `-- e", "            f"]
+
+
+def test_a_part_says_how_to_go_on() -> None:
+    told = why_page.cut_short({"reason": "shown", "reached": 2043, "unsearched": 0})
+    assert told == "This is not all of it: it goes on with --all --after 2043."
