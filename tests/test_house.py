@@ -3,6 +3,7 @@
 Each test names every breach at once. The limits and what they are for: CONTRIBUTING.md.
 """
 
+import ast
 import re
 from collections.abc import Iterable
 
@@ -172,6 +173,23 @@ def test_a_sql_function_has_its_own_file() -> None:
 def test_every_event_is_in_the_readme() -> None:
     """The list of the log's vocabulary, for those who read it without the code."""
     assert set(pages.table("events/README.md", "event")) == set(EVENT_TYPES)
+
+
+def test_an_event_that_nothing_writes_says_so() -> None:
+    """Who asks the log for what no release records yet would take silence for health."""
+    made = {
+        name.id if isinstance(name := node.func, ast.Name) else getattr(name, "attr", "")
+        for module in tree.product()
+        if not module.path.startswith("events/catalogue/")
+        for node in module.nodes
+        if isinstance(node, ast.Call)
+    }
+    told = {tag for tag, cells in pages.table("events/README.md", "event").items() if "nothing writes it" in cells[-1]}
+    assert told == {tag for tag, event in EVENT_TYPES.items() if event.payload.__name__ not in made}
+    if "health.changed" in told:
+        for page in ("CHANGELOG.md", "docs/operator.md", "projections/README.md"):
+            text = pages.text(page)
+            assert "health_history" not in text or re.search(r"is empty|; empty", text), page
 
 
 def test_every_setting_is_described() -> None:
