@@ -39,6 +39,7 @@ from gateway.access.keys import new_key, proved, write_key_file
 from gateway.access.roles import Role
 from gateway.access.tokens import Tokens
 from gateway.api import openapi, turn
+from gateway.api.follow_ends import FollowEnds
 from gateway.api.followers import Followers
 from gateway.api.lookback import Lookbacks
 from gateway.control import Control
@@ -235,6 +236,7 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         storage=storage.label,
         openapi=openapi.document(ROUTES, RELEASE),
         followers=Followers(storage.store, views, storage.keyring),
+        follow_ends=FollowEnds(recorder, views),
     )
 
 
@@ -312,6 +314,8 @@ async def _end_with_the_log(services: Services, jobs: Jobs) -> None:
 
 
 async def _flush(services: Services) -> None:
+    if not await services.follow_ends.flush(FLUSH_SECONDS):
+        log.error("ends of readers' following could not be written and are lost")
     if not await services.exchanges.flush(FLUSH_SECONDS, last=True):
         log.error("%d exchange records could not be written and are lost", services.exchanges.waiting)
 

@@ -8,6 +8,7 @@ from events.lease import Leases
 from events.store import EventStore
 from gateway.access.caller import Access
 from gateway.access.tokens import Tokens
+from gateway.api.follow_ends import FollowEnds
 from gateway.api.followers import Followers
 from gateway.api.lookback import Lookbacks
 from gateway.api.turn import Turn
@@ -58,3 +59,4 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     storage: str  # database, embedded, json, memory: for /health
     openapi: bytes
     followers: Followers
+    follow_ends: FollowEnds

@@ -31,13 +31,15 @@ class ApiKeyRevoked(msgspec.Struct, frozen=True, kw_only=True, tag="api_key.revo
 
 
 class LogRead(msgspec.Struct, frozen=True, kw_only=True, tag="log.read"):
-    """Somebody read the log; the actor says who. Following records the start of the following.
+    """Somebody read the log; the actor says who. Following is told at its beginning, without ``until``, and at its end,
+    with it and caused by the beginning; an end that is missing is a crash's.
 
     ``purpose`` is sealed under the key of the owner whose session was read, and in clear where nobody's was.
     """
 
     what: (
-        str  # a word: events, event, follow, as_of, replay, sessions, session, progress, why, timeline, access_history
+        str  # a word: events, event, follow, as_of, replay, sessions, session, progress, all_progress, why, timeline,
+        # access_history, sql
     )
     after: int | None = None
     until: int | None = None

@@ -18,7 +18,7 @@ from events.filter import EventFilter
 from events.registry import EVENT_TYPES, tags
 from events.store import EventStore, type_matches
 from gateway.api import cursor as cursors
-from gateway.api import events, reads, shapes
+from gateway.api import events, follows, reads, shapes
 from gateway.api.call import Call, answer
 from gateway.api.cursor import Cursor
 
@@ -42,7 +42,8 @@ class Reader(msgspec.Struct, frozen=True, kw_only=True):
 class AccessRead(msgspec.Struct, frozen=True, kw_only=True):
     """One reading. ``scope``: of this session, or of everything, where the session was among what could be seen.
 
-    What was read lies in (``after``, ``until``]; following has no end. ``filtered``: an actor, a trace or a request
+    What was read lies in (``after``, ``until``]. Following has no end at its beginning, and is told again at its end.
+    ``filtered``: an actor, a trace or a request
     that was asked for made it less.
     """
 
@@ -71,9 +72,10 @@ class AccessHistory(msgspec.Struct, frozen=True, kw_only=True):
     cursor: str
 
 
-class Told(msgspec.Struct):
+class Reading(msgspec.Struct):
     """What of a ``log.read``, of any release, says whether it concerns a session."""
 
+    what: str = ""
     after: int | None = None
     until: int | None = None
     types: tuple[str, ...] = ()
@@ -89,11 +91,11 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     begun: int
 
 
-_TOLD: Final = msgspec.json.Decoder(Told)
+_READING: Final = msgspec.json.Decoder(Reading)
 
 
 async def show(call: Call) -> Response:
-    """A page of the readings of one session, from its first event on."""
+    """A page of the readings of one session: since its first event, and of who followed by then."""
     state = await call.services.access.session(call.session_id, call.caller)
     store, of = call.services.store, f"access-history/{state.session_id}"
     limit = events.page_size(call)
@@ -104,7 +106,7 @@ async def show(call: Call) -> Response:
         streams=frozenset([session_stream(state.session_id), *map(container_stream, state.containers)]),
         begun=await _begun(store, state.session_id),
     )
-    after = await _after(call, of, subject)
+    after = await _after(call, of)
     head = (await store.head()).position
     found, reached = await search(store, subject, after, head, limit)
     shown = await shapes.events([event for event, _ in found], call.services.keyring)
@@ -129,29 +131,41 @@ async def search(
     found, reached, began = list[tuple[RecordedEvent, Scope]](), after, time.monotonic()
     while reached < end and len(found) < limit:
         page = await events.search(store, _READS, reached, end, PAGE)
-        for event in page.events:
-            scope = scope_of(_TOLD.decode(event.payload), subject)
-            if scope is not None:
-                found.append((event, scope))
-            if len(found) == limit:
-                return found, event.position
         if page.reached <= reached:
             break
+        ended = {event.causation_id for event in page.events if event.position < subject.begun}
+        for event in page.events:
+            scope = scope_of(_READING.decode(event.payload), subject)
+            if event.position < subject.begun and scope is not None:
+                scope = scope if event.event_id not in ended and await _was_open(store, event, subject) else None
+            if scope is not None:
+                found.append((event, scope))
+            if len(found) == limit or time.monotonic() - began > events.SEARCH_SECONDS:
+                return found, event.position
         reached = page.reached
         if time.monotonic() - began > events.SEARCH_SECONDS:
             break
     return found, reached
 
 
-def scope_of(told: Told, subject: Subject) -> Scope | None:
+async def _was_open(store: EventStore, event: RecordedEvent, subject: Subject) -> bool:
+    """Whether ``event`` began to follow, and no end of it is known from before the session."""
+    read = _READING.decode(event.payload)
+    if read.what not in follows.KINDS or read.until is not None:
+        return False
+    ended = msgspec.structs.replace(_READS, causation_id=event.event_id)
+    return not (await events.search(store, ended, event.position, subject.begun - 1, 1)).events
+
+
+def scope_of(read: Reading, subject: Subject) -> Scope | None:
     """Whether a reading was of this session, or of much that it was among; None when it cannot have shown it."""
-    if told.session_id == subject.session_id or told.stream in subject.streams:
+    if read.session_id == subject.session_id or read.stream in subject.streams:
         return "session"
-    if told.session_id is not None or (told.stream is not None and told.stream not in _SHARED_STREAMS):
+    if read.session_id is not None or (read.stream is not None and read.stream not in _SHARED_STREAMS):
         return None
-    if told.until is not None and told.until < subject.begun:
+    if read.until is not None and read.until < subject.begun:
         return None
-    return "everything" if _may_tell_of_sessions(told.types) else None
+    return "everything" if _may_tell_of_sessions(read.types) else None
 
 
 def _may_tell_of_sessions(types: Collection[str]) -> bool:
@@ -162,10 +176,10 @@ async def _begun(store: EventStore, session_id: str) -> int:
     return next((event.position for event in await store.read_stream(session_stream(session_id), limit=1)), 1)
 
 
-async def _after(call: Call, of: str, subject: Subject) -> int:
+async def _after(call: Call, of: str) -> int:
     text = call.text("cursor")
     if text is None:
-        return subject.begun - 1
+        return 0  # who followed by then reads the session too
     found = cursors.decode(call.services.tokens, text, Cursor, of=of)
     await cursors.verify(call.services.store, found)
     return found.position

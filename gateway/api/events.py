@@ -25,6 +25,8 @@ async def read(call: Call) -> Response:
     limit = page_size(call)
     asked = await event_query.asked(call)
     reads.check(call, asked.session_id)
+    if call.request.method == "HEAD":
+        return Response(media_type="application/json")  # nothing is read, so nothing is told
     store, after = call.services.store, asked.after or 0
     head = (await store.head()).position
     end = head if asked.until is None else min(head, asked.until)
@@ -42,7 +44,7 @@ async def read(call: Call) -> Response:
             until=asked.until,
             seen=found.events,
         )
-    await reads.tell(call, told("events", asked, after, found.reached))
+    await reads.tell(call, reading("events", asked, after, found.reached))
     page = shapes.EventPage(
         events=views, after=after, until=asked.until, next=found.reached, head=head, complete=complete, cursor=going_on
     )
@@ -62,7 +64,7 @@ def next_page(path: str, going_on: str | None, limit: int) -> dict[str, str]:
     return {"link": f'<{path}?{urlencode({"cursor": going_on, "limit": limit})}>; rel="next"'}
 
 
-def told(what: str, asked: Asked, after: int, until: int | None) -> LogRead:
+def reading(what: str, asked: Asked, after: int, until: int | None) -> LogRead:
     """The reading as an event, its purpose aside."""
     wanted = asked.wanted
     return LogRead(

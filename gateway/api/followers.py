@@ -33,12 +33,20 @@ class Followers:
         self._forgotten = 0
         self.rendered = 0  # events that were turned into bytes
 
-    def follow(self, wanted: EventFilter, after: int, *, allowed: Callable[[], bool]) -> AsyncGenerator[bytes, None]:
+    def follow(
+        self,
+        wanted: EventFilter,
+        after: int,
+        *,
+        allowed: Callable[[], bool],
+        reach: Callable[[int], object] = lambda position: None,
+    ) -> AsyncGenerator[bytes, None]:
         """Every event beyond ``after`` that ``wanted`` matches, once and in order; goes on for ever.
 
-        Ends when the log has forked, or the reader is not ``allowed`` any more. Raises StoreUnavailable.
+        ``reach`` is told up to where everything was looked at, before it is sent. Ends when the log has forked, or the
+        reader is not ``allowed`` any more. Raises StoreUnavailable.
         """
-        return _Follower(self, wanted, after, allowed).pieces()
+        return _Follower(self, wanted, after, allowed, reach).pieces()
 
     async def frames(self, events: Sequence[RecordedEvent]) -> list[bytes]:
         """The frames of ``events``, each made once for all who want it at about the same time."""
@@ -71,11 +79,19 @@ class Followers:
 class _Follower:
     """One reader at its place."""
 
-    def __init__(self, shared: Followers, wanted: EventFilter, after: int, allowed: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        shared: Followers,
+        wanted: EventFilter,
+        after: int,
+        allowed: Callable[[], bool],
+        reach: Callable[[int], object],
+    ) -> None:
         self._shared = shared
         self._wanted = wanted
         self._after = after
         self._allowed = allowed
+        self._reach = reach
         self._said = asyncio.get_running_loop().time()
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
@@ -101,7 +117,9 @@ class _Follower:
 
     async def _told(self, events: Sequence[RecordedEvent], reached: int) -> AsyncGenerator[bytes, None]:
         """What is sent for ``events``, behind which all up to ``reached`` was looked at."""
-        for piece in sse.pieces(await self._shared.frames(events)):
+        frames = await self._shared.frames(events)
+        self._reach(reached)
+        for piece in sse.pieces(frames):
             self._said = asyncio.get_running_loop().time()
             yield piece
         self._after = max(self._after, reached)

@@ -4,6 +4,9 @@ Who reads one session says why (``X-Audit-Purpose``), else nothing is read. What
 not told as read.
 """
 
+from typing import Final
+from uuid import UUID
+
 import msgspec
 from starlette.requests import Request
 
@@ -36,17 +39,20 @@ def check(call: Call, session_id: str | None) -> None:
         )
 
 
-async def tell(call: Call, read: LogRead) -> None:
+async def tell(call: Call, read: LogRead, event_id: UUID | None = None) -> None:
     """Append the reading, with its purpose. Raises Refused when it has none and needs one; StoreUnavailable."""
     check(call, read.session_id)
     session = None if read.session_id is None else await _session(call, read.session_id)
     why = await purpose.sealed(call.services.recorder, given(call.request), session)
     told = msgspec.structs.replace(read, purpose=why)
-    await call.services.recorder.fact(SYSTEM, told, who=call.caller.who, cause=call.cause)
+    await call.services.recorder.fact(SYSTEM, told, who=call.caller.who, cause=call.cause, event_id=event_id)
+
+
+_OF_OPERATORS: Final = ("as_of", "access_history", "timeline", "all_progress")
 
 
 async def tell_sessions(call: Call, what: str, position: int | None = None, session_id: str | None = None) -> None:
-    """The same for sessions: an auditor is always recorded, an operator when looking back or at who read.
+    """The same for sessions: an auditor is always recorded, an operator when looking back, at who read, or on at all.
 
     A frontend reads its own sessions, and an operator's daily look at them is no audit.
     """
@@ -57,7 +63,7 @@ async def tell_sessions(call: Call, what: str, position: int | None = None, sess
 def is_audit(call: Call, what: str) -> bool:
     """Whether this reading of sessions is told."""
     role = call.caller.role
-    return role is Role.AUDITOR or (role is Role.OPERATOR and what in ("as_of", "access_history", "timeline"))
+    return role is Role.AUDITOR or (role is Role.OPERATOR and what in _OF_OPERATORS)
 
 
 async def _session(call: Call, session_id: str) -> SessionState | None:

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from events.errors import StoreClosed, StoreUnavailable
 from gateway import context
@@ -50,12 +50,28 @@ def pieces(frames: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class EventStream(StreamingResponse):
-    """Ends when its frames end, or its reader stops reading. ``says_overrun``: and says so, as an event."""
+    """Ends when its frames end, or its reader stops reading. ``says_overrun``: and says so, as an event.
 
-    def __init__(self, frames: AsyncGenerator[bytes, None], *, says_overrun: bool = False) -> None:
+    ``ended`` is called at the end, however it came.
+    """
+
+    def __init__(
+        self,
+        frames: AsyncGenerator[bytes, None],
+        *,
+        ended: Callable[[], object] = lambda: None,
+        says_overrun: bool = False,
+    ) -> None:
         super().__init__(frames, headers=_HEADERS, media_type="text/event-stream")
         self._frames = frames
+        self._ended = ended
         self._says_overrun = says_overrun
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
 
     async def stream_response(self, send: Send) -> None:
         async with aclosing(self._frames):
@@ -86,24 +102,26 @@ async def _sent(send: Send, body: bytes, *, more: bool, seconds: float) -> bool:
 async def event_stream(
     request: Request,
     frames: AsyncGenerator[bytes, None],
-    tell: Callable[[], Awaitable[object]],
+    begin: Callable[[], Awaitable[object]],
     *,
+    ended: Callable[[], object],
     says_overrun: bool = False,
 ) -> Response:
-    """What cannot be read is refused here, before the first byte, and is not told as read.
+    """What cannot be read is refused here, before the first byte, and does not ``begin``.
 
-    Whoever asks by HEAD gets no frames: behind them, nothing else would be answered on the connection.
+    Whoever asks by HEAD gets no frames: behind them, nothing else would be answered on the connection. So nothing is
+    read for them, and nothing begins.
     """
-    try:
-        first = await anext(frames)
-        await tell()
-    except BaseException:
-        await frames.aclose()
-        raise
     if request.method == "HEAD":
         await frames.aclose()
         return Response(media_type="text/event-stream", headers=_HEADERS)
-    return EventStream(_while_there(first, frames), says_overrun=says_overrun)
+    try:
+        first = await anext(frames)
+        await begin()
+    except BaseException:
+        await frames.aclose()
+        raise
+    return EventStream(_while_there(first, frames), ended=ended, says_overrun=says_overrun)
 
 
 async def _while_there(first: bytes, frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

@@ -9,14 +9,15 @@ from typing import Final
 from starlette.responses import Response
 
 from events import codec
-from events.catalogue import Payload
+from events.catalogue import LogRead, Payload
 from events.envelope import RecordedEvent, container_stream, session_stream
 from events.store import EventStore
 from gateway.access.keys import in_force
 from gateway.api import event_query, events, reads, shapes, sse
 from gateway.api.call import Call
+from gateway.api.follows import Follow
 from gateway.errors import Refused
-from projections.listener import Listener, Told
+from projections.listener import Folded, Listener
 from projections.session_state import SessionState
 
 PAGE: Final = 500
@@ -35,47 +36,53 @@ async def progress(call: Call) -> Response:
     """The steps of one session, from its first, or from the one after ``Last-Event-ID``."""
     session_id = (await call.services.access.session(call.session_id, call.caller)).session_id
     after = await _resume_position(call) or 0
-    return await sse.event_stream(
-        call.request,
-        _steps(call, lambda state: state.session_id == session_id, after),
-        lambda: reads.tell_sessions(call, "progress", session_id=session_id),
-    )
+    follow = _follow_steps(call, "progress", after, session_id)
+    frames = _steps(call, lambda state: state.session_id == session_id, after, follow.reach)
+    return await sse.event_stream(call.request, frames, follow.begin, ended=follow.end)
 
 
 async def own_sessions(call: Call) -> Response:
     """The steps of all sessions that the caller may see: from now on, or from the one after ``Last-Event-ID``."""
     after = await _resume_position(call)
-    return await sse.event_stream(
-        call.request,
-        _steps(call, call.caller.may_see, call.services.views.position if after is None else after),
-        lambda: reads.tell_sessions(call, "progress"),
-    )
+    after = call.services.views.position if after is None else after
+    follow = _follow_steps(call, "all_progress", after, None)
+    frames = _steps(call, call.caller.may_see, after, follow.reach)
+    return await sse.event_stream(call.request, frames, follow.begin, ended=follow.end)
 
 
-async def _steps(call: Call, told_of: Callable[[SessionState], bool], after: int) -> AsyncGenerator[bytes, None]:
+def _follow_steps(call: Call, what: str, after: int, session_id: str | None) -> Follow:
+    return Follow(call, LogRead(what=what, after=after, session_id=session_id), is_told=reads.is_audit(call, what))
+
+
+async def _steps(
+    call: Call, shown: Callable[[SessionState], bool], after: int, reach: Callable[[int], None]
+) -> AsyncGenerator[bytes, None]:
     """The first frame comes when the log was read. Raises StoreUnavailable, also where there was nothing to read."""
     views = call.services.views
 
     def seen(session_id: str) -> bool:
         state = views.sessions.get(session_id)
-        return state is not None and told_of(state)
+        return state is not None and shown(state)
 
     with views.listen() as listener:
         reached = max(after, views.position)
         # Asked for now that we listen: a session of a moment later, or its next container, is live.
-        known = [state for state in views.sessions.values() if told_of(state)]
+        known = [state for state in views.sessions.values() if shown(state)]
         await call.services.store.head()
         history = await _history(call, known, after, reached)
         yield sse.place(after)
+        reach(reached)
         for event in history:
             if step := _step(event, codec.decode(event), seen):
                 yield step
-        async for told in _live(listener, reached):
+        async for new in _live(listener, reached):
             if not _may_go_on(call):
                 return
-            if told is None:
+            if new is None:
                 yield b": \n\n"
-            elif step := _step(*told, seen):
+                continue
+            reach(new[0].position)
+            if step := _step(*new, seen):
                 yield step
 
 
@@ -108,12 +115,12 @@ async def _steps_of(store: EventStore, stream_id: str, after: int) -> list[Recor
     return found
 
 
-async def _live(listener: Listener, reached: int) -> AsyncIterator[Told | None]:
+async def _live(listener: Listener, reached: int) -> AsyncIterator[Folded | None]:
     """What comes after ``reached``; None as a heartbeat. Ends when the reader was too slow: it resumes by id."""
     while not listener.overrun:
-        told = await listener.next(sse.HEARTBEAT_SECONDS)
-        if told is None or told[0].position > reached:
-            yield told
+        new = await listener.next(sse.HEARTBEAT_SECONDS)
+        if new is None or new[0].position > reached:
+            yield new
 
 
 async def follow(call: Call) -> Response:
@@ -125,12 +132,9 @@ async def follow(call: Call) -> Response:
     start = asked.after if last is None else last
     head = (await call.services.store.head()).position
     start = head if start is None else start
-    return await sse.event_stream(
-        call.request,
-        call.services.followers.follow(asked.wanted, start, allowed=lambda: _may_go_on(call)),
-        lambda: reads.tell(call, events.told("follow", asked, start, None)),
-        says_overrun=True,
-    )
+    follow = Follow(call, events.reading("follow", asked, start, None))
+    frames = call.services.followers.follow(asked.wanted, start, allowed=lambda: _may_go_on(call), reach=follow.reach)
+    return await sse.event_stream(call.request, frames, follow.begin, ended=follow.end, says_overrun=True)
 
 
 def _may_go_on(call: Call) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from events.catalogue import LogRead
 from events.envelope import SYSTEM, ActorKind
 from gateway.access.roles import Role
-from gateway.api.access_history import Subject, Told, scope_of
+from gateway.api.access_history import Reading, Subject, scope_of
 from gateway.recorder import Who
 from tests.gateway_fixtures import WHY, Gateway, Session, placed
 
@@ -97,28 +97,28 @@ async def test_pages_are_whole_and_go_on_with_what_comes_later(gateway: Gateway)
 
 
 @pytest.mark.parametrize(
-    ("told", "scope"),
+    ("read", "scope"),
     [
-        (Told(session_id="ses_1"), "session"),
-        (Told(session_id="ses_1", until=3), "session"),
-        (Told(stream="session-ses_1"), "session"),
-        (Told(stream="container-c1"), "session"),
-        (Told(session_id="ses_2"), None),
-        (Told(stream="session-ses_2"), None),
-        (Told(stream="container-c2", types=("exchange.*",)), None),
-        (Told(stream="keys"), None),
-        (Told(stream="gateway-g1"), None),
-        (Told(), "everything"),
-        (Told(after=0, until=10), "everything"),
-        (Told(until=9), None),
-        (Told(stream="admission"), "everything"),
-        (Told(stream="system"), "everything"),
-        (Told(types=("exchange.completed",)), "everything"),
-        (Told(types=("session.*", "keys.*")), "everything"),
-        (Told(types=("admission.granted",)), "everything"),
-        (Told(types=("access.denied",)), "everything"),
-        (Told(types=("api_key.*", "gateway.*")), None),
+        (Reading(session_id="ses_1"), "session"),
+        (Reading(session_id="ses_1", until=3), "session"),
+        (Reading(stream="session-ses_1"), "session"),
+        (Reading(stream="container-c1"), "session"),
+        (Reading(session_id="ses_2"), None),
+        (Reading(stream="session-ses_2"), None),
+        (Reading(stream="container-c2", types=("exchange.*",)), None),
+        (Reading(stream="keys"), None),
+        (Reading(stream="gateway-g1"), None),
+        (Reading(), "everything"),
+        (Reading(after=0, until=10), "everything"),
+        (Reading(until=9), None),
+        (Reading(stream="admission"), "everything"),
+        (Reading(stream="system"), "everything"),
+        (Reading(types=("exchange.completed",)), "everything"),
+        (Reading(types=("session.*", "keys.*")), "everything"),
+        (Reading(types=("admission.granted",)), "everything"),
+        (Reading(types=("access.denied",)), "everything"),
+        (Reading(types=("api_key.*", "gateway.*")), None),
     ],
 )
-def test_what_concerns_a_session(told: Told, scope: str | None) -> None:
-    assert scope_of(told, SUBJECT) == scope
+def test_what_concerns_a_session(read: Reading, scope: str | None) -> None:
+    assert scope_of(read, SUBJECT) == scope

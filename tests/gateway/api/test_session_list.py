@@ -15,7 +15,7 @@ from events.keyring import MemoryKeyring
 from gateway.access.roles import Role
 from gateway.access.tokens import Secret, Tokens
 from gateway.api import cursor as cursors
-from gateway.api import lookback, session_list, shapes
+from gateway.api import session_list, shapes
 from gateway.api.session_list import MOST, OF, STEP, Cursor
 from gateway.errors import Refused
 from projections.lifecycle import Phase, Status
@@ -180,10 +180,13 @@ async def test_many_that_changed_are_folded_once_and_in_turn(gateway: Gateway, m
     assert [each["session_id"] for each in answer["sessions"]] == [each.session_id for each in opened[1:]]
     assert (answer["sessions"][0]["status"], answer["next"]) == ("running", None)
     assert gateway.services.lookbacks.folds == 1
-    monkeypatch.setattr(lookback, "WAITING", -1)
-    gateway.services.lookbacks._drop(int(str(page["position"])))
+    monkeypatch.setattr(gateway.services.lookbacks, "sessions", _busy)
     busy = await gateway.client.get("/sessions", params=cursor)
     assert (busy.status_code, busy.json()["type"]) == (503, "/problems/lookback-busy")
+
+
+async def _busy(position: int) -> list[SessionState]:
+    raise Refused("lookback-busy", f"Others look back, not only at {position}.", retry_after=1)
 
 
 async def test_a_list_that_shows_what_waits_in_the_spool_goes_on(tmp_path: Path) -> None:

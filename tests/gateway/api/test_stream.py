@@ -329,14 +329,11 @@ async def test_a_stream_that_cannot_begin_is_refused_and_not_told_as_read(tmp_pa
         faulty(store).away = True
         await eventually(lambda: not store.status.available)
         for path in ("/events/stream", f"/events/stream?after={position}", progress, f"{progress}?after={position}"):
-            for method in ("GET", "HEAD"):
-                answer = await gateway.client.request(method, path, headers=auditor | WHY)
-                assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), (method, path)
+            answer = await gateway.client.get(path, headers=auditor | WHY)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1"), path
         faulty(store).away = False
         await eventually(lambda: store.status.available)
         assert await gateway.log("log.read") == []
-        answer = await gateway.client.head(progress, headers=auditor | WHY)
-        assert answer.status_code == 200 and len(await gateway.log("log.read")) == 1
 
 
 async def test_a_frontend_is_told_of_its_own_sessions_alone(gateway: Gateway) -> None:
