@@ -11,13 +11,22 @@ import os
 import sys
 from typing import Annotated, Any, Final
 
-import typer
-from typer.core import TyperCommand, TyperGroup
-
 from gateway import RELEASE
 from gateway.cli.exits import Exit, Failure
 
+NOT_INSTALLED: Final = (
+    "{python} lacks a package of the gateway ({error}): in a clone say .venv/bin/python -m gateway (make run makes "
+    ".venv), or run . .venv/bin/activate first."
+)
+try:
+    import typer
+    from typer.core import TyperCommand, TyperGroup
+except ImportError as missing:  # the machine's own Python
+    print(NOT_INSTALLED.format(python=sys.executable, error=missing), file=sys.stderr)
+    raise SystemExit(int(Exit.USAGE)) from None
+
 PROGRAM: Final = "python -m gateway"
+OURS: Final = ("gateway", "projections", "events", "docker")
 COMMANDS: Final = {
     "serve": "Start the gateway.",
     "sessions": "Open, see, watch, stop and resume sessions.",
@@ -59,8 +68,18 @@ class Commands(TyperGroup):
         name, _, rest = super().resolve_command(ctx, args)
         # httpx loads its own command line where click and rich are installed: 0.15 s. It can do without.
         sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # how Python notes: not to be had
-        module = importlib.import_module(f"gateway.cli.{str(name).replace('-', '_')}")
+        module = _module(str(name))
         return name, typer.main.get_command(module.app), rest
+
+
+def _module(command: str) -> Any:
+    """The command's own. Raises Failure when a package is not installed."""
+    try:
+        return importlib.import_module(f"gateway.cli.{command.replace('-', '_')}")
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] in OURS:
+            raise  # a fault of this program, which its traceback explains
+        raise Failure(Exit.USAGE, NOT_INSTALLED.format(python=sys.executable, error=error)) from error
 
 
 root = typer.Typer(cls=Commands, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -17,8 +17,8 @@ _HEAD: Final = """\
 # Settings
 
 Each is an environment variable. All problems are told at once, before anything starts, and an unknown name with one of
-our prefixes is refused with the near one. `python -m gateway config` shows the values in force and where each is from.
-This page is generated (`make docs`).
+our prefixes is refused with the near one. `python -m gateway config` shows the values in force and where each is from;
+in a clone say `.venv/bin/python -m gateway`, or run `. .venv/bin/activate` once. This page is generated (`make docs`).
 """
 
 

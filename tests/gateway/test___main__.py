@@ -54,6 +54,24 @@ def test_a_misspelt_command_is_answered_with_the_near_one() -> None:
     assert "'sessions'" in ran.err
 
 
+@pytest.mark.parametrize("lost", ["typer", "httpx", "msgspec"])
+def test_a_package_that_is_not_installed_is_one_sentence(lost: str) -> None:
+    """As with the machine's own Python, which a newcomer's fingers type."""
+    script = f"import runpy, sys; sys.modules[{lost!r}] = None; sys.argv[1:] = ['sessions', 'list'];"
+    command = [sys.executable, "-c", script + "runpy.run_module('gateway', run_name='__main__', alter_sys=True)"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (Exit.USAGE, "")
+    (sentence,) = ran.stderr.splitlines()
+    assert lost in sentence and ".venv/bin/python -m gateway" in sentence
+
+
+@pytest.mark.parametrize("page", ["auditor", "frontend", "operator", "settings"])
+def test_a_guide_says_where_its_python_is(page: str) -> None:
+    """Its examples are typed word for word, and a clone has none but ``.venv``'s."""
+    head, _, _ = pages.text(f"docs/{page}.md").partition("\n## ")
+    assert "`.venv/bin/python -m gateway`" in head
+
+
 def test_a_family_without_a_command_shows_its_help() -> None:
     ran = run("sessions")
     assert (ran.code, ran.out) == (Exit.USAGE, "")
