@@ -15,18 +15,18 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import hypercorn.asyncio
 import msgspec
 from hypercorn.config import Config
 from hypercorn.typing import Framework
-from msgspec import Meta
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway import server_config
 from gateway.drain import Drain, Drained
 from gateway.proxy import hypercorn_websocket
+from gateway.server_settings import ServerSettings
 
 EXIT_CLEAN: Final = 0
 EXIT_FORCED: Final = 70  # sysexits.h EX_SOFTWARE: something of ours had to be ended by force
@@ -40,18 +40,6 @@ _STALLED_MS: Final = 60_000  # bytes sent and not taken for so long end a connec
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 log = logging.getLogger("session_gateway.server")
-
-
-class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the gateway listens and how it ends."""
-
-    gateway_bind: Annotated[str, Meta(description="address to listen on, host:port or [IPv6]:port")] = "127.0.0.1:8000"
-    gateway_hypercorn_config: Annotated[
-        str, Meta(description="configuration file of hypercorn; empty: the hypercorn.toml beside the code")
-    ] = ""
-    drain_seconds: Annotated[
-        float, Meta(ge=0, description="seconds that requests under way get to finish when the process is told to stop")
-    ] = 10.0
 
 
 class Address(msgspec.Struct, frozen=True):

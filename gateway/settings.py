@@ -23,9 +23,9 @@ from gateway import logs
 from gateway.logs import LogSettings
 from gateway.proxy.headers import networks
 from gateway.proxy.settings import AccessSettings, ProxySettings
-from gateway.server import ServerSettings
+from gateway.server_settings import ServerSettings
 from gateway.sessions.settings import ModelSettings, SessionSettings
-from gateway.telemetry import TelemetrySettings
+from gateway.telemetry_settings import TelemetrySettings
 from projections.settings import ProjectionSettings
 
 

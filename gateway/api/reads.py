@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from events.catalogue import LogRead
 from events.envelope import SYSTEM
-from gateway import purpose
+from gateway import purpose, sealed_purpose
 from gateway.access.roles import Role
 from gateway.api.call import Call
 from gateway.errors import Refused
@@ -43,7 +43,7 @@ async def tell(call: Call, read: LogRead, event_id: UUID | None = None) -> None:
     """Append the reading, with its purpose. Raises Refused when it has none and needs one; StoreUnavailable."""
     check(call, read.session_id)
     session = None if read.session_id is None else await _session(call, read.session_id)
-    why = await purpose.sealed(call.services.recorder, given(call.request), session)
+    why = await sealed_purpose.sealed(call.services.recorder, given(call.request), session)
     told = msgspec.structs.replace(read, purpose=why)
     await call.services.recorder.fact(SYSTEM, told, who=call.caller.who, cause=call.cause, event_id=event_id)
 

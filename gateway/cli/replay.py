@@ -8,6 +8,7 @@ import typer
 from events.catalogue import LogRead
 from events.envelope import SYSTEM
 from gateway import purpose as purposes
+from gateway import sealed_purpose
 from gateway.api import shapes
 from gateway.api.shapes import SessionList, SessionView
 from gateway.cli import moments, printing
@@ -59,7 +60,7 @@ async def _replay(
 ) -> tuple[int, SessionList | SessionView]:
     async with open_log(if_forked="warn") as log:
         position = await _position(log, moment)
-        why = await purposes.sealed(log.recorder, purpose, await _now(log, session_id))
+        why = await sealed_purpose.sealed(log.recorder, purpose, await _now(log, session_id))
         read = LogRead(what="replay", until=position, session_id=session_id, purpose=why)
         await log.recorder.fact(SYSTEM, read, who=CLI)
         return position, await (_all(log, position) if session_id is None else _one(log, session_id, position))

@@ -9,7 +9,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway import context
 from gateway.drain import Drain
 from gateway.middleware import RequestMiddleware
-from gateway.server import Address, Server, ServerSettings, serving
+from gateway.server import Address, Server, serving
+from gateway.server_settings import ServerSettings
 
 WAIT_SECONDS = 10.0
 

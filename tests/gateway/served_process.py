@@ -16,7 +16,8 @@ from gateway import server
 from gateway.drain import Drain
 from gateway.logs import LogSettings, logging_to
 from gateway.middleware import RequestMiddleware
-from gateway.server import Process, ServerSettings
+from gateway.server import Process
+from gateway.server_settings import ServerSettings
 from tests.gateway.served import problem
 
 

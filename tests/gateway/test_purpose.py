@@ -1,20 +1,8 @@
-"""Purposes: one line in the reader's words, sealed for the person whose session was read."""
+"""Purposes: one line in the reader's words."""
 
 import pytest
 
-from events.envelope import Sealed
-from events.keyring import MemoryKeyring
-from events.memory import MemoryEventStore
-from events.sealing import Place, seal, unseal
 from gateway import purpose
-from gateway.recorder import Recorder, session_subject
-from projections.session_state import SessionState
-
-OWNER_PLACE = Place("session-ses_1", "session.requested", "owner")
-
-
-def recorder() -> Recorder:
-    return Recorder(MemoryEventStore(), MemoryKeyring())
 
 
 @pytest.mark.parametrize("text", ["", "complaint 4711", "Beschwerde über Größe", "x" * purpose.MAX_CHARACTERS])
@@ -26,32 +14,3 @@ def test_one_line_in_any_language_is_a_purpose(text: str) -> None:
 def test_what_is_none_says_why(text: str) -> None:
     """It stands in lines of text later, and in an event of limited size."""
     assert purpose.fault(text)
-
-
-async def test_it_is_sealed_for_the_owner_and_goes_with_an_erasure() -> None:
-    writer = recorder()
-    key = await writer.keyring.key_for("ada")
-    session = SessionState(session_id="ses_1", owner=seal(key, "ada", OWNER_PLACE))
-    sealed = await purpose.sealed(writer, "a complaint", session)
-    assert isinstance(sealed, Sealed)
-    assert (sealed.k, unseal(key, sealed, purpose.PLACE)) == (key.id, "a complaint")
-    await writer.keyring.erase("ada")
-    later = await purpose.sealed(writer, "another", session)
-    assert isinstance(later, Sealed)
-    assert later.k != key.id and await writer.keyring.keys([later.k]) == {}, "a key that nobody keeps"
-
-
-async def test_a_session_of_nobody_has_a_key_of_its_own() -> None:
-    writer, session = recorder(), SessionState(session_id="ses_1")
-    key = await writer.keyring.key_for(session_subject("ses_1"))  # as at its opening
-    sealed = await purpose.sealed(writer, "a complaint", session)
-    assert isinstance(sealed, Sealed) and unseal(key, sealed, purpose.PLACE) == "a complaint"
-    await writer.keyring.erase(session_subject("ses_1"))
-    later = await purpose.sealed(writer, "another", session)
-    assert isinstance(later, Sealed) and await writer.keyring.keys([later.k]) == {}
-    assert await writer.keyring.key_of(session_subject("ses_1")) is None, "the erasure is not undone"
-
-
-async def test_where_nobodys_session_is_read_it_stands_in_clear() -> None:
-    assert await purpose.sealed(recorder(), "yearly review", None) == "yearly review"
-    assert await purpose.sealed(recorder(), None, SessionState(session_id="ses_1")) is None

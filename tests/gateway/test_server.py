@@ -16,8 +16,9 @@ import aiohttp
 import pytest
 
 from gateway.drain import Drain
-from gateway.server import Address, BadBind, CannotListen, ServerEnded, ServerSettings, listen, serving
+from gateway.server import Address, BadBind, CannotListen, ServerEnded, listen, serving
 from gateway.server_config import BadServerConfig
+from gateway.server_settings import ServerSettings
 from tests.gateway.served import WAIT_SECONDS, connected, get, problem, served
 from tests.gateway.test_drain import App
 
