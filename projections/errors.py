@@ -32,6 +32,18 @@ class UnderWay(RebuildRefused):
         self.holder = holder
 
 
+class WouldLose(RebuildRefused):
+    """Something stands on the table that the one in its place would not have. ``what``: as Postgres calls it."""
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(
+            f"The table view.{name} has what a new one would not have: {what}. It stays as it is. Note how these are"
+            " made, take the rights that they restrain, drop them, rebuild, and make them anew before you give the"
+            " rights back."
+        )
+        self.what = what
+
+
 class TableHeld(RebuildRefused):
     """Somebody reads the table in a transaction that does not end. What was built is kept for the next rebuild."""
 

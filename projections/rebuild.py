@@ -20,7 +20,7 @@ import msgspec
 from events.catalogue import ProjectionRebuilt
 from events.dialling import Pool
 from events.envelope import Fence
-from events.errors import LogForked, StoreUnavailable
+from events.errors import LogForked
 from events.ids import uuid7
 from events.lease import Leases
 from events.mark import verify
@@ -29,7 +29,7 @@ from projections.checkpoint import Checkpoint
 from projections.errors import ProjectionBehind, RebuildRefused, TableHeld, UnderWay
 from projections.follower import Follower
 from projections.holding import holding
-from projections.rebuild_store import Compared, Held, Rebuilding, RebuildStore, dependents
+from projections.rebuild_store import Compared, Held, Rebuilding, RebuildStore
 from projections.table import Table
 
 LEASE: Final = "rebuild-"
@@ -83,8 +83,8 @@ class Rebuilder:
     ) -> ProjectionRebuilt:
         """Make the table anew up to the position of the one in use; what was told of it.
 
-        Interrupted anywhere, the next call goes on. Raises UnderWay, TableHeld and other RebuildRefused, Superseded
-        when the lease was lost, StoreUnavailable, LogForked.
+        Interrupted anywhere, the next call goes on. Raises UnderWay, WouldLose, TableHeld and other RebuildRefused,
+        Superseded when the lease was lost, StoreUnavailable, LogForked.
         """
         async with holding(self._leases, LEASE + table.name, self._holder) as fence:
             if fence is None:
@@ -93,14 +93,18 @@ class Rebuilder:
 
     async def make(self, table: Table[Any]) -> None:
         """Rebuild a table that is of an older version or of another log, for the projector; when somebody else does,
-        wait for that. What needs a person is told and tried again. Raises Superseded, StoreUnavailable, LogForked."""
+        wait for that. What needs a person is told once and tried again. Raises Superseded, StoreUnavailable, LogForked.
+        """
+        said = ""
         while not await self._fits(table):
             try:
                 await self.rebuild(table, reason="version")
             except UnderWay:
                 await asyncio.sleep(MAKE_SECONDS)
             except RebuildRefused as refused:
-                log.warning("a table stays as it is: %s", refused, extra={"operation": "rebuild"})
+                if str(refused) != said:
+                    said = str(refused)
+                    log.warning("a table stays as it is: %s", said, extra={"operation": "rebuild"})
                 await asyncio.sleep(REFUSED_SECONDS)
 
     async def _fits(self, table: Table[Any]) -> bool:
@@ -138,6 +142,7 @@ class _Rebuild:
 
     async def run(self) -> ProjectionRebuilt:
         await self._of.tell_former(self._table)
+        await self._rows.check()
         await self._take(await self._begin_or_resume())
         deadline = time.monotonic() + self._of.patience_seconds
         for attempt in range(1_000_000):
@@ -217,23 +222,15 @@ class _Rebuild:
 
     async def _finish(self) -> ProjectionRebuilt:
         rows, told_id = self._rows, uuid7()
-        try:
-            async with rows.exchanging() as connection:
-                goal = self._aim(await rows.stop_projector(connection))
-                with rows.within(connection):
-                    while self._position < goal:
-                        await self._step(goal)
-                compared = await rows.compare(connection)
-                self._tell("compared", goal)
-                done = self._done(compared)
-                await rows.exchange(connection, compared, told_id, msgspec.json.encode(done))
-        except StoreUnavailable as error:
-            if dependents(error.__cause__):
-                raise RebuildRefused(
-                    f"Something else is made from the table view.{self._table.name}, such as a view, and would go with"
-                    " the former one. Drop it, rebuild again, which goes on from here, and make it anew."
-                ) from error
-            raise
+        async with rows.exchanging() as connection:
+            goal = self._aim(await rows.stop_projector(connection))
+            with rows.within(connection):
+                while self._position < goal:
+                    await self._step(goal)
+            compared = await rows.compare(connection)
+            self._tell("compared", goal)
+            done = self._done(compared)
+            await rows.exchange(connection, compared, told_id, msgspec.json.encode(done))
         self._tell("swapped", goal)
         await self._of.tell(told_id, done)
         await rows.forget(told_id)

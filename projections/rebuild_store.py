@@ -19,7 +19,7 @@ from events.mark import Mark
 from events.postgres import UNSURE
 from projections.beside import Beside
 from projections.checkpoint import Checkpoint
-from projections.errors import Superseded
+from projections.errors import Superseded, WouldLose
 from projections.table import SCHEMA, Table
 
 SUFFIX: Final = "_next"
@@ -27,6 +27,7 @@ LONG_SECONDS: Final = 3600.0  # for a comparison of all rows
 EXCHANGE_TRIES: Final = 5  # of 0.2 s each, while the projector waits
 _LOCKED_OUT: Final = "55P03"  # lock_not_available
 _DEPENDED_ON: Final = "2BP01"  # dependent_objects_still_exist
+_WOULD_LOSE: Final = "GW021"  # swap_rebuild: something was made on the table while the new one was built
 _MOVE: Final = """
 update view.projection_rebuild r
    set position = $3, event_id = $4, recorded_at = $5, updated_at = clock_timestamp()
@@ -125,6 +126,13 @@ class RebuildStore(Beside):
         async with self._connection() as connection:
             return bool(await connection.fetchval("select view.rebuild_fits($1)", self._table.name))
 
+    async def check(self) -> None:
+        """Raises WouldLose when something stands on the table in use that the new one would not have."""
+        async with self._connection() as connection:
+            losing = await connection.fetchval("select view.rebuild_would_lose($1)", self._table.name)
+        if losing:
+            raise WouldLose(self._table.name, "; ".join(losing))
+
     async def start(self, log_id: UUID, reason: str, fence: Fence) -> Rebuilding:
         """An empty table at the beginning of the log, whatever was there. Raises Superseded."""
         name, version = self._table.name, self._table.projection.version
@@ -158,14 +166,19 @@ class RebuildStore(Beside):
 
     @contextlib.asynccontextmanager
     async def exchanging(self) -> AsyncIterator[Connection]:
-        """One transaction for the end; ``within`` it everything of this store is done. Raises Held."""
+        """One transaction for the end; ``within`` it everything of this store is done. Raises Held, WouldLose."""
         try:
             async with self._acquired() as connection, connection.transaction(isolation="read_committed"):
                 await connection.execute(_PATIENT)
                 yield connection
         except UNSURE as error:
-            if getattr(error, "sqlstate", None) == _LOCKED_OUT:
+            state = getattr(error, "sqlstate", None)
+            if state == _LOCKED_OUT:
                 raise Held from error
+            if state == _WOULD_LOSE:
+                raise WouldLose(self._table.name, str(error)) from error
+            if state == _DEPENDED_ON:
+                raise WouldLose(self._table.name, str(getattr(error, "detail", None) or error)) from error
             raise StoreUnavailable(f"the rebuild cannot go on: {str(error) or type(error).__name__}") from error
 
     async def stop_projector(self, connection: Connection) -> Checkpoint | None:
@@ -213,8 +226,3 @@ class RebuildStore(Beside):
 
 def _rebuilding(row: Any) -> Rebuilding:
     return Rebuilding(**{name: row[name] for name in Rebuilding.__struct_fields__})
-
-
-def dependents(error: BaseException | None) -> bool:
-    """Whether Postgres refused since another object, such as a view of somebody's, is made from the table."""
-    return getattr(error, "sqlstate", None) == _DEPENDED_ON

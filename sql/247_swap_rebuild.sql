@@ -1,7 +1,8 @@
 -- Puts view.NAME_next in the place of view.NAME and drops the former one; indexes and constraints get its names. False,
 -- with nothing done, when somebody reads or writes either table for longer than the lock is waited for: others queue
 -- behind a waiting lock, so the wait is short and the caller tries again.
--- Raises 2BP01 when another object (a view of somebody's) depends on the table: it would go with it.
+-- Raises GW021 when the former table has what the new one would not have (rebuild_would_lose), 2BP01 when an object of
+-- another kind depends on it: it would go with it.
 -- Locks: access exclusive on both until commit.
 create or replace function view.swap_rebuild(p_name text)
 returns boolean
@@ -15,12 +16,17 @@ declare
   beside regclass := format('view.%I', p_name || '_next')::regclass;
   named  record;
   pairs  text[];
+  losing text[];
 begin
   begin
     execute format('lock table %s, %s in access exclusive mode', former, beside);
   exception when lock_not_available then
     return false;
   end;
+  losing := view.rebuild_would_lose(p_name);  -- what was made while it was built; nothing can be any more
+  if losing <> '{}' then
+    raise exception using errcode = 'GW021', message = array_to_string(losing, '; ');
+  end if;
   perform view.copy_rights(former, beside);
   with shapes as (
     select i.indrelid, c.relname,

@@ -279,33 +279,6 @@ async def test_patience_ends_with_the_names_of_those_who_hold_it(on: Ground) -> 
     assert on.steps[0].step == "resumed"
 
 
-async def test_a_view_of_somebodys_is_not_dropped(on: Ground) -> None:
-    await on.sql("create view public.mine as select session_id from view.sessions")
-    with pytest.raises(RebuildRefused, match=r"made from the table view\.sessions"):
-        await on.rebuild(SESSIONS)
-    await on.sql("drop view public.mine")
-    assert (await on.rebuild(SESSIONS)).differing == 0
-
-
-async def test_what_the_projector_cannot_exchange_is_told_and_tried_again(
-    on: Ground, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It does not end the projector, which has other tables to carry on."""
-    monkeypatch.setattr(rebuild, "REFUSED_SECONDS", 0.05)
-    await on.sql("update view.projection_checkpoint set version = 1 where name = 'sessions'")
-    await on.sql("create view public.mine as select session_id from view.sessions")
-    making = asyncio.create_task(on.rebuilder().make(SESSIONS))
-
-    async def told() -> bool:
-        return "stays as it is: Something else is made from the table" in caplog.text
-
-    await until(told)
-    assert not making.done()
-    await on.sql("drop view public.mine")
-    await making
-    assert [done.reason for _, done in on.told] == ["version"]
-
-
 async def test_the_projector_waits_for_whoever_rebuilds_already(on: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rebuild, "MAKE_SECONDS", 0.01)
     await on.sql("update view.projection_checkpoint set version = 1 where name = 'sessions'")

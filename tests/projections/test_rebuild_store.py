@@ -18,7 +18,14 @@ from tests.event_fixtures import LogDatabase, connection, log_database
 from tests.projections.rebuilding import Ground, ground
 
 pytestmark = pytest.mark.postgres
-FUNCTIONS = ("begin_rebuild", "drop_rebuild", "analyze_rebuild", "compare_rebuild", "swap_rebuild")
+FUNCTIONS = (
+    "begin_rebuild",
+    "drop_rebuild",
+    "analyze_rebuild",
+    "compare_rebuild",
+    "swap_rebuild",
+    "rebuild_would_lose",
+)
 OTHERS = (
     *("lease", "subject_key", "projection_checkpoint", "projection_rebuild", "no_such_table", "", "sessions_next"),
     *("Sessions", "sessions; drop table view.lease", 'sessions"', "log.events", "view.sessions", "pg_class", "x" * 51),
