@@ -107,9 +107,9 @@ ROUTES: Final = (
         method="GET",
         roles=EVERYONE,
         handler=timeline.show,
-        summary="Every step of one session, with what went through it between them; as_of. Reading it is an event",
+        summary="Every step of one session, with what went through it between; as_of, cursor. Reading it is an event",
         gives=timeline.TimelineView,
-        query=("as_of", "tz", "fold"),
+        query=("as_of", "tz", "fold", "cursor"),
         headers=("X-Audit-Purpose",),
     ),
     Route(

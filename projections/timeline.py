@@ -1,10 +1,10 @@
 """Timeline: one session, step by step, as it went; what was proxied and checked between two steps is added up.
 
-A fold over the session's events in order of position, page by page: what it holds does not grow with the traffic.
-Times are the log's. Reading and showing are the caller's.
+A fold over the session's events in order of position, page by page: what it holds does not grow with the traffic, nor
+with what strangers try. Times are the log's. Reading and showing are the caller's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -12,12 +12,14 @@ import msgspec
 
 from events import codec
 from events.catalogue import (
+    AccessDenied,
     ExchangeClosed,
     ExchangeCompleted,
     ExchangeOpened,
     ExchangeSummarized,
     HealthSummarized,
     Payload,
+    TokenRevealed,
 )
 from events.envelope import RecordedEvent
 from projections.lifecycle import SEATED, Phase
@@ -29,7 +31,11 @@ MOST: Final = 2000  # entries of one timeline
 # What it is made of. Who read the log has a page of its own; whom a denial names is for the log's readers only.
 FAMILIES: Final = ("session.*", "token.*", "container.*", "admission.*", "health.*", "exchange.*")
 DENIALS: Final = ("access.*",)
-_USE = ExchangeCompleted | ExchangeOpened | ExchangeClosed | ExchangeSummarized | HealthSummarized
+STATE: Final = ("session.*",)  # what phase and generation are made of
+_EXCHANGE = ExchangeCompleted | ExchangeOpened | ExchangeClosed | ExchangeSummarized
+_USE = _EXCHANGE | HealthSummarized | AccessDenied | TokenRevealed
+_MOST_REASONS: Final = 20
+_OTHER: Final = "other"
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,10 +49,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True):
-    """What went through it between two steps, and how its health was found meanwhile.
+    """What went through it between two steps, how its health was found meanwhile, and who was refused.
 
     ``exchanges`` counts requests and streams where they are first told, ``failed`` those that ended with an error,
     ``open`` those that had begun and not ended by then. ``checks`` and ``checks_failed`` are of its health.
+    ``revealed`` counts how often its token was shown again to the key that it had been shown to before.
     """
 
     first: RecordedEvent
@@ -58,6 +65,8 @@ class Use(msgspec.Struct, frozen=True, kw_only=True):
     bytes_out: int = 0
     checks: int = 0
     checks_failed: int = 0
+    revealed: int = 0
+    denials: Mapping[str, int] = {}  # by reason
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,27 +77,52 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     open: int
 
 
+class Carried(msgspec.Struct, frozen=True, array_like=True):
+    """What a timeline that goes on knows of what came before, beside the session's state."""
+
+    open: int = 0
+    step_at: datetime | None = None
+    active_at: datetime | None = None
+    revealed: str | None = None
+
+
 Entry = Step | Use | Gap
 
 
 class Timeline:
-    """Add the session's events in order, then ``finish``."""
+    """Add the session's events in order, then ``finish``.
 
-    def __init__(self, session_id: str, *, most: int = MOST) -> None:
+    One that goes on where another ``reached`` is given what that ``carried`` and, before the rest, the events of STATE
+    up to there (``recall``): its entries are those that would have followed.
+    """
+
+    def __init__(self, session_id: str, *, most: int = MOST, carried: Carried | None = None) -> None:
+        carried = carried or Carried()
         self.session_id = session_id
         self._most = most
         self._states: dict[str, SessionState] = {}
         self._entries: list[Entry] = []
         self._use: Use | None = None
-        self._step_at: datetime | None = None
-        self._active_at: datetime | None = None
-        self._open = 0
+        self._step_at = carried.step_at
+        self._active_at = carried.active_at
+        self._open = carried.open
+        self._revealed = carried.revealed  # the token, and to whom it was shown last
         self.reached = 0  # everything up to this position is in it
 
     @property
     def state(self) -> SessionState | None:
         """The session after all that was added."""
         return self._states.get(self.session_id)
+
+    @property
+    def carried(self) -> Carried:
+        """For one that goes on beyond ``reached``."""
+        return Carried(self._open, self._step_at, self._active_at, self._revealed)
+
+    def recall(self, events: Iterable[RecordedEvent]) -> None:
+        """Make the state of them, and no entries."""
+        for event in events:
+            self._fold(event, codec.decode(event))
 
     def add(self, events: Iterable[RecordedEvent]) -> bool:
         """False when there is no room for more: the rest was left out, beyond ``reached``."""
@@ -106,10 +140,13 @@ class Timeline:
             self._gap_until(now)
         return tuple(self._entries)
 
-    def _add(self, event: RecordedEvent, payload: Payload | codec.Unknown) -> None:
+    def _fold(self, event: RecordedEvent, payload: Payload | codec.Unknown) -> None:
         if not isinstance(payload, codec.Unknown):
             apply(Sessions(), self._states, event, payload)
-        if isinstance(payload, _USE):
+
+    def _add(self, event: RecordedEvent, payload: Payload | codec.Unknown) -> None:
+        self._fold(event, payload)
+        if isinstance(payload, _USE) and not self._reveals(event, payload):
             self._used(event, payload)
             return
         self._close()
@@ -127,8 +164,16 @@ class Timeline:
         )
         self._step_at = self._active_at = event.recorded_at
 
+    def _reveals(self, event: RecordedEvent, payload: _USE) -> bool:
+        """Whether the token was shown to another one than before: a step. To the same again, it is counted."""
+        if not isinstance(payload, TokenRevealed):
+            return False
+        actor = codec.decode_actor(event)
+        before, self._revealed = self._revealed, f"{payload.serial} {actor.key_id or actor.id}"
+        return before != self._revealed
+
     def _used(self, event: RecordedEvent, payload: _USE) -> None:
-        if not isinstance(payload, HealthSummarized):
+        if isinstance(payload, _EXCHANGE):  # what others do to it, or try to, is nothing that it did
             if self._active_at is not None and event.recorded_at - self._active_at > QUIET:
                 self._close()
                 self._gap_until(event.recorded_at)
@@ -177,3 +222,9 @@ def _counted(use: Use, payload: _USE) -> Use:
             return msgspec.structs.replace(
                 use, checks=use.checks + payload.checks, checks_failed=use.checks_failed + payload.failed
             )
+        case TokenRevealed():
+            return msgspec.structs.replace(use, revealed=use.revealed + 1)
+        case AccessDenied():
+            known = payload.reason in use.denials or len(use.denials) < _MOST_REASONS
+            reason = payload.reason if known else _OTHER
+            return msgspec.structs.replace(use, denials={**use.denials, reason: use.denials.get(reason, 0) + 1})

@@ -5,7 +5,7 @@ For whom it may be seen by. Of other people's doings a frontend is told what hap
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,15 +13,20 @@ import msgspec
 from starlette.responses import Response
 
 from events import codec
+from events.catalogue import LogRead
 from events.filter import EventFilter
+from events.mark import Mark
 from events.store import EventStore
 from gateway.access.roles import Role
+from gateway.api import cursor as cursors
 from gateway.api import reads, session_list, shapes
 from gateway.api.call import Call, answer
+from gateway.api.cursor import Cursor
 from gateway.api.shapes import EventView
 from gateway.errors import Refused
 from projections import timeline
-from projections.timeline import Entry, Gap, Step, Timeline, Use
+from projections.lifecycle import Phase
+from projections.timeline import Carried, Entry, Gap, Step, Timeline, Use
 
 PAGE: Final = 1000
 SECONDS: Final = 10.0  # after which reading ends, and says where
@@ -53,7 +58,10 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True, tag="step", tag_field=
 
 
 class UseView(msgspec.Struct, frozen=True, kw_only=True, tag="use", tag_field="kind"):
-    """Exchanges and checks of health between two steps, added up; ``open``: begun and not ended by then."""
+    """Exchanges, checks of health, denials and repeated looks at the token between two steps, added up.
+
+    ``open``: begun and not ended by then. ``denials``: by reason, of anybody; none for a frontend.
+    """
 
     first_position: int
     last_position: int
@@ -66,6 +74,8 @@ class UseView(msgspec.Struct, frozen=True, kw_only=True, tag="use", tag_field="k
     bytes_out: int
     checks: int
     checks_failed: int
+    revealed: int
+    denials: Mapping[str, int]
 
 
 class GapView(msgspec.Struct, frozen=True, kw_only=True, tag="gap", tag_field="kind"):
@@ -78,38 +88,103 @@ class GapView(msgspec.Struct, frozen=True, kw_only=True, tag="gap", tag_field="k
 
 
 class TimelineView(msgspec.Struct, frozen=True, kw_only=True):
-    """``reached``: null, or the position behind which reading had to end; what came after it is left out."""
+    """Up to ``position``, with the phase there. ``complete``: that is all up to ``until``; else ``cursor`` goes on."""
 
     session_id: str
     position: int
     phase: str
     entries: list[StepView | UseView | GapView]
-    reached: int | None
+    until: int
+    complete: bool
+    cursor: str | None
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Where a timeline goes on; sealed as every cursor is."""
+
+    at: Cursor
+    carried: Carried
 
 
 async def show(call: Call) -> Response:
-    """The timeline up to now, or as of a position or time."""
+    """The timeline up to now, or as of a position or time; or where the ``cursor`` of one goes on."""
     state = await call.services.access.session(call.session_id, call.caller)
     if reads.is_audit(call, "timeline"):
         reads.check(call, state.session_id)
-    then = await session_list.then(call)
+    then, place = await session_list.then(call), await _place(call, state.session_id)
+    if then is not None and place is not None:
+        raise Refused("bad-request", "A cursor says where the timeline ends: leave out as_of.")
     store = call.services.store
     head = await store.head()
-    until = head.position if then is None else then
-    line = Timeline(state.session_id)
-    whole = await _read(store, line, until, _families(call))
-    if line.state is None:
+    after, until = (0, then) if place is None else (place.at.position, place.at.until)
+    is_now = until is None
+    until = head.position if until is None else until
+    line = await _begun(store, state.session_id, place)
+    whole = await _read(store, line, after, until, _families(call))
+    if whole and line.state is None:
         raise Refused("session-unknown", f"The session did not exist at position {until}.")
-    now = (head.recorded_at if then is None else await _moment(store, until)) if whole else None
+    now = (head.recorded_at if is_now else await _moment(store, until)) if whole else None
+    position = until if whole else line.reached
     document = TimelineView(
         session_id=state.session_id,
-        position=until,
-        phase=line.state.phase.value,
+        position=position,
+        phase=(Phase.ABSENT if line.state is None else line.state.phase).value,
         entries=await _entries(call, line.finish(now)),
-        reached=None if whole else line.reached,
+        until=until,
+        complete=whole,
+        cursor=None if whole else await _cursor(call, line, until),
     )
-    await reads.tell_sessions(call, "timeline", until, state.session_id)
+    if reads.is_audit(call, "timeline"):
+        await reads.tell(
+            call, LogRead(what="timeline", after=after or None, until=position, session_id=line.session_id)
+        )
     return answer(document)
+
+
+async def _place(call: Call, session_id: str) -> Place | None:
+    """Where the cursor that was given goes on. Raises Refused."""
+    text = call.text("cursor")
+    if text is None:
+        return None
+    place = cursors.decode(call.services.tokens, text, Place, of=_of(call, session_id))
+    await cursors.verify(call.services.store, place.at)
+    return place
+
+
+async def _cursor(call: Call, line: Timeline, until: int) -> str:
+    store = call.services.store
+    there = await store.read_log(after=line.reached - 1, limit=1) if line.reached else []
+    at = Cursor(
+        log_id=store.log_id,
+        position=line.reached,
+        mark=Mark.of(there[0]) if there else None,
+        until=until,
+        wanted=EventFilter(session_id=line.session_id),
+    )
+    place = Place(at=at, carried=line.carried)
+    return cursors.encode(call.services.tokens, place, of=_of(call, line.session_id))
+
+
+def _of(call: Call, session_id: str) -> str:
+    """A frontend's goes on for frontends: it was made of less."""
+    return f"timeline/{'own' if _is_owner(call) else 'all'}/{session_id}"
+
+
+async def _begun(store: EventStore, session_id: str, place: Place | None) -> Timeline:
+    """Empty, or as it was where it goes on; for that few events are read, however much went through the session."""
+    if place is None:
+        return Timeline(session_id)
+    line = Timeline(session_id, carried=place.carried)
+    wanted, after = EventFilter(session_id=session_id, types=timeline.STATE), 0
+    while after < place.at.position:
+        found = await store.search(wanted, after=after, until=place.at.position, limit=PAGE)
+        await asyncio.sleep(0)
+        line.recall(found.events)
+        if found.reached <= after:
+            break
+        after = found.reached
+    line.reached = place.at.position
+    return line
 
 
 def _families(call: Call) -> tuple[str, ...]:
@@ -121,10 +196,10 @@ def _is_owner(call: Call) -> bool:
     return call.caller.role is Role.FRONTEND
 
 
-async def _read(store: EventStore, line: Timeline, until: int, types: tuple[str, ...]) -> bool:
+async def _read(store: EventStore, line: Timeline, after: int, until: int, types: tuple[str, ...]) -> bool:
     """Page by page into the timeline; False when there was no room, or no time, for all."""
     wanted = EventFilter(session_id=line.session_id, types=types)
-    after, ends = 0, time.monotonic() + SECONDS
+    ends = time.monotonic() + SECONDS
     while after < until:
         found = await store.search(wanted, after=after, until=until, limit=PAGE)
         await asyncio.sleep(0)  # a log in memory never waits, and others want their turn
@@ -166,6 +241,8 @@ def _entry(call: Call, entry: Entry, views: dict[int, EventView]) -> StepView | 
                 bytes_out=entry.bytes_out,
                 checks=entry.checks,
                 checks_failed=entry.checks_failed,
+                revealed=entry.revealed,
+                denials=entry.denials,
             )
         case Gap():
             lasted = entry.until - entry.since

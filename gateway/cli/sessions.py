@@ -9,11 +9,12 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from gateway.cli import moments, printing, steps, timeline_page
+from gateway.cli import moments, printing, steps
 from gateway.cli.access_history import access_history
 from gateway.cli.client import connected, header, run, segment, why
 from gateway.cli.exits import Exit, Failure
 from gateway.cli.options import AsOf, FoldOf, Json, KeyFile, Purpose, Tz, Url, family
+from gateway.cli.timeline import timeline
 from gateway.control import ANSWER_SECONDS, Answer, GatewayClient, ServerEvent
 
 OPEN_SECONDS: Final = 120
@@ -26,6 +27,7 @@ StopWait = Annotated[
     int, typer.Option("--wait", metavar="SECONDS", help="How long to wait for its end.", min=0, max=120)
 ]
 app.command("access-history")(access_history)
+app.command()(timeline)
 _COLUMNS: Final = ("session", "status", "generation", "image", "owner", "created", "last used", "reason")
 
 
@@ -95,30 +97,6 @@ def show(
         return
     _show_position(then, answer)
     show_one(msgspec.json.decode(answer.body), then.zone)
-
-
-@app.command()
-def timeline(
-    session_id: Id,
-    as_of: AsOf = None,
-    tz: Tz = None,
-    fold: FoldOf = None,
-    purpose: Purpose = None,
-    url: Url = None,
-    key_file: KeyFile = None,
-    json: Json = False,
-) -> None:
-    """Every step of one session in order, with what went through it between them. All but its frontend say why."""
-    then = moments.then(as_of, tz, fold)
-    query = [] if then.exact is None else [("as_of", then.exact)]
-    answer = run(_call("GET", session_id, "/timeline", url, key_file, query=query, headers=why(purpose)))
-    if json:
-        printing.document(answer)
-        return
-    told = msgspec.json.decode(answer)
-    if then.exact is not None:
-        printing.line(then.told(told["position"]))
-    timeline_page.show(told, then.zone)
 
 
 @app.command()

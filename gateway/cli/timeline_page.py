@@ -21,8 +21,9 @@ def show(document: dict[str, Any], zone: tzinfo | None = None) -> None:
     printing.table(_TITLES, list(_rows(document["entries"], zone)))
     session = printing.shown(document["session_id"])
     printing.line(f"{session} is {document['phase']} at position {document['position']}.")
-    if document["reached"] is not None:
-        printing.note(f"This is not all of it: reading had to end at position {document['reached']}.")
+    if not document["complete"]:
+        further = f"go on with --cursor {document['cursor']}, or take --all."
+        printing.note(f"This is not all of it up to position {document['until']}: {further}")
 
 
 def _rows(entries: Sequence[dict[str, Any]], zone: tzinfo | None) -> Iterator[tuple[object, ...]]:
@@ -78,9 +79,12 @@ def _by(who: dict[str, Any]) -> str:
 
 
 def _used(entry: dict[str, Any]) -> str:
-    if not entry["exchanges"]:
-        return _count(entry["checks"], "check") if entry["checks"] else "ends of exchanges"
-    return _count(entry["exchanges"], "exchange")
+    for what in ("exchange", "check"):
+        if entry[f"{what}s"]:
+            return _count(entry[f"{what}s"], what)
+    if entry["denials"]:
+        return _count(sum(entry["denials"].values()), "denial")
+    return f"token shown again {_times(entry['revealed'])}" if entry["revealed"] else "ends of exchanges"
 
 
 def _through(entry: dict[str, Any]) -> str:
@@ -95,11 +99,20 @@ def _through(entry: dict[str, Any]) -> str:
         parts.append(_count(entry["checks"], "check"))
     if entry["checks_failed"]:
         parts.append(f"{_count(entry['checks_failed'], 'check')} failed")
+    if entry["denials"] and (entry["exchanges"] or entry["checks"]):
+        parts.append(_count(sum(entry["denials"].values()), "denial"))
+    parts += [f"{printing.shown(reason)} {count}" for reason, count in entry["denials"].items()]
+    if entry["revealed"] and (entry["exchanges"] or entry["checks"] or entry["denials"]):
+        parts.append(f"token shown again {_times(entry['revealed'])}")
     return ", ".join(parts)
 
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
 
 
 def _size(number: int) -> str:

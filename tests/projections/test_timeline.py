@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.catalogue import (
+    AccessDenied,
     ContainerCreated,
     ExchangeClosed,
     ExchangeCompleted,
@@ -19,8 +20,9 @@ from events.catalogue import (
     SessionRequested,
     SessionStopped,
     SessionStopRequested,
+    TokenRevealed,
 )
-from events.envelope import RecordedEvent
+from events.envelope import Actor, ActorKind, RecordedEvent
 from projections.lifecycle import Phase
 from projections.projection import fold
 from projections.session_state import Sessions
@@ -124,10 +126,67 @@ def test_a_type_of_a_later_release_is_a_step() -> None:
     assert kinds(made.finish()) == ["session.requested", "session.teleported"]
 
 
+def test_whom_strangers_are_refused_as_is_added_up() -> None:
+    """Anybody may knock as often as he likes; the session's own steps stand beside each other all the same."""
+    knocks = [
+        (minutes, payload(AccessDenied, session_id="s1", reason="bad_credential" if minutes % 2 else "not_owner"))
+        for minutes in range(2, 3000)
+    ]
+    told = line((0, REQUESTED), (1, READY), *knocks, (3001, COMPLETED), (3002, payload(SessionStopRequested))).finish()
+    assert kinds(told) == ["session.requested", "session.ready", "Use", "Gap", "Use", "session.stop_requested"]
+    knocking, gap = told[2], told[3]
+    assert isinstance(knocking, Use) and isinstance(gap, Gap)
+    assert knocking.denials == {"not_owner": 1499, "bad_credential": 1499}
+    assert (knocking.exchanges, knocking.last.position) == (0, 3000)
+    assert gap.until - gap.since == timedelta(minutes=3000), "nothing went on in the session"
+
+
+def test_reasons_of_denials_are_few_whatever_the_log_says() -> None:
+    made = line(*((0, payload(AccessDenied, session_id="s1", reason=f"r{number}")) for number in range(100)))
+    (use,) = made.finish()
+    assert isinstance(use, Use) and len(use.denials) == 21 and use.denials["other"] == 80
+
+
+def test_a_token_that_is_shown_again_to_the_same_key_is_counted() -> None:
+    """To whom it was first shown, and to whom else, are steps."""
+
+    keys = ["k1"] * 3000 + ["k2"] * 2 + ["k1"] * 2
+    made = Timeline("s1", most=6)
+    assert made.add(
+        recorded(TokenRevealed, position=position, actor=Actor(kind=ActorKind.KEY, id="chat", key_id=key))
+        for position, key in enumerate(keys, start=1)
+    )
+    told = made.finish()
+    assert kinds(told) == ["token.revealed", "Use"] * 3
+    assert [entry.revealed for entry in told if isinstance(entry, Use)] == [2999, 1, 1]
+
+
 def test_what_there_is_no_room_for_is_left_out_and_said() -> None:
     made = Timeline("s1", most=3)
     assert not made.add(recorded(READY, position=position) for position in range(1, 9))
     assert (len(made.finish()), made.reached) == (3, 3)
+
+
+@given(history=st.lists(st.sampled_from(ALL), max_size=60).map(record), most=st.integers(1, 9))
+def test_parts_that_go_on_are_the_whole(history: list[RecordedEvent], most: int) -> None:
+    """Steps with their times and phases, and gaps, are those of the whole; sums add up to the same."""
+    own = [each for each in history if b'"session_id":"a"' in each.payload]
+    whole, parts, after, carried = Timeline("a"), list[Entry](), 0, None
+    assert whole.add(own)
+    while True:
+        part = Timeline("a", most=most, carried=carried)
+        part.recall(each for each in own if each.position <= after and each.type.startswith("session."))
+        done = part.add(each for each in own if each.position > after)
+        parts += part.finish()
+        if done:
+            break
+        assert part.reached > after, "it goes on"
+        after, carried = part.reached, part.carried
+    told = whole.finish()
+    assert [each for each in parts if not isinstance(each, Use)] == [each for each in told if not isinstance(each, Use)]
+    for name in ("exchanges", "failed", "bytes_in", "bytes_out", "checks", "revealed"):
+        sums = [sum(getattr(each, name) for each in some if isinstance(each, Use)) for some in (parts, told)]
+        assert sums[0] == sums[1], name
 
 
 def test_any_number_of_exchanges_is_one_entry() -> None:

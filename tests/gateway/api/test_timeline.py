@@ -4,12 +4,14 @@ from typing import Any, Final
 
 import pytest
 
-from events.envelope import ActorKind
+from events.catalogue import AccessDenied
+from events.envelope import ANY, SYSTEM, ActorKind, StreamWrite
 from gateway.access.roles import Role
 from gateway.api import timeline
 from gateway.recorder import Who
 from gateway.sessions.commands import StopSession
 from gateway.sessions.handler import Origin
+from tests.factories import event, payload
 from tests.gateway.clients import nobody
 from tests.gateway_fixtures import Gateway, Session
 
@@ -50,7 +52,6 @@ async def test_a_session_from_its_request_to_its_end(gateway: Gateway) -> None:
         "container.created",
         "container.started",
         "session.ready",
-        "access.denied",
         "session.stop_requested",
         "token.revoked",
         "container.removed",
@@ -58,10 +59,11 @@ async def test_a_session_from_its_request_to_its_end(gateway: Gateway) -> None:
         "admission.released",
     ]
     phases = [entry["phase"] for entry in steps(document)]
-    assert phases == ["creating"] * 5 + ["ready"] * 2 + ["stopping"] * 3 + ["stopped"] * 2
-    assert document["phase"] == "stopped" and document["reached"] is None
+    assert phases == ["creating"] * 5 + ["ready"] + ["stopping"] * 3 + ["stopped"] * 2
+    assert (document["phase"], document["complete"], document["cursor"]) == ("stopped", True, None)
     uses = [entry for entry in document["entries"] if entry["kind"] == "use"]
     assert sum(entry["exchanges"] for entry in uses) == 3
+    assert [entry["denials"] for entry in uses if entry["denials"]] == [{"bad_credential": 1}]
     assert sum(entry["bytes_out"] for entry in uses) > 0
     stop = next(entry for entry in steps(document) if entry["type"] == "session.stop_requested")
     assert stop["reason"] == "asked" and stop["who"]["id"] == "operator" and stop["trace_id"]
@@ -111,13 +113,14 @@ async def test_a_frontend_sees_its_users_and_not_who_else_did_what(gateway: Gate
     assert doers["session.requested"] == {"kind": "key", "id": "mine", "on_behalf_of": "ada"}
     assert doers["session.stop_requested"] == {"kind": "key", "id": None, "on_behalf_of": None}
     assert doers["session.ready"] == {"kind": "gateway", "id": None, "on_behalf_of": None}
-    assert "access.denied" not in doers
+    assert all(entry["denials"] == {} for entry in own["entries"] if entry["kind"] == "use")
     text = str(own)
     for hidden in ("night-shift", "bob", gateway.services.instance, "sha256", session.token, "127.0.0."):
         assert hidden not in text
-    whole = {entry["type"]: entry["who"] for entry in steps(await told(gateway, session))}
+    document = await told(gateway, session)
+    whole = {entry["type"]: entry["who"] for entry in steps(document)}
     assert whole["session.stop_requested"] == {"kind": "key", "id": "night-shift", "on_behalf_of": "bob"}
-    assert whole["access.denied"]["kind"] == "anonymous"
+    assert [entry["denials"] for entry in document["entries"] if entry["kind"] == "use"] == [{"bad_credential": 1}]
 
 
 async def test_another_frontends_session_does_not_exist(gateway: Gateway) -> None:
@@ -127,12 +130,63 @@ async def test_another_frontends_session_does_not_exist(gateway: Gateway) -> Non
     assert (answer.status_code, answer.json()["type"]) == (404, "/problems/session-unknown")
 
 
-async def test_reading_that_takes_too_long_ends_and_says_where(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+async def test_nobody_can_push_the_end_of_a_session_out_of_its_timeline(gateway: Gateway) -> None:
+    """More denials than a timeline has entries are a count; the stop after them is there."""
+    session = await gateway.open()
+    denied = payload(AccessDenied, session_id=session.session_id, reason="no_credential", client=None)
+    for _ in range(26):
+        await gateway.services.store.append(StreamWrite(SYSTEM, ANY, tuple(event(denied) for _ in range(100))))
+    await gateway.stop(session)
+    document = await told(gateway, session)
+    assert (document["phase"], document["complete"]) == ("stopped", True)
+    assert [entry["denials"] for entry in document["entries"] if entry["kind"] == "use"] == [{"no_credential": 2600}]
+    assert steps(document)[-1]["type"] == "admission.released"
+
+
+@pytest.mark.parametrize("role", [Role.FRONTEND, Role.AUDITOR])
+async def test_a_part_tells_the_phase_where_it_ends_and_goes_on(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, role: Role
 ) -> None:
-    session = await used(gateway)
+    """Of a session that was stopped since; what comes after the first answer is of the next timeline."""
+    mine = await gateway.key(Role.FRONTEND, "mine")
+    session = await used(gateway, mine)
+    headers = mine if role is Role.FRONTEND else await gateway.key(role, "auditor")
+    whole = await told(gateway, session, **headers)
     monkeypatch.setattr(timeline, "PAGE", 2)
     monkeypatch.setattr(timeline, "SECONDS", -1.0)
-    document = await told(gateway, session)
-    assert document["reached"] == document["entries"][-1]["position"] < document["position"]
-    assert len(document["entries"]) == 2
+    part = await told(gateway, session, f"?as_of={whole['position']}", **headers)
+    assert (part["complete"], part["until"], part["phase"]) == (False, whole["until"], "creating")
+    assert part["position"] == part["entries"][-1]["position"] < part["until"]
+    entries = part["entries"]
+    while not part["complete"]:
+        before, part = part, await told(gateway, session, f"?cursor={part['cursor']}", **headers)
+        assert part["position"] > before["position"] and part["until"] == whole["until"]
+        entries += part["entries"]
+    assert [entry for entry in entries if entry["kind"] != "use"] == [
+        entry for entry in whole["entries"] if entry["kind"] != "use"
+    ]
+    assert sum(entry["exchanges"] for entry in entries if entry["kind"] == "use") == 3
+    assert (part["phase"], part["position"], part["cursor"]) == ("stopped", whole["until"], None)
+    if role is Role.AUDITOR:
+        first, second, third, *_ = await gateway.payloads("log.read")
+        assert (second.after, second.until) == (None, third.after), "each reading says what part it was of"
+        assert first.until == whole["position"]
+
+
+async def test_a_cursor_goes_on_for_the_same_session_and_reader_alone(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = await gateway.key(Role.FRONTEND, "mine")
+    session, other = await used(gateway, mine), await gateway.open(headers=mine)
+    monkeypatch.setattr(timeline, "PAGE", 2)
+    monkeypatch.setattr(timeline, "SECONDS", -1.0)
+    cursor = (await told(gateway, session, **mine))["cursor"]
+    for of, query, headers, slug in (
+        (other, f"?cursor={cursor}", mine, "bad-cursor"),
+        (session, f"?cursor={cursor}", {}, "bad-cursor"),
+        (session, f"?cursor={cursor[:-1]}", mine, "bad-cursor"),
+        (session, f"?cursor={cursor}&as_of=5", mine, "bad-request"),
+    ):
+        path = f"/sessions/{of.session_id}/timeline{query}"
+        answer = await gateway.client.get(path, headers={**PURPOSE, **headers})
+        assert (answer.status_code, answer.json()["type"]) == (400, f"/problems/{slug}"), query

@@ -32,11 +32,16 @@ USE: dict[str, Any] = {
     "bytes_out": 1_250_000,
     "checks": 1,
     "checks_failed": 0,
+    "revealed": 0,
+    "denials": {},
+}
+NOTHING: dict[str, Any] = {
+    name: 0 for name in ("exchanges", "failed", "open", "bytes_in", "bytes_out", "checks", "checks_failed")
 }
 
 
-def rows(capsys: pytest.CaptureFixture[str], *entries: dict[str, Any], reached: int | None = None) -> list[str]:
-    document = {"session_id": "s1", "position": 30, "phase": "failed", "entries": entries, "reached": reached}
+def rows(capsys: pytest.CaptureFixture[str], *entries: dict[str, Any]) -> list[str]:
+    document = {"session_id": "s1", "position": 30, "phase": "failed", "entries": entries, "complete": True}
     timeline_page.show(document, UTC)
     titles, day, *rest = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert (titles, day) == ("position at since what phase by told", "2026-01-18 +00:00")
@@ -75,6 +80,16 @@ def test_who_is_not_told_is_named_by_kind(capsys: pytest.CaptureFixture[str], ki
             {"exchanges": 0, "failed": 0, "open": 0, "bytes_in": 0, "bytes_out": 0, "checks": 0},
             "8-20 {} - ends of exchanges - - -",
         ),
+        (
+            {"denials": {"bad_credential": 9, "not_owner": 1}, "revealed": 2},
+            "8-20 {} - 12 exchanges - - 2 failed, 1 open, 999 B in, 1.2 MB out, 1 check, 10 denials, bad_credential 9, "
+            "not_owner 1, token shown again 2 times",
+        ),
+        (
+            NOTHING | {"denials": {"bad_credential": 1}},
+            "8-20 {} - 1 denial - - bad_credential 1",
+        ),
+        (NOTHING | {"revealed": 1}, "8-20 {} - token shown again once - - -"),
     ],
 )
 def test_what_went_through_is_added_up(
@@ -107,6 +122,8 @@ def test_a_gap_says_how_long(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_part_is_said_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:
-    document = {"session_id": "s1", "position": 30, "phase": "ready", "entries": [STEP], "reached": 7}
-    timeline_page.show(document, UTC)
-    assert "reading had to end at position 7" in capsys.readouterr().err
+    part = {"complete": False, "until": 30, "cursor": "xyz"}
+    timeline_page.show({"session_id": "s1", "position": 7, "phase": "ready", "entries": [STEP], **part}, UTC)
+    printed = capsys.readouterr()
+    assert printed.out.endswith("s1 is ready at position 7.\n")
+    assert "not all of it up to position 30: go on with --cursor xyz" in printed.err

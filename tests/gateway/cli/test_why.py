@@ -70,18 +70,3 @@ async def test_all_shows_each_of_many(cli: Cli) -> None:
 async def test_what_names_nothing_is_refused(cli: Cli) -> None:
     assert (await cli.run("why", "a b")).code == Exit.REFUSED
     assert (await cli.run("why")).code == Exit.USAGE
-
-
-async def test_the_timeline_of_one_session_is_a_table_or_what_the_gateway_answers(cli: Cli) -> None:
-    session = await cli.gateway.open()
-    ran = await cli.run("sessions", "timeline", session.session_id, *PURPOSE)
-    assert (ran.code, ran.err) == (Exit.OK, "")
-    assert f"{session.session_id} is ready at position" in ran.out
-    (ready,) = await cli.gateway.log("session.ready")
-    then = await cli.run("sessions", "timeline", session.session_id, "--as-of", str(ready.position - 1), *PURPOSE)
-    assert then.out.startswith(f"As of {ready.position - 1}: position {ready.position - 1}.\n")
-    assert "session.ready" not in then.out and "session.ready" in ran.out
-    asked = ("sessions", "timeline", session.session_id, "--as-of", str(ready.position), *PURPOSE)
-    document = await cli.json(*asked)
-    assert document["entries"][-1]["type"] == "session.ready"
-    assert (await cli.run("sessions", "timeline", "ses_none", *PURPOSE)).code == Exit.REFUSED
