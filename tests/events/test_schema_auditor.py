@@ -92,8 +92,8 @@ async def test_a_reading_is_told_before_it_is_made(
     ("arguments", "expected"),
     [
         ("p_after := 3, p_until := 6", [4, 5, 6]),
-        ("p_stream := '{stream}'", [1, 2, 3, 4, 5]),
-        ("p_stream := '{stream}', p_after := 2, p_until := 4", [3, 4]),
+        ("p_stream := '{stream}', p_purpose := 'a case'", [1, 2, 3, 4, 5]),
+        ("p_stream := '{stream}', p_purpose := 'a case', p_after := 2, p_until := 4", [3, 4]),
         ("p_types := array['session.*']", list(range(1, 11))),
         ("p_types := array['session.requested', 'nothing.of_it']", []),
     ],
@@ -110,7 +110,7 @@ async def test_ranges_streams_and_types(
 async def test_the_session_of_a_stream_is_named(
     written: Written, auditor: Connection, store: PostgresEventStore
 ) -> None:
-    told = await store.find(await announce(auditor, f"p_stream := '{written.stream}'"))
+    told = await store.find(await announce(auditor, f"p_stream := '{written.stream}', p_purpose := 'a case'"))
     assert told is not None
     read = codec.decode(told)
     assert isinstance(read, LogRead) and read.session_id == written.stream.removeprefix("session-")
@@ -118,7 +118,7 @@ async def test_the_session_of_a_stream_is_named(
 
 @pytest.mark.parametrize(
     "purpose",
-    ["Case 7", "".join(map(chr, range(1, 128))), '\\u0000 \\" {"what":"events"}', "\u2028\u00e9\U0001f600", "x" * 500],
+    ["Case 7", "".join(map(chr, range(32, 127))), '\\u0000 \\" {"what":"events"}', "\u00e9\u00a0\U0001f600", "x" * 500],
 )
 async def test_a_purpose_is_told_as_it_was_given(auditor: Connection, store: PostgresEventStore, purpose: str) -> None:
     """Whatever characters it has: the bytes are those that the gateway would have written, and the ticket opens."""
@@ -128,6 +128,25 @@ async def test_a_purpose_is_told_as_it_was_given(auditor: Connection, store: Pos
     assert codec.decode(told) == LogRead(what="sql", after=0, until=10, purpose=purpose)
     assert codec.canonical(codec.decode(told)) == told.payload
     assert await positions(auditor, ticket) == list(range(1, 11))
+
+
+@pytest.mark.parametrize("stream", ["session-ses_1", "container-gw-1"])
+async def test_one_session_is_read_for_a_purpose(auditor: Connection, stream: str) -> None:
+    """As over HTTP. What is many's needs none, and the call of the release before goes on."""
+    with pytest.raises(asyncpg.PostgresError, match="say in p_purpose why") as refused:
+        await announce(auditor, f"p_stream := '{stream}'")
+    assert refused.value.sqlstate == "GW002"
+    await announce(auditor, f"p_stream := '{stream}', p_purpose := 'a case'")
+    await announce(auditor, "0, 10, 'system', array['log.read']")
+
+
+@pytest.mark.parametrize("purpose", ["a\nb", "\t", "a\x7f", "a\u0085b", "a\u2028b", "\u202egnp", "", "  ", "x" * 501])
+async def test_a_purpose_is_one_line_of_words(auditor: Connection, purpose: str) -> None:
+    """It is shown in lines, to people."""
+    for arguments in ("p_until := 10", "p_stream := 'session-ses_1'"):
+        with pytest.raises(asyncpg.PostgresError, match="one line of words") as refused:
+            await auditor.fetchval(f"select log.announce_read({arguments}, p_purpose := $1)", purpose)
+        assert refused.value.sqlstate == "GW002"
 
 
 async def test_an_announcement_that_could_be_taken_back_opens_nothing(auditor: Connection) -> None:

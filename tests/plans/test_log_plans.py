@@ -175,7 +175,7 @@ async def test_announced_range_is_read_by_position(seeded: SeededLog, admin: Con
 
 
 async def test_announced_stream_is_read_by_its_versions(seeded: SeededLog, admin: Connection) -> None:
-    call = await announced(admin, f"p_stream := '{seeded.short}'")
+    call = await announced(admin, f"p_stream := '{seeded.short}', p_purpose := 'a case'")
     for plan in await each_time(admin, call):
         never_scans(plan)
         assert plan.indexes("events") == {"events_N_pkey", "events_N_version"}, plan.text
