@@ -8,6 +8,7 @@ One process at a time builds a table: the lease ``rebuild-NAME``. What came of i
 """
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -89,7 +90,8 @@ class Rebuilder:
         async with holding(self._leases, LEASE + table.name, self._holder) as fence:
             if fence is None:
                 raise UnderWay(table.name, ", ".join(await self._leases.alive(LEASE + table.name)) or "another process")
-            return await _Rebuild(self, table, fence, reason, watch).run()
+            await self.tell_former(table)
+            return await (await _Rebuild.begin(self, table, fence, reason, watch)).run()
 
     async def make(self, table: Table[Any]) -> None:
         """Rebuild a table that is of an older version or of another log, for the projector; when somebody else does,
@@ -130,76 +132,82 @@ class Rebuilder:
 
 
 class _Rebuild:
-    """One run."""
+    """One run. ``follows``: the table in use has a place in this log; ``head``: of the log, when the run began."""
 
-    def __init__(self, of: Rebuilder, table: Table[Any], fence: Fence, reason: str, watch: Watch) -> None:
-        self._of, self._table, self._fence, self._reason, self._watch = of, table, fence, reason, watch
+    def __init__(
+        self,
+        of: Rebuilder,
+        table: Table[Any],
+        fence: Fence,
+        watch: Watch,
+        *,
+        row: Rebuilding,
+        follows: bool,
+        head: int,
+    ) -> None:
+        self._of, self._table, self._fence, self._watch = of, table, fence, watch
         self._rows = RebuildStore(of.pool, table)
-        self._row: Rebuilding
-        self._follower: Follower
-        self._follows = False  # the table in use has a place in this log
-        self._head = 0
+        self._row, self._follows, self._head = row, follows, head
+        self._follower = self._from(row)
+        self._analysed = False
+
+    @classmethod
+    async def begin(cls, of: Rebuilder, table: Table[Any], fence: Fence, reason: str, watch: Watch) -> "_Rebuild":
+        """Go on where another was interrupted, or from the first event. Raises RebuildRefused."""
+        store, rows = of.store, RebuildStore(of.pool, table)
+        await rows.check()
+        former = (await rows.checkpoints()).get(table.name)
+        _refuse_later(table, former)
+        follows = former is not None and await holds(store, former)
+        head = (await store.head()).position
+        found = await rows.found()
+        resumes = found is not None and await _goes_on(store, rows, found, table.projection.version)
+        row = found if found is not None and resumes else await rows.start(store.log_id, reason, fence)
+        made = cls(of, table, fence, watch, row=row, follows=follows, head=head)
+        made._tell("resumed" if resumes else "begun")
+        return made
 
     async def run(self) -> ProjectionRebuilt:
-        await self._of.tell_former(self._table)
-        await self._rows.check()
-        await self._take(await self._begin_or_resume())
         deadline = time.monotonic() + self._of.patience_seconds
-        for attempt in range(1_000_000):
+        pauses = itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1]))
+        while True:
             try:
                 await self._approach()
-                if attempt == 0:
-                    await self._rows.analyze()
                 return await self._finish()
             except _Restart:
-                await self._take(await self._rows.start(self._of.store.log_id, self._reason, self._fence))
-                self._tell("begun")
+                await self._anew()
             except Held:
                 if time.monotonic() > deadline:
                     raise TableHeld(self._table.name, await self._rows.holders()) from None
                 self._tell("waiting")
-                await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+                await asyncio.sleep(next(pauses))
                 await self._reload()
-        raise AssertionError("patience ends before")
 
-    async def _begin_or_resume(self) -> Rebuilding:
-        store, rows = self._of.store, self._rows
-        former = (await rows.checkpoints()).get(self._table.name)
-        self._refuse_later(former)
-        self._follows = former is not None and await holds(store, former)
-        self._head = (await store.head()).position
-        found = await rows.found()
-        version = self._table.projection.version
-        if (
-            found is not None
-            and (found.version, found.log_id) == (version, store.log_id)
-            and await rows.fits()
-            and await holds(store, found.checkpoint)
-        ):
-            self._row = found
-            self._tell("resumed")
-            return found
-        made = self._row = await rows.start(store.log_id, self._reason, self._fence)
-        self._tell("begun")
-        return made
-
-    async def _take(self, row: Rebuilding) -> None:
-        self._row = row
-        self._follower = Follower(self._of.store, self._rows, [self._table], [row.checkpoint])
+    def _from(self, row: Rebuilding) -> Follower:
+        return Follower(self._of.store, self._rows, [self._table], [row.checkpoint])
 
     async def _reload(self) -> None:
         """After a transaction that was rolled back: nothing that is in memory is trusted."""
         row = await self._rows.found()
         if row is None:
-            raise _Restart
-        await self._take(row)
+            await self._anew()
+        else:
+            self._row, self._follower = row, self._from(row)
+
+    async def _anew(self) -> None:
+        self._row = await self._rows.start(self._of.store.log_id, self._row.reason, self._fence)
+        self._follower, self._analysed = self._from(self._row), False
+        self._tell("begun")
 
     async def _approach(self) -> None:
-        """Fold until little is left."""
+        """Fold until little is left; the planner gets its figures here, before the projector has to wait."""
         while (goal := await self._goal()) - self._position > self._of.near:
             await self._step(goal)
             self._tell("folded", goal)
         self._tell("caught_up", goal)
+        if not self._analysed:
+            await self._rows.analyze()
+            self._analysed = True
 
     async def _step(self, until: int) -> None:
         before = self._position
@@ -210,7 +218,7 @@ class _Rebuild:
     async def _goal(self) -> int:
         """The position of the table in use; the head, when it has none in this log."""
         checkpoint = (await self._rows.checkpoints()).get(self._table.name)
-        self._refuse_later(checkpoint)
+        _refuse_later(self._table, checkpoint)
         return self._aim(checkpoint)
 
     def _aim(self, checkpoint: Checkpoint | None) -> int:
@@ -249,20 +257,26 @@ class _Rebuild:
             duration_us=max(0, round(lasted.total_seconds() * 1_000_000)),
         )
 
-    def _refuse_later(self, checkpoint: Checkpoint | None) -> None:
-        if checkpoint is not None and checkpoint.version > self._table.projection.version:
-            raise RebuildRefused(
-                f"The table of {self._table.name} is of version {checkpoint.version}, made by a later release; this one"
-                f" folds version {self._table.projection.version} and leaves it alone."
-            )
-
     @property
     def _position(self) -> int:
         return self._follower.position
 
     def _tell(self, step: Step, goal: int | None = None) -> None:
-        position = self._follower.position if hasattr(self, "_follower") else self._row.position
-        self._watch(Progress(name=self._table.name, step=step, position=position, goal=goal or self._head))
+        self._watch(Progress(name=self._table.name, step=step, position=self._position, goal=goal or self._head))
+
+
+def _refuse_later(table: Table[Any], checkpoint: Checkpoint | None) -> None:
+    if checkpoint is not None and checkpoint.version > table.projection.version:
+        raise RebuildRefused(
+            f"The table of {table.name} is of version {checkpoint.version}, made by a later release; this one folds"
+            f" version {table.projection.version} and leaves it alone."
+        )
+
+
+async def _goes_on(store: EventStore, rows: RebuildStore, found: Rebuilding, version: int) -> bool:
+    """Whether what was built is of this fold and log, made as the table in use is, and where this log has been."""
+    same = (found.version, found.log_id) == (version, store.log_id)
+    return same and await rows.fits() and await holds(store, found.checkpoint)
 
 
 async def holds(store: EventStore, checkpoint: Checkpoint) -> bool:

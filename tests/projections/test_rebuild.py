@@ -209,6 +209,43 @@ async def test_a_table_of_a_forked_log_is_made_anew_to_the_head(on: Ground) -> N
     assert (await on.rebuild(SESSIONS)).position == head
 
 
+async def test_what_is_begun_anew_is_analysed_too(on: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison is made while the projector stands: it must not go by the figures of an empty table."""
+    analysed: list[int] = []
+
+    async def analyze(rows: rebuild_store.RebuildStore, of: Any = rebuild_store.RebuildStore.analyze) -> None:
+        await of(rows)
+        analysed.append(await on.sql("select reltuples from pg_class where oid = 'view.sessions_next'::regclass"))
+        if len(analysed) == 1:  # the one in use is made anew itself, and is behind
+            await on.sql("update view.projection_checkpoint set position = position - 40 where name = 'sessions'")
+
+    monkeypatch.setattr(rebuild_store.RebuildStore, "analyze", analyze)
+    await on.rebuild(SESSIONS)
+    assert [each.step for each in on.steps].count("begun") == len(analysed) == 2
+    assert min(analysed) > 0
+
+
+async def test_what_was_built_and_is_gone_after_a_wait_is_begun_anew(on: Ground) -> None:
+    """Somebody gave it up meanwhile, by hand."""
+    async with connection(on.database.app_dsn) as reader:
+        begun = reader.transaction()
+        await begun.start()
+        await reader.fetch("select count(*) from view.sessions")
+        waiting = asyncio.Event()
+
+        def watch(progress: Any) -> None:
+            on.steps.append(progress)
+            if progress.step == "waiting":
+                waiting.set()
+
+        rebuilding = asyncio.create_task(on.rebuilder().rebuild(SESSIONS, watch=watch))
+        await waiting.wait()
+        await on.sql("delete from view.projection_rebuild")
+        await begun.rollback()
+        assert (await rebuilding).differing == 0
+    assert [each.step for each in on.steps].count("begun") == 2
+
+
 async def test_a_long_reader_is_waited_for_without_a_queue(on: Ground) -> None:
     """A waiting lock stops everybody who comes after it: it is given up after a fifth of a second, and tried again."""
     async with connection(on.database.app_dsn) as reader, connection(on.database.app_dsn) as another:
