@@ -1,5 +1,6 @@
-"""Purpose: why somebody reads one session, in the reader's words: what may be said. The commands load it too, so it needs
-nothing; ``sealed_purpose`` makes of it what the log holds.
+"""Purpose: why somebody reads one session, in the reader's words: what may be said.
+
+The commands load it too, so it needs nothing; ``sealed_purpose`` makes of it what the log holds.
 """
 
 from typing import Final
@@ -8,10 +9,15 @@ HEADER: Final = "X-Audit-Purpose"
 MAX_CHARACTERS: Final = 500
 
 
-def fault(purpose: str) -> str | None:
-    """What is wrong with the text of a purpose, as the end of a sentence; None when it can be used."""
+class BadPurpose(ValueError):
+    """The text says what is wrong, as the end of a sentence."""
+
+
+def stated(text: str | None) -> str | None:
+    """The purpose that is given, without the blanks around it; None where nothing is left. Raises BadPurpose."""
+    purpose = (text or "").strip()
     if len(purpose) > MAX_CHARACTERS:
-        return f"has {len(purpose)} characters; {MAX_CHARACTERS} are allowed"
+        raise BadPurpose(f"has {len(purpose)} characters; {MAX_CHARACTERS} are allowed")
     if not purpose.isprintable():
-        return "must be one line of text that can be printed"
-    return None
+        raise BadPurpose("must be one line of text that can be printed")
+    return purpose or None

@@ -1,14 +1,16 @@
 """Printing: one JSON document, or lines and aligned tables for people. What others wrote cannot move the cursor."""
 
+import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 
 import msgspec
 
+from gateway.cli.columns import NOTHING as NOTHING
+from gateway.cli.columns import laid_out
 from gateway.redaction import escape
-
-NOTHING = "-"
 
 
 def document(value: object) -> None:
@@ -57,19 +59,15 @@ def when(moment: datetime | str | None, *, exact: bool = False, zone: tzinfo | N
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Aligned columns; a file or pipe gets every row on one line, however long."""
-    from rich.console import Console  # here: 0.1 s that --json need not wait for
-    from rich.table import Table
-    from rich.text import Text
+    """Aligned columns, laid out for the terminal's width; a file or pipe gets every row on one line, however long."""
+    screen = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if screen else None
+    first, *others = laid_out(titles, [[shown(cell) for cell in row] for row in rows], width)
+    line(f"\x1b[1m{first}\x1b[0m" if screen and os.environ.get("TERM") != "dumb" else first)
+    for told in others:
+        line(told)
 
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        drawn.add_column(title, overflow="fold", no_wrap=not sys.stdout.isatty())
-    cells = [[shown(cell) for cell in row] for row in rows]
-    for row in cells:
-        drawn.add_row(*(Text(cell) for cell in row))
-    widest = max((sum(len(cell) * 2 + 2 for cell in row) for row in [list(titles), *cells]), default=80)
-    console = Console(width=None if sys.stdout.isatty() else max(80, widest))
-    with console.capture() as captured:  # printed by us: rich would end the process when the reader has left
-        console.print(drawn)
-    line(captured.get().rstrip("\n"))
+
+def count(number: int, what: str) -> str:
+    """``1 row``, ``2 rows``, ``1,200 rows``; ``what`` in the singular."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -12,7 +12,7 @@ from events import codec
 from events.catalogue import AccessDenied, ExchangeOpened, LogRead, SessionRequested, SubjectErased
 from events.envelope import SYSTEM, ActorKind, RecordedEvent, container_stream, session_stream
 from events.sealing import Place, SubjectKey, seal
-from gateway import purpose
+from gateway import sealed_purpose
 from gateway.cli import erase
 from gateway.cli.direct import Direct, open_log
 from gateway.cli.exits import Exit
@@ -141,7 +141,7 @@ def test_a_key_that_was_never_kept_is_no_erasure() -> None:
         path = seal(SubjectKey.new(), "/a", Place(stream, "exchange.opened", "path"))
         opened = payload(ExchangeOpened, session_id="ses_ada", path=path, client=None)
         await log.recorder.fact(stream, opened, who=Who(kind=ActorKind.SESSION, id="ses_ada"))
-        why = seal(SubjectKey.new(), "complaint 4711", purpose.PLACE)
+        why = seal(SubjectKey.new(), "complaint 4711", sealed_purpose.PLACE)
         read = LogRead(what="session", session_id="ses_ada", purpose=why)
         await log.recorder.fact(SYSTEM, read, who=Who(kind=ActorKind.KEY, id="eve"))
 

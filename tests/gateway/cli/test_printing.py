@@ -55,6 +55,28 @@ def test_a_piped_table_is_aligned_and_keeps_every_row_on_one_line() -> None:
     assert second.rstrip().endswith("x" * 300)
 
 
+def test_a_terminal_gets_a_table_of_its_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    rows = [["ses_745sdb5xwdb9f96rtzb46t55m4", "2026-12-01 09:31:35+00:00"]]
+    with redirect_stdout(Terminal()) as out:
+        printing.table(["session", "created"], rows)
+    assert out.getvalue() == f"\x1b[1msession\x1b[0m\n{rows[0][0]}\n    created: {rows[0][1]}\n"
+    monkeypatch.setenv("TERM", "dumb")
+    with redirect_stdout(Terminal()) as out:
+        printing.table(["session", "created"], rows)
+    assert "\x1b" not in out.getvalue()
+
+
+@pytest.mark.parametrize(("number", "told"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (1200, "1,200 rows")])
+def test_a_number_of_things(number: int, told: str) -> None:
+    assert printing.count(number, "row") == told
+
+
 def test_a_time_is_shown_in_the_zone_that_was_asked_for() -> None:
     moment = datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
     assert printing.when(moment, zone=ZoneInfo("Europe/Berlin")) == "2026-10-25 02:30:00+01:00"
