@@ -11,7 +11,7 @@ from events.envelope import ADMISSION, SYSTEM, Sealed, session_stream
 from events.keyring import MemoryKeyring
 from events.memory import MemoryEventStore
 from events.sealing import SubjectKey
-from gateway import lifespan, purpose
+from gateway import lifespan, sealed_purpose
 from gateway.recorder import Recorder, session_subject, unattributed, utc_now
 from gateway.workers.keys_at_hand import KeysAtHand, wanted
 from projections.lifecycle import SEATED, Phase
@@ -137,7 +137,7 @@ async def test_a_session_of_nobody_that_was_erased_stays_so_on_every_process(tmp
                 asked = exchange(session.container, session_id=session.session_id)
                 gateway.services.exchanges.ended(asked, result(), 200, was_opened=False)
                 assert await gateway.services.exchanges.flush(5)
-                why = await purpose.sealed(gateway.services.recorder, "a complaint", session)
+                why = await sealed_purpose.sealed(gateway.services.recorder, "a complaint", session)
                 assert isinstance(why, Sealed) and await earth.keyring.keys([why.k]) == {}
             done = await earth.payloads("exchange.completed")
             assert len(done) == 2
