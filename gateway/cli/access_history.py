@@ -55,7 +55,7 @@ def access_history(
             return
         if rows:
             printing.table(_COLUMNS, rows)
-        printing.note(going_on(page, "readings", len(rows)))
+        printing.note(going_on(page, "reading", len(rows)))
 
     run(work())
 

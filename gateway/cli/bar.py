@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from gateway.cli import printing
+from gateway.cli import durations, printing
 from projections.rebuild import Progress, Watch
 
 LINE_SECONDS: Final = 5.0  # between two lines
@@ -70,7 +70,7 @@ class Lines:
             self._say(f"{self._doing} {progress.name}: {turn.format(position=progress.position)}")
         elif progress.step == "folded" and now - self._said >= LINE_SECONDS:
             told = f"{progress.position:,} of {progress.goal:,} events"
-            ahead = "" if left is None else f", {rate:,.0f}/s, {duration(left)} left"
+            ahead = "" if left is None else f", {rate:,.0f}/s, {durations.roughly(left)} left"
             self._say(f"{self._doing} {progress.name}: {told}{ahead}")
         else:
             return
@@ -102,7 +102,7 @@ class _Drawn:
         rate, left = self._rate.look(progress)
         told = f"{progress.position:,}/{progress.goal:,}"
         if left is not None:
-            told += f"  {rate:,.0f} events/s  {duration(left)} left"
+            told += f"  {rate:,.0f} events/s  {durations.roughly(left)} left"
         if progress.step == "waiting":
             told = _SAID["waiting"]
         self._shown.update(
@@ -113,13 +113,3 @@ class _Drawn:
             told=told,
             refresh=True,  # a page of events at a time: often enough, and no thread
         )
-
-
-def duration(seconds: float) -> str:
-    """Roughly, for a person: 4 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -6,6 +6,12 @@ from typing import Final
 _UNITS: Final = (("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000))
 
 
+def roughly(seconds: float) -> str:
+    """The same of what nobody knows better than to a second: ``4 s``, ``3 min 7 s``."""
+    whole = round(seconds)
+    return f"{whole} s" if whole < 60 else told(whole * 1_000_000)
+
+
 def told(microseconds: int) -> str:
     """``1.23 s``, ``45 ms``, ``3 min 7 s``, ``2 d 4 h``; with a minus when it is below zero."""
     if microseconds < 0:

@@ -191,13 +191,15 @@ def _ask(subject: str) -> None:
 def _tell(found: Erasure) -> None:
     would, subject = "Would destroy" if found.dry_run else "Destroyed", printing.shown(found.subject)
     if found.key_ids:
-        keys = "1 key" if len(found.key_ids) == 1 else f"{len(found.key_ids)} keys"
+        keys = printing.count(len(found.key_ids), "key")
         printing.line(f"{would} {keys} of {subject}: {found.fields} fields of the log are unreadable without.")
     elif not found.told_late:
         printing.note(f"Nothing is kept under the name {subject}.")
     if found.told_late:
         telling = "Would put" if found.dry_run else "Put"
-        printing.line(f"{telling} an erasure into the log that had been cut short: {len(found.told_late)} keys.")
+        printing.line(
+            f"{telling} an erasure into the log that had been cut short: {printing.count(len(found.told_late), 'key')}."
+        )
     if found.sessions:
         printing.line(
             f"A gateway removes the files of these sessions once they have ended: {', '.join(found.sessions)}."

@@ -78,7 +78,7 @@ def list_(
                 for event in page["events"]:
                     printing.line(event_lines.told(event, zone))
         if not json:
-            printing.note(going_on(page, "events", count))
+            printing.note(going_on(page, "event", count))
 
     run(work())
 

@@ -45,7 +45,7 @@ async def pages(
 
 def going_on(page: Mapping[str, Any], what: str, count: int) -> str:
     """The line that says what was found, and how to go on."""
-    found = f"{count:,} {what}"
+    found = printing.count(count, what)
     if page["complete"]:
         return f"{found}, up to the end of the log at position {page['head']:,}."
     return f"{found}; there may be more: go on with --cursor {page['cursor']}, or take --all."

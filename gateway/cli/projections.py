@@ -11,13 +11,14 @@ import typer
 
 from events.catalogue import ProjectionRebuilt
 from events.dialling import Pool
-from gateway.cli import printing
-from gateway.cli.bar import bar, duration
+from gateway.cli import durations, printing
+from gateway.cli.bar import bar
 from gateway.cli.client import run
 from gateway.cli.direct import CLI, Direct, open_log, sentence
 from gateway.cli.exits import Exit, Failure
 from gateway.cli.options import Json, family
 from gateway.rebuilds import Proofs, rebuilder
+from projections.drift import words
 from projections.errors import ProjectionError
 from projections.proof import Proof
 from projections.table import Table
@@ -241,16 +242,17 @@ def _end(refused: Sequence[Unable], *, negative: bool = False) -> None:
 
 def _told(done: ProjectionRebuilt) -> str:
     former = f"{done.differing} differed from the former table" if done.differing else "as the former table held them"
-    took = duration(done.duration_us / 1_000_000)
-    return f"{done.projection}: {done.rows} rows at position {done.position}, {former}; {took} since it was begun."
+    took = durations.told(done.duration_us)
+    rows = printing.count(done.rows, "row")
+    return f"{done.projection}: {rows} at position {done.position}, {former}; {took} since it was begun."
 
 
 def _show(proof: Proof) -> None:
     at = f"at position {proof.position}"
     if not proof.differing:
-        printing.line(f"{proof.name}: {proof.rows} rows {at}, as the log says.")
+        printing.line(f"{proof.name}: {printing.count(proof.rows, 'row')} {at}, as the log says.")
         return
-    printing.line(f"{proof.name}: {proof.differing} of {proof.rows} rows {at} are not what the log says.")
+    printing.line(f"{proof.name}: {words(proof)} {at}; the table has {proof.rows}, the log makes {proof.made}.")
     rows = list[list[str]]()
     for one in proof.drift:
         if one.kind == "changed":
@@ -260,7 +262,7 @@ def _show(proof: Proof) -> None:
             rows.append([one.key, one.kind, *told])
     printing.table(["key", "what", "table", "log"], rows)
     if proof.differing > len(proof.drift):
-        printing.line(f"... and {proof.differing - len(proof.drift)} more rows.")
+        printing.line(f"... and {printing.count(proof.differing - len(proof.drift), 'more row')}.")
 
 
 def _show_tables(found: Report) -> None:
@@ -292,7 +294,7 @@ def _cells(one: TableReport) -> list[object]:
 def _proved(one: TableReport) -> str | None:
     if one.proved is None:
         return None
-    verdict = f"{one.proved.differing} rows differ" if one.proved.differing else "right"
+    verdict = words(one.proved) if one.proved.differing else "right"
     return f"{verdict} at {one.proved.position}, {printing.when(one.proved.verified_at)}"
 
 

@@ -81,7 +81,8 @@ def apply(
     elif dry_run:
         printing.line("\n".join(["begin;", *done.sql, "commit;"]) if done.sql else "-- There is nothing to apply.")
     elif done.files or done.former != done.release:
-        printing.line(f"Applied {len(done.files)} files: {done.former or 'an empty database'} is now {done.release}.")
+        files = printing.count(len(done.files), "file")
+        printing.line(f"Applied {files}: {done.former or 'an empty database'} is now {done.release}.")
     else:
         printing.line(f"There is nothing to apply: the database is of release {done.release}.")
 

@@ -189,7 +189,7 @@ def show_all(answer: dict[str, Any], zone: tzinfo | None = None) -> None:
     ]
     if rows:
         printing.table(_COLUMNS, rows)
-    printing.line(f"{len(rows)} {'session' if len(rows) == 1 else 'sessions'} at position {answer['position']}.")
+    printing.line(f"{printing.count(len(rows), 'session')} at position {answer['position']}.")
 
 
 def show_one(session: dict[str, Any], zone: tzinfo | None = None) -> None:

@@ -81,9 +81,9 @@ def _by(who: dict[str, Any]) -> str:
 def _used(entry: dict[str, Any]) -> str:
     for what in ("exchange", "check"):
         if entry[f"{what}s"]:
-            return _count(entry[f"{what}s"], what)
+            return printing.count(entry[f"{what}s"], what)
     if entry["denials"]:
-        return _count(sum(entry["denials"].values()), "denial")
+        return printing.count(sum(entry["denials"].values()), "denial")
     return f"token shown again {_times(entry['revealed'])}" if entry["revealed"] else "ends of exchanges"
 
 
@@ -96,19 +96,15 @@ def _through(entry: dict[str, Any]) -> str:
     if entry["bytes_in"] or entry["bytes_out"]:
         parts.append(f"{_size(entry['bytes_in'])} in, {_size(entry['bytes_out'])} out")
     if entry["checks"] and entry["exchanges"]:
-        parts.append(_count(entry["checks"], "check"))
+        parts.append(printing.count(entry["checks"], "check"))
     if entry["checks_failed"]:
-        parts.append(f"{_count(entry['checks_failed'], 'check')} failed")
+        parts.append(f"{printing.count(entry['checks_failed'], 'check')} failed")
     if entry["denials"] and (entry["exchanges"] or entry["checks"]):
-        parts.append(_count(sum(entry["denials"].values()), "denial"))
+        parts.append(printing.count(sum(entry["denials"].values()), "denial"))
     parts += [f"{printing.shown(reason)} {count}" for reason, count in entry["denials"].items()]
     if entry["revealed"] and (entry["exchanges"] or entry["checks"] or entry["denials"]):
         parts.append(f"token shown again {_times(entry['revealed'])}")
     return ", ".join(parts)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _times(number: int) -> str:

@@ -52,8 +52,7 @@ def heading(document: dict[str, Any]) -> list[str]:
     count = document["events"]
     told = [f"why      {asked['kind']} {printing.shown(asked['id'])}"]
     told += [f"session  {printing.shown(session)}" for session in document["sessions"] if session != asked["id"]]
-    events = "1 event" if count == 1 else f"{count} events"
-    return [*told, f"log      {events} up to position {document['position']}"]
+    return [*told, f"log      {printing.count(count, 'event')} up to position {document['position']}"]
 
 
 def cut_short(cut: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gateway.cli.bar import Lines, Rate, bar, duration
+from gateway.cli.bar import Lines, Rate, bar
 from projections.rebuild import Progress, Step
 
 
@@ -50,11 +50,6 @@ def test_lines_come_at_turns_and_every_few_seconds() -> None:
         "Rebuilding sessions: 7,000 of 10,000 events, 1,000/s, 3 s left",
         "Rebuilding sessions: complete; waiting for whoever reads the former table",
     ]
-
-
-@pytest.mark.parametrize(("seconds", "told"), [(0.2, "0 s"), (59.4, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
-def test_durations_are_for_people(seconds: float, told: str) -> None:
-    assert duration(seconds) == told
 
 
 def test_a_pipe_gets_lines_and_a_program_nothing(capsys: pytest.CaptureFixture[str]) -> None:

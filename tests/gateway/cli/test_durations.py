@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.cli.durations import told
+from gateway.cli.durations import roughly, told
 
 SECOND, MINUTE, HOUR = 1_000_000, 60_000_000, 3_600_000_000
 
@@ -29,3 +29,10 @@ SECOND, MINUTE, HOUR = 1_000_000, 60_000_000, 3_600_000_000
 )
 def test_two_figures_say_enough(microseconds: int, expected: str) -> None:
     assert told(microseconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0.2, "0 s"), (59.4, "59 s"), (59.6, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min")]
+)
+def test_what_is_left_is_known_to_a_second(seconds: float, expected: str) -> None:
+    assert roughly(seconds) == expected

@@ -65,7 +65,6 @@ async def test_without_walking_it_is_one_page() -> None:
 
 def test_the_last_line_says_whether_there_may_be_more() -> None:
     page = {"complete": False, "cursor": "abc", "head": 9}
-    assert going_on(page, "events", 0) == "0 events; there may be more: go on with --cursor abc, or take --all."
-    assert (
-        going_on(page | {"complete": True}, "events", 1200) == "1,200 events, up to the end of the log at position 9."
-    )
+    assert going_on(page, "event", 0) == "0 events; there may be more: go on with --cursor abc, or take --all."
+    assert going_on(page | {"complete": True}, "event", 1200) == "1,200 events, up to the end of the log at position 9."
+    assert going_on(page | {"complete": True}, "event", 1).startswith("1 event, up to")

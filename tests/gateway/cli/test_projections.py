@@ -75,6 +75,7 @@ def test_a_planted_drift_is_named_and_ends_with_one(empty_log: LogDatabase) -> N
     assert ran.code == Exit.NEGATIVE
     found = {one["name"]: one for one in ran.document["verified"]}
     assert {name: one["differing"] for name, one in found.items()} == {name: int(name == "api_keys") for name in NAMES}
+    assert [found["api_keys"][kind] for kind in ("missing", "extra", "changed")] == [0, 0, 1]
     assert found["api_keys"]["drift"] == [
         {
             "key": key_id,
@@ -86,11 +87,21 @@ def test_a_planted_drift_is_named_and_ends_with_one(empty_log: LogDatabase) -> N
         }
     ]
     ran = run("projections", "verify", "api_keys")
-    assert ran.code == Exit.NEGATIVE and "1 of 2 rows" in ran.out and "known" not in ran.out
+    assert ran.code == Exit.NEGATIVE and "1 row differs (1 changed) at " in ran.out and "known" not in ran.out
     assert [key_id, "role", "operator", "auditor"] in [line.split() for line in ran.out.splitlines()]
-    assert "1 rows differ" in run("projections", "status").out
+    assert "1 row differs (1 changed)" in run("projections", "status").out
     assert run("projections", "rebuild", "api_keys", "--json").document["rebuilt"][0]["differing"] == 1
     assert run("projections", "verify", "--all").code == Exit.OK
+
+
+@pytest.mark.usefixtures("keys")
+def test_rows_that_are_missing_are_said_to_be(empty_log: LogDatabase) -> None:
+    run("projections", "rebuild", "api_keys")
+    sql(empty_log, "delete from view.api_keys")
+    ran = run("projections", "verify", "api_keys")
+    assert ran.out.startswith("api_keys: 2 rows differ (2 missing) at position 2; the table has 0, the log makes 2.\n")
+    (one,) = [one for one in run("projections", "status", "--json").document["projections"] if one["proved"]]
+    assert [one["proved"][kind] for kind in ("differing", "missing", "extra", "changed")] == [2, 2, 0, 0]
 
 
 @pytest.mark.usefixtures("keys")
