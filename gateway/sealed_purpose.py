@@ -9,12 +9,17 @@ from typing import Final
 from events.catalogue import LogRead
 from events.envelope import SYSTEM, Sealed
 from events.registry import tags
-from events.sealing import Place, seal
+from events.sealing import Place, SubjectKey, seal
 from gateway.recorder import Recorder, session_key
 from projections.session_state import SessionState
 
 (_TAG,) = tags(LogRead)
 PLACE: Final = Place(SYSTEM, _TAG, "purpose")
+
+
+def lost(purpose: str | None) -> Sealed | None:
+    """The purpose of reading a session of which the log knows no owner: sealed with a key that nobody keeps."""
+    return None if purpose is None else seal(SubjectKey.new(), purpose, PLACE)
 
 
 async def sealed(recorder: Recorder, purpose: str | None, session: SessionState | None) -> Sealed | str | None:

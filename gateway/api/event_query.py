@@ -5,12 +5,13 @@ brings its filter along; one given beside it must be the same.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
 import msgspec
 
-from events.envelope import STREAM_ID, ActorKind, session_stream
+from events.envelope import STREAM_ID, ActorKind, RecordedEvent, session_stream
 from events.filter import EventFilter, session_of
 from events.store import EventStore
 from gateway.api import cursor as cursors
@@ -32,12 +33,16 @@ MAX_ACTOR: Final = 200
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """``after`` is None when nothing says where to begin. ``session_id``: the one session that it is about."""
+    """``after`` is None when nothing says where to begin. ``session_id``: the one session that it is about.
+
+    ``narrow``: in words, what it is about when a purpose must be given; None: of much, or of all.
+    """
 
     wanted: EventFilter
     after: int | None
     until: int | None
     session_id: str | None
+    narrow: str | None
 
 
 async def asked(call: Call) -> Asked:
@@ -55,18 +60,58 @@ async def asked(call: Call) -> Asked:
         await cursors.verify(call.services.store, found)
         wanted, after, until = found.wanted, found.position, found.until
     session_id = await session_read(call.services.store, wanted)
-    return Asked(wanted=wanted, after=after, until=until, session_id=session_id)
+    narrow = "one session" if session_id is not None else _narrow(wanted)
+    return Asked(wanted=wanted, after=after, until=until, session_id=session_id, narrow=narrow)
+
+
+def _narrow(wanted: EventFilter) -> str | None:
+    """A part of the log that can be that of one person, however it was found. Types and ranges are many's."""
+    if wanted.actor is not None:
+        return "what one actor did"
+    return "one request or trace" if wanted.trace_id or wanted.correlation_id else None
 
 
 async def session_read(store: EventStore, wanted: EventFilter) -> str | None:
-    """The one session that a filter reads: by its id, its stream, or the stream of one of its containers."""
-    if wanted.session_id is not None or wanted.stream_id is None:
-        return wanted.session_id
-    if wanted.stream_id.startswith("session-"):
-        return wanted.stream_id.removeprefix("session-")
-    if wanted.stream_id.startswith("container-"):
-        return next((session_of(event) for event in await store.read_stream(wanted.stream_id, limit=1)), None)
-    return None
+    """The one session that a filter reads: by its id, its stream or its container's, or because one of them acted.
+
+    Raises Refused: nobody has heard of it, or two of them are named, of which nothing can be.
+    """
+    by_name = [wanted.session_id, await _of_stream(store, wanted.stream_id), await _of_actor(store, wanted.actor)]
+    named = list(dict.fromkeys(each for each in by_name if each is not None))
+    if len(named) > 1:
+        raise Refused("bad-request", f"The parameters name two sessions, {named[0]} and {named[1]}: give one.")
+    if named and not await store.read_stream(session_stream(named[0]), limit=1):
+        of_unknown = EventFilter(session_id=named[0])  # refusals name whatever was asked for
+        if not (await store.search(of_unknown, limit=1)).events:
+            raise Refused("session-unknown", f"The log has nothing of a session {named[0]}.")
+    return named[0] if named else None
+
+
+async def _of_stream(store: EventStore, stream_id: str | None) -> str | None:
+    if stream_id is None:
+        return None
+    kind, _, name = stream_id.partition("-")
+    if kind == "session":
+        return name
+    if kind != "container":
+        return None
+    first = await store.read_stream(stream_id, limit=1)
+    if not first:
+        raise Refused("session-unknown", f"The log knows no session with a container {name}.")
+    return session_of(first[0])
+
+
+async def _of_actor(store: EventStore, actor: str | None) -> str | None:
+    kind, _, name = (actor or "").partition(":")
+    if kind not in (ActorKind.SESSION, ActorKind.CONTAINER) or not STREAM_ID.match(f"{kind}-{name}"):
+        return None
+    return await _of_stream(store, f"{kind}-{name}")
+
+
+def one_session(events: Iterable[RecordedEvent]) -> str | None:
+    """The session of what was found, when all of it that concerns a session concerns the same one."""
+    sessions = {session_of(event) for event in events} - {None}
+    return sessions.pop() if len(sessions) == 1 else None
 
 
 async def last_event_id(call: Call) -> int | None:

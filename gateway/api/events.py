@@ -5,6 +5,7 @@ from typing import Final
 from urllib.parse import urlencode
 from uuid import UUID
 
+import msgspec
 from starlette.responses import Response
 
 from events.catalogue import LogRead
@@ -24,7 +25,7 @@ async def read(call: Call) -> Response:
     """A page of what the query asks for, oldest first; ``Link`` and ``cursor`` go on where it ended."""
     limit = page_size(call)
     asked = await event_query.asked(call)
-    reads.check(call, asked.session_id)
+    reads.demand(call, asked.narrow)
     if call.request.method == "HEAD":
         return Response(media_type="application/json")  # nothing is read, so nothing is told
     store, after = call.services.store, asked.after or 0
@@ -44,7 +45,9 @@ async def read(call: Call) -> Response:
             until=asked.until,
             seen=found.events,
         )
-    await reads.tell(call, reading("events", asked, after, found.reached))
+    # Told as of the session that it was of, whatever it was asked by.
+    asked = msgspec.structs.replace(asked, session_id=asked.session_id or event_query.one_session(found.events))
+    await reads.record(call, reading("events", asked, after, found.reached))
     page = shapes.EventPage(
         events=views, after=after, until=asked.until, next=found.reached, head=head, complete=complete, cursor=going_on
     )

@@ -11,44 +11,58 @@ import msgspec
 from starlette.requests import Request
 
 from events.catalogue import LogRead
-from events.envelope import SYSTEM
+from events.envelope import SYSTEM, Sealed
 from gateway import purpose, sealed_purpose
 from gateway.access.roles import Role
 from gateway.api.call import Call
 from gateway.errors import Refused
 from projections.session_state import SessionState
 
+_OF_OPERATORS: Final = ("as_of", "access_history", "timeline", "all_progress")
+
 
 def given(request: Request) -> str | None:
     """The purpose that the reader gives, its bytes taken as UTF-8. Raises Refused."""
     try:
-        text = request.headers.get(purpose.HEADER, "").encode("latin-1").decode().strip()
+        return purpose.stated(request.headers.get(purpose.HEADER, "").encode("latin-1").decode())
     except UnicodeDecodeError:
         raise Refused("bad-request", f"{purpose.HEADER} must be UTF-8.") from None
-    if fault := purpose.fault(text):
-        raise Refused("bad-request", f"{purpose.HEADER} {fault}.")
-    return text or None
+    except purpose.BadPurpose as error:
+        raise Refused("bad-request", f"{purpose.HEADER} {error}.") from None
 
 
 def check(call: Call, session_id: str | None) -> None:
     """Before anything is read: whoever reads one session must have said why. Raises Refused."""
-    if given(call.request) is None and session_id is not None:
-        raise Refused(
-            "purpose-required",
-            f"This reads one session: say in {purpose.HEADER} why, in up to {purpose.MAX_CHARACTERS} characters.",
-        )
+    demand(call, "one session" if session_id is not None else None)
+
+
+def demand(call: Call, of: str | None) -> None:
+    """The same of whatever needs a purpose; ``of`` says what is read, in words, or None. Raises Refused."""
+    if given(call.request) is None and of is not None:
+        most = purpose.MAX_CHARACTERS
+        raise Refused("purpose-required", f"This reads {of}: say in {purpose.HEADER} why, in up to {most} characters.")
 
 
 async def tell(call: Call, read: LogRead, event_id: UUID | None = None) -> None:
     """Append the reading, with its purpose. Raises Refused when it has none and needs one; StoreUnavailable."""
     check(call, read.session_id)
-    session = None if read.session_id is None else await _session(call, read.session_id)
-    why = await sealed_purpose.sealed(call.services.recorder, given(call.request), session)
+    await record(call, read, event_id)
+
+
+async def record(call: Call, read: LogRead, event_id: UUID | None = None) -> None:
+    """Append the reading of whoever need not say why, or has been asked already. Raises StoreUnavailable.
+
+    What is read of one session is sealed for its owner, also where the log knows none.
+    """
+    why: Sealed | str | None = given(call.request)
+    if read.session_id is not None:
+        session = await _session(call, read.session_id)
+        if session is None:
+            why = sealed_purpose.lost(given(call.request))
+        else:
+            why = await sealed_purpose.sealed(call.services.recorder, given(call.request), session)
     told = msgspec.structs.replace(read, purpose=why)
     await call.services.recorder.fact(SYSTEM, told, who=call.caller.who, cause=call.cause, event_id=event_id)
-
-
-_OF_OPERATORS: Final = ("as_of", "access_history", "timeline", "all_progress")
 
 
 async def tell_sessions(call: Call, what: str, position: int | None = None, session_id: str | None = None) -> None:

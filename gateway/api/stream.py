@@ -126,7 +126,7 @@ async def _live(listener: Listener, reached: int) -> AsyncIterator[Folded | None
 async def follow(call: Call) -> Response:
     """The log as it grows, for auditors: from ``Last-Event-ID``, or where the query says (default: from now on)."""
     last, asked = await event_query.last_event_id(call), await event_query.asked(call)
-    reads.check(call, asked.session_id)
+    reads.demand(call, asked.narrow)
     if asked.until is not None:
         raise Refused("bad-request", "What has an end cannot be followed: this cursor is of a reading with until.")
     start = asked.after if last is None else last

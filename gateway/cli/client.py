@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlsplit
 
+from gateway import purpose as purposes
 from gateway.cli.exits import Exit, Failure
 from gateway.control import GatewayClient, GatewayRefused, GatewayUnreachable
 from gateway.purpose import HEADER
-from gateway.purpose import fault as fault_of
 
 T = TypeVar("T")
 KEY_VARIABLE: Final = "GATEWAY_KEY"
@@ -106,11 +106,16 @@ def header(option: str, text: str) -> str:
 
 def why(purpose: str | None) -> dict[str, str]:
     """The header that says why something is read; none without a purpose. Raises Failure."""
-    if purpose is None:
-        return {}
-    if fault := fault_of(purpose):
-        raise Failure(Exit.USAGE, f"--purpose {fault}.")
-    return {HEADER: purpose}
+    given = stated(purpose)
+    return {} if given is None else {HEADER: given}
+
+
+def stated(purpose: str | None) -> str | None:
+    """What ``--purpose`` says; None when it says nothing. Raises Failure."""
+    try:
+        return purposes.stated(purpose)
+    except purposes.BadPurpose as error:
+        raise Failure(Exit.USAGE, f"--purpose {error}.") from None
 
 
 def _usable(text: str, source: str) -> str:

@@ -7,12 +7,11 @@ import typer
 
 from events.catalogue import LogRead
 from events.envelope import SYSTEM
-from gateway import purpose as purposes
 from gateway import sealed_purpose
 from gateway.api import shapes
 from gateway.api.shapes import SessionList, SessionView
 from gateway.cli import moments, printing
-from gateway.cli.client import run
+from gateway.cli.client import run, stated
 from gateway.cli.direct import CLI, Direct, open_log
 from gateway.cli.exits import Exit, Failure
 from gateway.cli.options import AsOf, FoldOf, Json, Purpose, Tz, family
@@ -37,9 +36,8 @@ def replay(
     With --json it prints exactly what GET /sessions (with --session: GET /sessions/ID) answers at that position.
     Reading one session needs a --purpose.
     """
-    if purpose is not None and (fault := purposes.fault(purpose)):
-        raise Failure(Exit.USAGE, f"--purpose {fault}.")
-    if session is not None and not purpose:
+    purpose = stated(purpose)
+    if session is not None and purpose is None:
         raise Failure(Exit.USAGE, "This reads one session: say with --purpose why. It is kept in the log.")
     then = moments.then(as_of, tz, fold)
     position, told = run(_replay(session, then.exact, purpose))
@@ -60,10 +58,11 @@ async def _replay(
 ) -> tuple[int, SessionList | SessionView]:
     async with open_log(if_forked="warn") as log:
         position = await _position(log, moment)
+        shown = await (_all(log, position) if session_id is None else _one(log, session_id, position))
         why = await sealed_purpose.sealed(log.recorder, purpose, await _now(log, session_id))
         read = LogRead(what="replay", until=position, session_id=session_id, purpose=why)
         await log.recorder.fact(SYSTEM, read, who=CLI)
-        return position, await (_all(log, position) if session_id is None else _one(log, session_id, position))
+        return position, shown
 
 
 async def _position(log: Direct, moment: str | None) -> int:

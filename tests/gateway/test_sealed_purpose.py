@@ -42,3 +42,10 @@ async def test_a_session_of_nobody_has_a_key_of_its_own() -> None:
 async def test_where_nobodys_session_is_read_it_stands_in_clear() -> None:
     assert await sealed_purpose.sealed(recorder(), "yearly review", None) == "yearly review"
     assert await sealed_purpose.sealed(recorder(), None, SessionState(session_id="ses_1")) is None
+
+
+async def test_of_a_session_without_a_known_owner_nobody_can_open_it() -> None:
+    """In clear it would be the one text about somebody that no erasure reaches."""
+    lost = sealed_purpose.lost("a complaint")
+    assert isinstance(lost, Sealed) and await recorder().keyring.keys([lost.k]) == {}
+    assert sealed_purpose.lost(None) is None

@@ -5,11 +5,12 @@ from uuid import UUID
 
 import pytest
 
-from events.envelope import container_stream, session_stream
+from events.envelope import Sealed, container_stream, session_stream
 from events.filter import EventFilter
 from gateway.access.roles import Role
 from gateway.api import cursor as cursors
 from gateway.api.call import MAX_TYPES
+from tests.gateway.clients import nobody
 from tests.gateway_fixtures import WHY, Gateway
 
 
@@ -117,6 +118,68 @@ async def test_a_cursor_brings_its_filter_and_takes_no_other(gateway: Gateway) -
         assert (await refused(gateway, "/events", cursor=first["cursor"], **{name: 3}))[0] == "bad-request"
     assert (await refused(gateway, cursor=first["cursor"][:-1]))[0] == "bad-cursor"
     assert "cannot be followed" in (await refused(gateway, "/events/stream", cursor=first["cursor"]))[1]
+
+
+async def test_what_may_be_one_persons_is_not_found_by_another_way_without_a_purpose(gateway: Gateway) -> None:
+    """An actor, a trace and a request are narrower than a session: each of them is one's, or part of it."""
+    session = await gateway.open({"owner": "ada"})
+    (state,) = gateway.services.views.sessions.values()
+    (requested,) = await gateway.log("session.requested")
+    trace, correlation = (requested.trace_id or b"").hex(), str(requested.correlation_id)
+    actors = (f"session:{session.session_id}", f"container:{state.container}")
+    ways: list[dict[str, Any]] = [
+        *({"actor": actor} for actor in (*actors, state.opened_by, f"gateway:{gateway.services.instance}")),
+        {"trace": trace},
+        {"correlation": correlation, "type": "session.requested", "limit": 1},
+    ]
+    for query in ways:
+        for path in ("/events", "/events/stream"):
+            answer = await gateway.client.get(
+                path, params={k: v for k, v in query.items() if (path, k) != ("/events/stream", "limit")}
+            )
+            assert (answer.status_code, answer.json()["type"]) == (400, "/problems/purpose-required"), query
+    assert await gateway.log("log.read") == []
+    for query in ways:
+        answer = await gateway.client.get("/events", params=query, headers=WHY)
+        assert answer.status_code == 200, answer.text
+    told = await gateway.payloads("log.read")
+    assert [read.session_id for read in told] == [session.session_id] * 2 + [session.session_id] * 4
+    assert all(isinstance(read.purpose, Sealed) for read in told)
+
+
+async def test_two_sessions_at_once_and_what_nobody_knows_are_refused(gateway: Gateway) -> None:
+    """Told as a reading of the one that was named first; or with a purpose in clear, since it is nobody's."""
+    one, other = await gateway.open(), await gateway.open()
+    container = gateway.services.views.sessions[other.session_id].container or ""
+    for beside in (
+        {"stream": session_stream(other.session_id)},
+        {"stream": container_stream(container)},
+        {"actor": f"session:{other.session_id}"},
+    ):
+        slug, detail = await refused(gateway, session=one.session_id, **beside)
+        assert slug == "bad-request" and one.session_id in detail and other.session_id in detail
+    assert await found(gateway, session=other.session_id, stream=container_stream(container))
+    assert await found(gateway, session=one.session_id, stream="system") == []
+    for path in ("/events", "/events/stream"):
+        for query in (
+            {"session": "ses_nobody"},
+            {"stream": "session-ses_nobody"},
+            {"stream": "container-nobody"},
+            {"actor": "session:ses_nobody"},
+        ):
+            answer = await gateway.client.get(path, params=query, headers=WHY)
+            assert (answer.status_code, answer.json()["type"]) == (404, "/problems/session-unknown"), query
+            assert "nobody" in answer.json()["detail"]
+    assert b"a test" not in b"".join(event.payload for event in await gateway.log("log.read"))
+
+
+async def test_a_session_that_only_refusals_name_has_a_purpose_that_nobody_opens(gateway: Gateway) -> None:
+    async with nobody(gateway) as client:
+        assert (await client.get("/sessions/ses_0123456789abcdefghjkmnpqrs")).status_code == 401
+    assert len(await found(gateway, session="ses_0123456789abcdefghjkmnpqrs")) == 1
+    (read,) = await gateway.payloads("log.read")
+    assert isinstance(read.purpose, Sealed)
+    assert await gateway.services.keyring.keys([read.purpose.k]) == {}
 
 
 async def test_types_are_asked_for_once_each_and_not_without_end(gateway: Gateway) -> None:

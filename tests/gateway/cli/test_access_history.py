@@ -15,6 +15,7 @@ NOTHING: dict[str, Any] = {"after": None, "until": None, "types": [], "stream": 
 async def test_who_read_a_session(cli: Cli) -> None:
     session = await cli.gateway.open({"owner": "Ada"})
     one = session.session_id
+    await cli.gateway.open()
     await cli.json("events", "list", "--session", one, "--purpose", "complaint 4711")
     await cli.json("events", "list", "--type", "session.*")
     assert (await cli.run("sessions", "access-history", one)).code == Exit.REFUSED, "without a purpose"

@@ -62,7 +62,7 @@ async def test_filters_times_and_purposes_are_handed_on(cli: Cli) -> None:
     assert [event["type"] for event in found["events"]] == ["session.requested", "session.ready"]
     assert found["until"] == ready.position
     trace, correlation = (ready.trace_id or b"").hex(), str(ready.correlation_id)
-    found = await cli.json("events", "list", "--trace", trace, "--correlation", correlation, "--actor", "nobody")
+    found = await cli.json("events", "list", "--trace", trace, "--correlation", correlation, "--actor", "nobody", *WHY)
     assert found["events"] == []
     read = (await cli.json("events", "list", "--type", "log.read"))["events"][0]["payload"]
     assert (read["session_id"], read["purpose"]) == (session.session_id, "Beschwerde über 4711")

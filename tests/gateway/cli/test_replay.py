@@ -62,6 +62,7 @@ async def test_replaying_is_recorded(cli: Cli) -> None:
     [
         (("--session", "ses_nobody", *WHY), Exit.NEGATIVE),
         (("--session", "ses_nobody"), Exit.USAGE),
+        (("--session", "ses_nobody", "--purpose", " "), Exit.USAGE),
         (("--purpose", "two\nlines"), Exit.USAGE),
         (("--as-of", "yesterday"), Exit.USAGE),
         (("--as-of", "2026-01-18T22:29:04"), Exit.USAGE),
@@ -71,6 +72,14 @@ async def test_what_cannot_be_answered(cli: Cli, arguments: tuple[str, ...], cod
     ran = await asyncio.to_thread(run, "replay", *arguments)
     assert (ran.code, ran.out) == (code, "")
     assert len(ran.err.splitlines()) == 1
+    assert await cli.gateway.log("log.read") == [], "nothing was shown, and no purpose is kept in clear"
+
+
+async def test_a_session_before_it_was_there_is_not_told_as_read(cli: Cli) -> None:
+    session = await cli.gateway.open()
+    ran = await asyncio.to_thread(run, "replay", "--session", session.session_id, "--as-of", "1", *WHY)
+    assert (ran.code, ran.out) == (Exit.NEGATIVE, "")
+    assert await cli.gateway.log("log.read") == []
 
 
 async def test_a_gateway_is_not_needed(database_variables: dict[str, str], tmp_path: Path) -> None:
