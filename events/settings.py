@@ -45,7 +45,9 @@ class DatabaseSettings(Redacted, frozen=True, kw_only=True):
     db_sslcert: Annotated[str, Meta(description="file of our own certificate, if the server wants one")] = ""
     db_sslkey: Annotated[str, Meta(description="file of its key")] = ""
     db_min_connections: Annotated[int, Meta(ge=0, description="reading connections kept open")] = 5
-    db_max_connections: Annotated[int, Meta(ge=1, description="reading connections at most")] = 20
+    db_max_connections: Annotated[
+        int, Meta(ge=2, description="reading connections at most; a proof holds one while another reads the log")
+    ] = 20
     db_max_queries: Annotated[int, Meta(ge=1, description="queries before a connection is replaced")] = 50_000
     db_max_inactive_lifetime: Annotated[
         float, Meta(ge=0, description="seconds that a connection above DB_MIN_CONNECTIONS stays idle; 0: for ever")
