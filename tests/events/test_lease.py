@@ -128,6 +128,15 @@ class TestOnTheDatabasesClock:
             await appending.execute("select pg_advisory_xact_lock(7201, 1)")
             assert await asyncio.wait_for(pg_leases.claim(job, "a"), 3) == 1
 
+    async def test_who_finds_another_holder_does_not_wait_for_appends(
+        self, shared_log: LogDatabase, pg_leases: PostgresLeases, job: str
+    ) -> None:
+        """Every gateway asks for every job, some of them each second: that must not stand in the way of the log."""
+        await pg_leases.claim(job, "a", 1000)
+        async with connection(shared_log.app_dsn) as appending, appending.transaction():
+            await appending.execute("select pg_advisory_xact_lock(7201, 1)")
+            assert await asyncio.wait_for(pg_leases.claim(job, "b"), 3) is None
+
     async def test_leases_that_cannot_be_reached_are_the_stores_fault(self, shared_log: LogDatabase, job: str) -> None:
         async with open_store(shared_log.app_dsn) as store:
             leases = PostgresLeases(store.pool)
