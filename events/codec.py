@@ -23,6 +23,7 @@ _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _DECODE: Final = {tag: msgspec.json.Decoder(known.payload).decode for tag, known in EVENT_TYPES.items()}
 _ACTOR: Final = msgspec.json.Decoder(Actor)
 _MAX_INTEGER: Final = 2**53 - 1
+_YEARS: Final = (1, 9999)  # in one of these a time of another zone may be none in UTC
 _LONG_NUMBER: Final = re.compile(rb"[:,\[]-?\d{16}")  # may stand in a string: worth a look, which takes longer
 _TIMES: Final = {
     tag: [
@@ -61,8 +62,8 @@ def event(
 ) -> EventData:
     """The event to write for ``payload``, its times turned into UTC.
 
-    Raises EventTooLarge over 64 KiB, BadEvent for an unknown type, a time without a zone, text that is not Unicode, a
-    number beyond ±(2^53 - 1) (RFC 8785 writes numbers as doubles).
+    Raises EventTooLarge over 64 KiB, BadEvent for an unknown type, a time without a zone or beyond what UTC can name,
+    text that is not Unicode, a number beyond ±(2^53 - 1) (RFC 8785 writes numbers as doubles).
     """
     tag = tag_of(payload)
     version = event_type(tag).schema_version
@@ -72,6 +73,8 @@ def event(
         raise BadEvent(f"{tag} holds text that is not Unicode: {error.reason}") from error
     if occurred_at.utcoffset() is None:
         raise BadEvent(f"the time of {tag} has no zone")
+    if not _YEARS[0] < occurred_at.year < _YEARS[1]:
+        _utc(tag, occurred_at)
     if _LONG_NUMBER.search(body) and not _is_exact(msgspec.json.decode(body)):
         raise BadEvent(f"{tag} holds a number beyond ±(2^53 - 1), which not every reader reads as it was written")
     if len(body) > MAX_PAYLOAD_BYTES:
@@ -133,8 +136,15 @@ def _in_utc(tag: str, payload: Payload) -> Payload:
     moments = {name: moment for name in _TIMES[tag] if (moment := getattr(payload, name)) is not None}
     if any(moment.utcoffset() is None for moment in moments.values()):
         raise BadEvent(f"a time of {tag} has no zone")
-    turned = {name: moment.astimezone(UTC) for name, moment in moments.items()}
+    turned = {name: _utc(tag, moment) for name, moment in moments.items()}
     return msgspec.structs.replace(payload, **turned) if turned else payload
+
+
+def _utc(tag: str, moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise BadEvent(f"a time of {tag} lies beyond the years 1 to 9999 in UTC") from error
 
 
 def timestamp(moment: datetime) -> str:

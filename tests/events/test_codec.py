@@ -199,3 +199,20 @@ def test_timestamp_has_six_digits_and_z(offset: timedelta) -> None:
 
 def test_assurance_of_an_actor_without_person_is_none() -> None:
     assert codec.decode_actor(recorded(event(actor=GATEWAY))).assurance is Assurance.NONE
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-14))),
+        datetime.min.replace(tzinfo=timezone(timedelta(hours=14))),
+    ],
+)
+def test_a_time_that_utc_cannot_name_is_refused(moment: datetime) -> None:
+    """At both ends of the calendar, in the payload and around it; the ends themselves are times."""
+    with pytest.raises(BadEvent, match="beyond the years"):
+        event(ApiKeyCreated, expires_at=moment)
+    with pytest.raises(BadEvent, match="beyond the years"):
+        codec.event(payload(ApiKeyCreated), actor=GATEWAY, occurred_at=moment)
+    end = moment.replace(tzinfo=UTC)
+    assert codec.event(payload(ApiKeyCreated, expires_at=end), actor=GATEWAY, occurred_at=end).occurred_at == end
