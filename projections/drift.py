@@ -5,7 +5,7 @@ ticket, a mail. So is what cannot be read: nobody knows what it holds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -32,6 +32,26 @@ class Drift(msgspec.Struct, frozen=True):
     key: str
     kind: Kind
     differences: tuple[Difference, ...] = ()
+
+
+class Differing(Protocol):
+    """How many rows differ, and how: none in the table, none in the log, another value."""
+
+    @property
+    def differing(self) -> int: ...
+    @property
+    def missing(self) -> int: ...
+    @property
+    def extra(self) -> int: ...
+    @property
+    def changed(self) -> int: ...
+
+
+def words(found: Differing) -> str:
+    """As in: 3 rows differ (2 missing, 1 changed)."""
+    kinds = [f"{count} {kind}" for kind in ("missing", "extra", "changed") if (count := getattr(found, kind))]
+    differ = "1 row differs" if found.differing == 1 else f"{found.differing} rows differ"
+    return f"{differ} ({', '.join(kinds)})" if kinds else differ
 
 
 def drift(

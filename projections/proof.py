@@ -6,6 +6,7 @@ Nothing is locked while the log is read. What was found is told by whoever may a
 """
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -19,11 +20,11 @@ from events.postgres import UNSURE
 from events.store import EventStore
 from projections.beside import Beside
 from projections.checkpoint import Checkpoint
-from projections.drift import Drift, drift
+from projections.drift import Drift, Kind, drift
 from projections.errors import ProjectionBehind, RebuildRefused
 from projections.follower import Follower
 from projections.rebuild import Progress, Watch, holds
-from projections.rebuild_store import LONG_SECONDS, PROVED
+from projections.rebuild_store import LONG_SECONDS
 from projections.table import SCHEMA, Table
 
 FOLDED: Final = "projection_proof_fold"
@@ -33,7 +34,14 @@ KEY_LENGTH: Final = 100  # characters of a key in the event: whoever altered a t
 TRIES: Final = 5  # a rebuild may put another table in the place of the one that is looked at
 _NO_FENCE: Final = Fence("", 0)  # nothing outlives the transaction
 _NO_RIGHT: Final = "42501"
-
+_NOTED: Final = ("name", "version", "position", "rows", "differing", "missing", "extra", "changed")
+_PROVED: Final = """
+insert into view.projection_proof (name, version, position, rows, differing, missing, extra, changed)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
+on conflict on constraint projection_proof_pk do update
+   set version = excluded.version, position = excluded.position, rows = excluded.rows, differing = excluded.differing,
+       missing = excluded.missing, extra = excluded.extra, changed = excluded.changed, verified_at = clock_timestamp()
+"""
 # A frozen process must not keep its snapshot, behind which no table can be vacuumed.
 _PATIENT: Final = """
 select set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '60s', true)
@@ -41,15 +49,23 @@ select set_config('statement_timeout', '0', true), set_config('idle_in_transacti
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one comparison. ``drift``: the first rows of those that differ, in order of their keys."""
+    """What came of one comparison. ``rows``: of the table. ``drift``: the first rows that differ, in order of key."""
 
     name: str
     version: int
     position: int
     rows: int
     differing: int
+    missing: int
+    extra: int
+    changed: int
     drift: tuple[Drift, ...]
     duration_us: int
+
+    @property
+    def made(self) -> int:
+        """The rows that the log makes."""
+        return self.rows - self.extra + self.missing
 
     @property
     def event(self) -> ProjectionVerified:
@@ -93,8 +109,7 @@ class Prover:
 
     async def _note(self, proof: Proof) -> None:
         try:
-            figures = (proof.name, proof.version, proof.position, proof.rows, proof.differing)
-            await self._pool.execute(PROVED, *figures)
+            await self._pool.execute(_PROVED, *(getattr(proof, name) for name in _NOTED))
         except UNSURE as error:
             raise StoreUnavailable(f"the proof cannot be noted: {type(error).__name__}") from error
 
@@ -167,9 +182,9 @@ class _Comparison(Beside):
         if not await connection.fetchval(_SAME, name):
             raise _Exchanged
         rows = await connection.fetchval(f"select count(*) from {SCHEMA}.{name}", timeout=LONG_SECONDS)
-        found, differing = list[Drift](), 0
-        async for row in connection.cursor(_differing(self._table), prefetch=NAMED, timeout=LONG_SECONDS):
-            differing += 1
+        found, kinds, other = list[Drift](), Counter[Kind](), len(self._table.columns) + 1
+        async for row in connection.cursor(differing(self._table), prefetch=NAMED, timeout=LONG_SECONDS):
+            kinds["missing" if row[0] is None else "extra" if row[other] is None else "changed"] += 1
             if len(found) < NAMED:
                 found.append(_drift(self._table, tuple(row)))
         return Proof(
@@ -177,7 +192,10 @@ class _Comparison(Beside):
             version=place.version,
             position=place.position,
             rows=rows,
-            differing=differing,
+            differing=kinds.total(),
+            missing=kinds["missing"],
+            extra=kinds["extra"],
+            changed=kinds["changed"],
             drift=tuple(found),
             duration_us=round((time.monotonic() - began) * 1_000_000),
         )
@@ -191,7 +209,7 @@ select c.oid = to_regclass('view.' || quote_ident($1))
 """
 
 
-def _differing(table: Table[Any]) -> str:
+def differing(table: Table[Any]) -> str:
     """Both sides of every row that is not the same on both."""
     names = [column.name for column in table.columns] + ["state"]
     sides = [", ".join(f"{side}.{name}" for name in names) for side in ("o", "n")]

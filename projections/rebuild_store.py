@@ -56,11 +56,12 @@ on conflict on constraint projection_checkpoint_pk do update
    set version = excluded.version, log_id = excluded.log_id, position = excluded.position,
        event_id = excluded.event_id, recorded_at = excluded.recorded_at, updated_at = clock_timestamp()
 """
-PROVED: Final = """
-insert into view.projection_proof (name, version, position, rows, differing) values ($1, $2, $3, $4, $5)
+# The new table is a fold of the log.
+_PROVED: Final = """
+insert into view.projection_proof (name, version, position, rows, differing) values ($1, $2, $3, $4, 0)
 on conflict on constraint projection_proof_pk do update
    set version = excluded.version, position = excluded.position, rows = excluded.rows,
-       differing = excluded.differing, verified_at = clock_timestamp()
+       differing = 0, missing = 0, extra = 0, changed = 0, verified_at = clock_timestamp()
 """
 _HOLDERS: Final = """
 select string_agg(distinct format('process %s of the database%s', a.pid, ' (' || nullif(a.application_name, '') || ')'),
@@ -207,7 +208,7 @@ class RebuildStore(Beside):
             raise Held
         await connection.execute(_SETTLE, name)
         position = await connection.fetchval("select position from view.projection_rebuild where name = $1", name)
-        await connection.execute(PROVED, name, version, position, done.rows, 0)
+        await connection.execute(_PROVED, name, version, position, done.rows)
         query = "update view.projection_rebuild set told_id = $2, told = $3 where name = $1"
         await connection.execute(query, name, told_id, told)
 

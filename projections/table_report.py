@@ -26,7 +26,9 @@ select name, holder, expires_at from view.lease
 _REBUILDS: Final = (
     "select name, version, position, reason, started_at from view.projection_rebuild where told_id is null"
 )
-_PROOFS: Final = "select name, version, position, rows, differing, verified_at from view.projection_proof"
+_PROOFS: Final = """
+select name, version, position, rows, differing, missing, extra, changed, verified_at from view.projection_proof
+"""
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -47,12 +49,15 @@ class Rebuild(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Proved(msgspec.Struct, frozen=True, kw_only=True):
-    """The last comparison of a table with the log; a rebuild is one too."""
+    """The last comparison of a table with the log; a rebuild is one too. ``rows``: of the table."""
 
     version: int
     position: int
     rows: int
     differing: int
+    missing: int = 0
+    extra: int = 0
+    changed: int = 0
     verified_at: datetime
 
 

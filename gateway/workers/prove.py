@@ -21,6 +21,7 @@ from gateway import context, metrics, telemetry
 from gateway.rebuilds import Proofs, rebuilder
 from gateway.recorder import Recorder, Who
 from gateway.storage import Storage
+from projections.drift import words
 from projections.errors import RebuildRefused
 from projections.proof import Proof
 from projections.rebuild import Rebuilder
@@ -125,7 +126,7 @@ class Proving:
 
     async def _raise(self, name: str) -> None:
         proof = self.last[name]
-        detail = f"{proof.differing} rows of the table {name} at position {proof.position} are not what the log says."
+        detail = f"The table {name} at position {proof.position} is not what the log says: {words(proof)}."
         payload = AlertRaised(instance=self._instance, name=ALERT + name, detail=detail)
         event_id = await self._tell(payload, self._proofs.last.get(name))
         self._raised[name] = Raised(event_id, self._recorder.now())
@@ -176,10 +177,11 @@ def _report(proof: Proof) -> None:
         log.info("the table %s is what the log says: %d rows", proof.name, proof.rows, extra={"operation": "verify"})
         return
     log.error(
-        "the table %s differs from the log in %d of %d rows: %s",
+        "the table %s is not what the log says: %s; it has %d, the log makes %d: %s",
         proof.name,
-        proof.differing,
+        words(proof),
         proof.rows,
+        proof.made,
         ", ".join(f"{each.key} ({each.kind})" for each in proof.drift[:20]),
         extra={"operation": "verify", "position": proof.position},
     )

@@ -1,11 +1,13 @@
 """Drift: what differs is named; what opens something, or is somebody's, is not shown."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 
-from projections.drift import ABSENT, LONGEST, UNREADABLE, WITHHELD, Difference, drift
+from projections.drift import ABSENT, LONGEST, UNREADABLE, WITHHELD, Difference, drift, words
+from projections.table_report import Proved
 
 SEALED = {"k": "sk_1", "n": "AAAA", "c": "BBBB"}
 
@@ -88,3 +90,25 @@ def test_long_values_are_cut() -> None:
 
 def test_a_difference_is_plain_data() -> None:
     assert msgspec.to_builtins(Difference("a", "1", "2")) == {"field": "a", "table": "1", "log": "2"}
+
+
+@pytest.mark.parametrize(
+    ("counts", "wanted"),
+    [
+        ((1, 0, 0), "1 row differs (1 missing)"),
+        ((2, 1, 3), "6 rows differ (2 missing, 1 extra, 3 changed)"),
+    ],
+)
+def test_how_rows_differ_is_said_in_one_word_each(counts: tuple[int, int, int], wanted: str) -> None:
+    missing, extra, changed = counts
+    proof = Proved(
+        version=1,
+        position=1,
+        rows=1,
+        differing=sum(counts),
+        missing=missing,
+        extra=extra,
+        changed=changed,
+        verified_at=datetime(2026, 3, 2, tzinfo=UTC),
+    )
+    assert words(proof) == wanted

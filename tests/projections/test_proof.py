@@ -79,6 +79,8 @@ async def test_what_is_planted_in_any_table_is_found_and_named(on: Ground, table
     proof = await prove(on, table)
     assert {each.key: each.kind for each in proof.drift} == wanted
     assert proof.differing == len(wanted)
+    assert (proof.missing, proof.extra, proof.changed) == (len(wanted) - 2, 1, 1)
+    assert (proof.rows, proof.made) == (len(rows) + 1 - proof.missing, len(rows))
     assert set(proof.event.examples) == set(wanted)
     changed = next(each for each in proof.drift if each.kind == "changed")
     assert changed.differences and all(each.field.startswith("state.") for each in changed.differences)

@@ -123,21 +123,24 @@ async def test_never_is_never(night: Night) -> None:
 async def test_drift_is_an_alert_until_it_is_gone(night: Night, caplog: pytest.LogCaptureFixture) -> None:
     one, two = night.gateway("gw-1"), night.gateway("gw-2")
     await one.run_once()
+    rows = len(await night.on.rows(SESSIONS))
     await night.on.sql("update view.sessions set port = 1 where session_id in ('a-1', 'a-2')")
+    await night.on.sql("delete from view.sessions where session_id = 'a-3'")
     night.tomorrow()
     with caplog.at_level(logging.ERROR, "session_gateway.prove"):
         for _ in range(2):  # once, however often it is looked at
             await one.run_once()
             await two.run_once()
     assert [record.getMessage() for record in caplog.records] == [
-        f"the table sessions differs from the log in 2 of {one.last['sessions'].rows} rows:"
-        " a-1 (changed), a-2 (changed)"
+        "the table sessions is not what the log says: 3 rows differ (1 missing, 2 changed);"
+        f" it has {rows - 1}, the log makes {rows}: a-1 (changed), a-2 (changed), a-3 (missing)"
     ]
     (alert,) = await night.told("alert.raised")
     raised = codec.decode(alert)
     assert isinstance(raised, AlertRaised)
     assert (raised.instance, raised.name) == ("gw-1", "projection_drift_sessions")
-    assert raised.detail.startswith("2 rows of the table sessions at position ")
+    assert raised.detail.startswith("The table sessions at position ")
+    assert raised.detail.endswith(" is not what the log says: 3 rows differ (1 missing, 2 changed).")
     verified = {event.event_id: codec.decode(event) for event in await night.told("projection.verified")}
     assert alert.causation_id is not None
     assert getattr(verified[alert.causation_id], "projection", None) == "sessions"
