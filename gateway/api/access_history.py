@@ -4,6 +4,7 @@ Made from ``log.read`` alone. A frontend's reading of its own sessions is none, 
 present; what was proxied to the session is in its exchanges.
 """
 
+import asyncio
 import time
 from collections.abc import Collection
 from datetime import datetime
@@ -153,6 +154,7 @@ async def _was_open(store: EventStore, event: RecordedEvent, subject: Subject) -
     read = _READING.decode(event.payload)
     if read.what not in follows.KINDS or read.until is not None:
         return False
+    await asyncio.sleep(0)  # a log in memory never waits, and others want their turn
     ended = msgspec.structs.replace(_READS, causation_id=event.event_id)
     return not (await events.search(store, ended, event.position, subject.begun - 1, 1)).events
 

@@ -101,12 +101,12 @@ class _Follower:
                 until = self._shared.views.position  # whatever comes beyond it, the listener is told
                 while self._after < until and not listener.overrun and self._goes_on():
                     found = await self._shared.store.search(self._wanted, after=self._after, until=until, limit=PAGE)
-                    async for piece in self._told(found.events, found.reached):
+                    async for piece in self._send(found.events, found.reached):
                         yield piece
                 while not listener.overrun and self._goes_on():
                     batch = [event for event, _ in await listener.batch(max(0.0, self._quiet_left()))]
                     new = [event for event in batch if event.position > self._after and self._wanted.matches(event)]
-                    async for piece in self._told(new, batch[-1].position if batch else 0):
+                    async for piece in self._send(new, batch[-1].position if batch else 0):
                         yield piece
 
     def _goes_on(self) -> bool:
@@ -115,7 +115,7 @@ class _Follower:
     def _quiet_left(self) -> float:
         return self._said + sse.HEARTBEAT_SECONDS - asyncio.get_running_loop().time()
 
-    async def _told(self, events: Sequence[RecordedEvent], reached: int) -> AsyncGenerator[bytes, None]:
+    async def _send(self, events: Sequence[RecordedEvent], reached: int) -> AsyncGenerator[bytes, None]:
         """What is sent for ``events``, behind which all up to ``reached`` was looked at."""
         frames = await self._shared.frames(events)
         self._reach(reached)

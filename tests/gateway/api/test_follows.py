@@ -1,5 +1,6 @@
 """Who follows is in the history of what did not exist when they began; and an end is told, however it came."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -16,13 +17,17 @@ from events.lease import MemoryLeases
 from events.memory import MemoryEventStore
 from gateway.access.roles import Role
 from gateway.api import access_history
+from gateway.api import reads as reads_of_api
 from gateway.api.access_history import Subject
-from gateway.api.follows import KINDS
+from gateway.api.follows import KINDS, Follow
 from gateway.recorder import Who
 from gateway.settings import Settings
 from gateway.storage import Report, Storage
 from tests.event_fixtures import until
+from tests.gateway.api.test_stream import asked
 from tests.gateway.clients import stream
+from tests.gateway.faulty import faulty, spooling_log
+from tests.gateway.world import eventually
 from tests.gateway_fixtures import WHY, Gateway, Session, memory_log, placed, start_gateway
 
 WHO = Who(kind=ActorKind.OPERATOR, id="test")
@@ -131,6 +136,42 @@ async def test_a_drain_is_an_end_and_is_in_the_log_before_it_closes(tmp_path: Pa
         await anext(frames)
     begun, end = await store.read_log(types=("log.read",))
     assert end.causation_id == begun.event_id
+
+
+async def test_an_end_while_the_log_is_away_waits_in_the_spool(tmp_path: Path) -> None:
+    """The drain, or the reader, does not wait for Postgres."""
+    async with start_gateway(tmp_path, log_of=spooling_log) as gateway:
+        store = gateway.services.store
+        async with stream(gateway, "/events/stream") as frames:
+            await anext(frames)
+            faulty(store).away = True
+            await eventually(lambda: not store.status.available)
+        await eventually(lambda: store.status.spooled_bytes > 0)
+        assert await gateway.services.follow_ends.flush(5)
+        faulty(store).away = False
+        await eventually(lambda: store.status.available)
+        ((end, _),) = await ended(gateway)
+        assert end.causation_id == (await gateway.log("log.read"))[0].event_id
+
+
+async def test_a_beginning_that_may_be_told_is_ended(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader left while it was on its way into the log: else a following would be open for ever."""
+    tell = reads_of_api.tell
+
+    async def left(*given: Any, **named: Any) -> None:
+        await tell(*given, **named)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(reads_of_api, "tell", left)
+    call = asked(gateway, "/events/stream")
+    follow = Follow(call, LogRead(what="follow", after=2))
+    with pytest.raises(asyncio.CancelledError):
+        await follow.begin()
+    ((end, read),) = await ended(gateway)
+    follow.end()
+    assert await gateway.services.follow_ends.flush(5)
+    assert [event.event_id for event in await gateway.log("log.read")] == [end.causation_id, end.event_id]
+    assert (read.after, read.until) == (2, 2)
 
 
 async def test_head_reads_nothing_and_leaves_nothing(gateway: Gateway) -> None:

@@ -87,6 +87,25 @@ async def test_frames_are_closed_when_their_reader_leaves() -> None:
     assert frames.closed
 
 
+@pytest.mark.parametrize("room", [1, 2])
+async def test_an_end_is_told_once_however_it_comes(room: int) -> None:
+    """Read to the end, or cut off in the middle."""
+
+    async def two() -> AsyncGenerator[bytes, None]:
+        yield b"id: 1\n\n"
+        yield b"id: 2\n\n"
+
+    async def nothing() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    reader, ends = Reader(room), list[str]()
+    response = sse.EventStream(two(), ended=lambda: ends.append("ended"))
+    async with asyncio.timeout(5):
+        await response({"type": "http", "asgi": {"spec_version": "2.4"}}, nothing, reader.send)
+    assert (ends, reader.stuck.is_set()) == (["ended"], room == 1)
+
+
 def test_a_piece_is_bounded_and_nothing_is_cut() -> None:
     """Many small frames go in one send, and one that is too large goes alone."""
     small, large = b"x" * 1000, b"y" * (sse.PIECE_BYTES + 1)
