@@ -288,7 +288,6 @@ def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Re
         stack.push_async_callback(projector.close)
         jobs.start("projector", Worker("projector", projector.run_once, PROJECT_SECONDS).run())
     if services.proving is not None:
-        stack.push_async_callback(services.proving.resign)
         jobs.start("prove", Worker("prove", services.proving.run_once, PROVE_SECONDS).run())
     stack.push_async_callback(_flush, services)
     stack.push_async_callback(services.runner.close)

@@ -21,7 +21,7 @@ from events.store import EventStore
 from projections.beside import Beside
 from projections.checkpoint import Checkpoint
 from projections.drift import Drift, Kind, drift
-from projections.errors import ProjectionBehind, RebuildRefused
+from projections.errors import ProjectionBehind, RebuildRefused, Superseded
 from projections.follower import Follower
 from projections.rebuild import Progress, Watch, holds
 from projections.rebuild_store import LONG_SECONDS
@@ -36,11 +36,13 @@ _NO_FENCE: Final = Fence("", 0)  # nothing outlives the transaction
 _NO_RIGHT: Final = "42501"
 _NOTED: Final = ("name", "version", "position", "rows", "differing", "missing", "extra", "changed")
 _PROVED: Final = """
-insert into view.projection_proof (name, version, position, rows, differing, missing, extra, changed)
-values ($1, $2, $3, $4, $5, $6, $7, $8)
+insert into view.projection_proof as p (name, version, position, rows, differing, missing, extra, changed)
+select $1, $2, $3, $4, $5, $6, $7, $8
+ where $9::text is null or exists (select from view.lease l where l.name = $9 and l.epoch = $10)
 on conflict on constraint projection_proof_pk do update
    set version = excluded.version, position = excluded.position, rows = excluded.rows, differing = excluded.differing,
        missing = excluded.missing, extra = excluded.extra, changed = excluded.changed, verified_at = clock_timestamp()
+returning p.name
 """
 # A frozen process must not keep its snapshot, behind which no table can be vacuumed.
 _PATIENT: Final = """
@@ -94,24 +96,30 @@ class Prover:
     def __init__(self, store: EventStore, pool: Pool, *, tell: Tell) -> None:
         self._store, self._pool, self._tell = store, pool, tell
 
-    async def prove(self, table: Table[Any], watch: Watch = lambda progress: None) -> Proof:
+    async def prove(
+        self, table: Table[Any], watch: Watch = lambda progress: None, *, fence: Fence | None = None
+    ) -> Proof:
         """Compare, note it and tell it. Raises RebuildRefused when there is nothing that could be compared,
-        StoreUnavailable, LogForked when the log forks meanwhile."""
+        StoreUnavailable, LogForked when the log forks meanwhile; Superseded when the ``fence``'s lease, if one is
+        given, was lost: then nothing was noted."""
         for _ in range(TRIES):
             try:
                 proof = await _Comparison(self._store, self._pool, table, watch).run()
             except _Exchanged:
                 continue
-            await self._note(proof)
+            await self._note(proof, fence)
             await self._tell(proof.event)
             return proof
         raise RebuildRefused(f"The table of {table.name} is rebuilt again and again: prove it when that has ended.")
 
-    async def _note(self, proof: Proof) -> None:
+    async def _note(self, proof: Proof, fence: Fence | None) -> None:
+        lease = (None, None) if fence is None else (fence.lease, fence.epoch)
         try:
-            await self._pool.execute(_PROVED, *(getattr(proof, name) for name in _NOTED))
+            noted = await self._pool.fetchval(_PROVED, *(getattr(proof, name) for name in _NOTED), *lease)
         except UNSURE as error:
             raise StoreUnavailable(f"the proof cannot be noted: {type(error).__name__}") from error
+        if noted is None:
+            raise Superseded(proof.name)
 
 
 class _Comparison(Beside):

@@ -6,7 +6,10 @@ import msgspec
 
 
 class AlertRaised(msgspec.Struct, frozen=True, kw_only=True, tag="alert.raised"):
-    """Something is wrong; ``alert.cleared`` of the same instance and name ends it, or the instance's own end does."""
+    """Something is wrong; ``alert.cleared`` of the same instance and name ends it, or the instance's own end does.
+
+    What is wrong with a table (``projection_drift_NAME``) outlives the instance: another tells its end.
+    """
 
     instance: str
     name: str  # a word: log_away, projection_drift_NAME

@@ -19,7 +19,7 @@ from tests.event_fixtures import LogDatabase, connection, open_store
 from tests.factories import event, write
 from tests.projections.lives import lives
 
-_OF_TABLES = ("projection_checkpoint", "projection_rebuild", "projection_proof", "lease")
+_OF_TABLES = ("projection_checkpoint", "projection_rebuild", "projection_proof", "projection_alert", "lease")
 
 
 class Killed(BaseException):
