@@ -3,7 +3,7 @@
 A thread of the SDK reads them; no request waits for that. Names and units as OpenTelemetry writes them.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -42,8 +42,19 @@ def watch_tables(
     )
 
 
-def watch_proofs(meter: Meter, instance: str, proofs: Callable[[], Mapping[str, Proved]]) -> None:
-    """What the last comparison of each table with the log came to. Told by every process that has a database."""
+def watch_proofs(
+    meter: Meter,
+    instance: str,
+    proofs: Callable[[], Mapping[str, Proved]],
+    *,
+    tables: Collection[str],
+    since: datetime,
+) -> None:
+    """What the last comparison of each of ``tables`` with the log came to. Told by every process that has a database.
+
+    The age of one that is not known to have been compared is that of the process, which began ``since``: an alarm
+    must hear of it too.
+    """
 
     def differing(options: CallbackOptions) -> Iterable[Observation]:
         for table, proof in proofs().items():
@@ -51,8 +62,9 @@ def watch_proofs(meter: Meter, instance: str, proofs: Callable[[], Mapping[str, 
 
     def age(options: CallbackOptions) -> Iterable[Observation]:
         now = datetime.now(UTC)
-        for table, proof in proofs().items():
-            seconds = (now - proof.verified_at).total_seconds()
+        known = proofs()
+        for table in sorted({*tables, *known}):
+            seconds = (now - (known[table].verified_at if table in known else since)).total_seconds()
             yield Observation(max(0.0, seconds), {"gateway.instance": instance, "projection": table})
 
     name = "session_gateway.projection"

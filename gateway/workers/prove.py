@@ -188,7 +188,8 @@ def proving(recorder: Recorder, storage: Storage, hour: int) -> Proving | None:
         alerts=Alerts(pool),
         noted=lambda: proofs(pool),
     )
-    metrics.watch_proofs(telemetry.meter(), instance, lambda: made.last)
+    names = tuple(table.name for table in TABLES)
+    metrics.watch_proofs(telemetry.meter(), instance, lambda: made.last, tables=names, since=recorder.now())
     return made
 
 

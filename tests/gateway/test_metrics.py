@@ -48,23 +48,24 @@ async def test_the_gauges_follow_the_log(tmp_path: Path) -> None:
 
 
 async def test_the_gauges_follow_the_proofs_of_the_tables() -> None:
-    """Rows that differ, and how old the knowledge is; for each table that was ever compared."""
+    """Rows that differ, and how old the knowledge is; of a table that was never compared, how old the process is."""
     at = datetime.now(UTC) - timedelta(days=2)
+    since = at - timedelta(days=3)
     known = {"sessions": Proved(version=1, position=9, rows=5, differing=3, verified_at=at)}
     async with (
         receivers.otlp() as (endpoint, receiver),
         receivers.delivering(endpoint, otel_metric_export_interval=20),
     ):
-        watch_proofs(telemetry.meter(), "g1", lambda: known)
+        watch_proofs(telemetry.meter(), "g1", lambda: known, tables=("sessions", "tokens"), since=since)
         told = await receivers.gauge(receiver, "session_gateway.projection.differing", 3)
         assert told == {"gateway.instance": "g1", "projection": "sessions"}
 
-        def is_two_days(got: Any) -> bool:
+        def is_told_of_both(got: Any) -> bool:
             points = got.gauge.data_points
             name = "session_gateway.projection.proof_age"
-            return got.name == name and [round(point.as_double / 86_400) for point in points] == [2]
+            return got.name == name and [round(point.as_double / 86_400) for point in points] == [2, 5]
 
-        await receiver.await_metric(is_two_days, PROMPT)
+        await receiver.await_metric(is_told_of_both, PROMPT)
 
 
 async def test_without_a_receiver_nothing_is_read() -> None:
