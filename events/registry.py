@@ -1,5 +1,7 @@
 """Tag -> payload type and schema version: the list behind the codec, the event docs and the golden files."""
 
+import difflib
+from collections.abc import Sequence
 from types import UnionType
 from typing import Any, Final, get_args
 
@@ -7,6 +9,7 @@ import msgspec
 
 from events import catalogue
 from events.errors import BadEvent
+from events.store import type_matches
 
 
 class EventType(msgspec.Struct, frozen=True):
@@ -41,6 +44,17 @@ def event_type(tag: str) -> EventType:
         return EVENT_TYPES[tag]
     except KeyError:
         raise BadEvent(f"no event type is called {tag!r}") from None
+
+
+def unknown(wanted: Sequence[str]) -> tuple[str, ...]:
+    """Of types and families (``session.*``), those that this release knows no event of."""
+    return tuple(one for one in wanted if not any(type_matches(tag, (one,)) for tag in EVENT_TYPES))
+
+
+def near(wanted: str) -> str | None:
+    """The type or family that somebody may have meant."""
+    known = [*EVENT_TYPES, *{f"{tag.partition('.')[0]}.*" for tag in EVENT_TYPES}]
+    return next(iter(difflib.get_close_matches(wanted, sorted(known), n=1)), None)
 
 
 def tag_of(payload: catalogue.Payload) -> str:

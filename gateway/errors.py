@@ -171,7 +171,7 @@ def refused(error: Exception) -> Refused | None:
 def _detail(error: Exception) -> str:
     """Database messages can carry addresses and names of ours: the caller gets the plain sentence."""
     if isinstance(error, StoreUnavailable | StoreClosed):
-        return "The event log cannot be reached at the moment. Ask again; an Idempotency-Key makes that safe."
+        return "The event log cannot be reached at the moment. Ask again."
     if isinstance(error, LogForked):
         return FORKED
     if isinstance(error, DockerError):

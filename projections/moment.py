@@ -20,7 +20,16 @@ _MOST: Final = 60  # characters of what anybody may have sent that a sentence re
 
 
 class BadMoment(ValueError):
-    """Neither a position nor one instant. The text says what would be."""
+    """Neither a position nor one instant. The text says what would be; ``parameter``, in it, what else may be given."""
+
+    def __init__(self, text: str, parameter: str = "", rest: str = "") -> None:
+        super().__init__(f"{text}{parameter}{rest}")
+        self._parts = text, parameter, rest
+
+    def by_option(self) -> str:
+        """The text for a command line, which writes the parameter as an option."""
+        text, parameter, rest = self._parts
+        return f"{text}--{parameter}{rest}" if parameter else text
 
 
 def parse(text: str, zone: tzinfo | None = None, fold: Fold | None = None) -> int | datetime:
@@ -51,7 +60,7 @@ def parse(text: str, zone: tzinfo | None = None, fold: Fold | None = None) -> in
     if time.tzinfo is not None:
         return _utc(time, shown)
     if zone is None:
-        raise BadMoment(f"{shown} needs an offset, as Z or +01:00, or its time zone: tz")
+        raise BadMoment(f"{shown} needs an offset, as Z or +01:00, or its time zone: ", "tz")
     return _local(time, zone, fold, shown)
 
 
@@ -96,7 +105,9 @@ def _local(time: datetime, zone: tzinfo, fold: Fold | None, shown: str) -> datet
     if fold is None:
         raise BadMoment(
             f"{shown} was twice in {zone}: {first.isoformat()} and {second.isoformat()}; "
-            "give one of these, or choose by fold: first or second"
+            "give one of these, or choose by ",
+            "fold",
+            ": first or second",
         )
     return _utc(first if fold == "first" else second, shown)
 

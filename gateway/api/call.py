@@ -7,7 +7,7 @@ every denial into an event, so that no handler can forget to.
 import logging
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import msgspec
@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from events.codec import Cause
-from gateway import context, errors
+from gateway import context, errors, names
 from gateway.access.caller import Caller
 from gateway.access.roles import Role
 from gateway.errors import Refused
@@ -29,10 +29,8 @@ T = TypeVar("T")
 log = logging.getLogger("session_gateway.api")
 _WAIT: Final = re.compile(r"\bwait=(\d{1,9})\b")
 _NUMBER: Final = re.compile(r"\d{1,18}\Z", re.ASCII)
-_TYPE: Final = re.compile(r"[a-z_]{1,50}\.(?:[a-z_]{1,50}|\*)\Z")
 MAX_WAIT_SECONDS: Final = 120
 REPEATABLE: Final = ("type",)  # parameters that may stand more than once
-MAX_TYPES: Final = 40  # at once: more than there are
 MAX_NAME: Final = 40  # characters of an unknown parameter's name that a refusal repeats
 
 
@@ -75,11 +73,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     def types(self) -> tuple[str, ...]:
         """The parameter ``type``, repeatable: a tag, or a family such as ``session.*``; each once. Raises Refused."""
         given = tuple(dict.fromkeys(self.request.query_params.getlist("type")))
-        if not are_types(given):
+        if not names.are_types(given):
             raise Refused(
                 "bad-request",
                 "The parameter type must be a type such as session.ready, or a family: session.*; "
-                f"{MAX_TYPES} of them at most.",
+                f"{names.MAX_TYPES} of them at most.",
             )
         return given
 
@@ -131,11 +129,6 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 Handler = Callable[[Call], Awaitable[Response]]
 Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-def are_types(given: Sequence[str]) -> bool:
-    """Whether these are types and families, as many as may be asked for at once."""
-    return len(given) <= MAX_TYPES and all(_TYPE.match(text) for text in given)
 
 
 def answer(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

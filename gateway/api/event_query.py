@@ -14,8 +14,9 @@ import msgspec
 from events.envelope import STREAM_ID, ActorKind, RecordedEvent, session_stream
 from events.filter import EventFilter, session_of
 from events.store import EventStore
+from gateway import names
 from gateway.api import cursor as cursors
-from gateway.api.call import Call, are_types
+from gateway.api.call import Call
 from gateway.api.cursor import Cursor
 from gateway.errors import Refused
 from projections import asof
@@ -25,11 +26,6 @@ FILTERS: Final = ("type", "stream", "session", "actor", "trace", "correlation")
 _PLACE: Final = re.compile(
     r"(?P<position>\d{1,18})(?:-(?P<event>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}))?\Z", re.ASCII
 )
-_KEY_ID: Final = re.compile(r"[0-9A-Za-z_.-]{1,100}\Z", re.ASCII)
-_POSITION: Final = re.compile(r"\d{1,18}\Z", re.ASCII)
-_TRACE: Final = re.compile(r"[0-9a-f]{32}\Z")
-_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z|[0-9a-f]{32}\Z")
-MAX_ACTOR: Final = 200
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,24 +141,11 @@ async def _same_event(call: Call, position: int, event_id: str) -> None:
         )
 
 
-def is_position(text: str) -> bool:
-    return _POSITION.match(text) is not None
-
-
-def is_uuid(text: str) -> bool:
-    """With or without hyphens, in either case; nothing else that ``uuid.UUID`` would read."""
-    return _UUID.match(text.lower()) is not None
-
-
-def is_trace(text: str) -> bool:
-    return _TRACE.match(text.lower()) is not None
-
-
 def _filter(call: Call) -> EventFilter:
     trace, correlation = call.text("trace"), call.text("correlation")
-    if trace is not None and not is_trace(trace):
+    if trace is not None and not names.is_trace(trace):
         raise Refused("bad-request", "The parameter trace must be the 32 hexadecimal digits of a trace id.")
-    if correlation is not None and not is_uuid(correlation):
+    if correlation is not None and not names.is_uuid(correlation):
         raise Refused("bad-request", "The parameter correlation must be a UUID.")
     wanted = EventFilter(
         types=call.types(),
@@ -178,29 +161,22 @@ def _filter(call: Call) -> EventFilter:
 
 def _check(wanted: EventFilter) -> None:
     """Refuse what no filter of ours can be, whoever says it: the query, or a cursor. Raises Refused."""
-    if wanted.stream_id is not None and not STREAM_ID.match(wanted.stream_id):
+    if wanted.stream_id is not None and not names.is_stream(wanted.stream_id):
         raise Refused("bad-request", "The parameter stream is not the name of a stream.")
-    if wanted.session_id is not None and not STREAM_ID.match(session_stream(wanted.session_id)):
+    if wanted.session_id is not None and not names.is_session(wanted.session_id):
         raise Refused("bad-request", "The parameter session is not the id of a session.")
-    if wanted.actor is not None and not _is_actor(wanted.actor):
+    if wanted.actor is not None and not names.is_actor(wanted.actor):
         kinds = ", ".join(ActorKind)
         raise Refused("bad-request", f"The parameter actor must be the id of a key, or KIND:ID with one of {kinds}.")
-    if wanted.causation_id is not None or not are_types(wanted.types) or len(wanted.trace_id or bytes(16)) != 16:
+    if wanted.causation_id is not None or not names.are_types(wanted.types) or len(wanted.trace_id or bytes(16)) != 16:
         raise Refused("bad-cursor", "The cursor has a filter that cannot be asked for. Begin again without it.")
-
-
-def _is_actor(text: str) -> bool:
-    kind, colon, name = text.partition(":")
-    if not colon:
-        return _KEY_ID.match(text) is not None
-    return kind in set(ActorKind) and name.isprintable() and 0 < len(name) <= MAX_ACTOR
 
 
 async def _beginning(call: Call) -> int | None:
     if call.text("after") is not None and call.text("since") is not None:
         raise Refused("bad-request", "Give after or since, not both.")
     after, since = call.text("after"), call.text("since")
-    if since is not None and not is_position(since):
+    if since is not None and not names.is_position(since):
         return await _moment(call, "since")
     text = since if after is None else after
     return None if text is None else await place(call, text)

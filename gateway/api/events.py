@@ -8,10 +8,12 @@ from uuid import UUID
 import msgspec
 from starlette.responses import Response
 
+from events import registry
 from events.catalogue import LogRead
 from events.envelope import RecordedEvent
 from events.filter import EventFilter, Found, session_of
 from events.store import EventStore
+from gateway import names
 from gateway.api import cursor, event_query, reads, shapes
 from gateway.api.call import Call, answer
 from gateway.api.event_query import Asked
@@ -49,7 +51,14 @@ async def read(call: Call) -> Response:
     asked = msgspec.structs.replace(asked, session_id=asked.session_id or event_query.one_session(found.events))
     await reads.record(call, reading("events", asked, after, found.reached))
     page = shapes.EventPage(
-        events=views, after=after, until=asked.until, next=found.reached, head=head, complete=complete, cursor=going_on
+        events=views,
+        after=after,
+        until=asked.until,
+        next=found.reached,
+        head=head,
+        complete=complete,
+        cursor=going_on,
+        unknown_types=registry.unknown(asked.wanted.types),
     )
     return answer(page, headers={} if complete else next_page("/events", going_on, limit))
 
@@ -116,10 +125,10 @@ async def show(call: Call) -> Response:
 async def one(call: Call, text: str) -> RecordedEvent:
     """The event that an id or a position names. Raises Refused, StoreUnavailable."""
     found: RecordedEvent | None = None
-    if event_query.is_position(text):
+    if names.is_position(text):
         page = await call.services.store.read_log(after=int(text) - 1, limit=1) if int(text) else []
         found = next((event for event in page if event.position == int(text)), None)
-    elif event_query.is_uuid(text):
+    elif names.is_uuid(text):
         found = await call.services.store.find(UUID(text))
     else:
         raise Refused("bad-request", "An event is named by its id, a UUID, or by its position.")

@@ -118,7 +118,8 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
 
     ``complete``: everything up to the end was looked at, which is ``until`` or else ``head``, the log's at that time.
     ``cursor`` goes on beyond ``next``, also after the head of now; None when the reading has come to its end.
-    ``next`` as ``after`` does the same, and knows no log.
+    ``next`` as ``after`` does the same, and knows no log. ``unknown_types``: of the types and families that were asked
+    for, those that this release knows no event of: misspelt, or a later release's.
     """
 
     events: list[EventView]
@@ -128,6 +129,7 @@ class EventPage(msgspec.Struct, frozen=True, kw_only=True):
     head: int
     complete: bool
     cursor: str | None
+    unknown_types: tuple[str, ...] = ()
 
 
 def links(session_id: str) -> Links:

@@ -1,7 +1,6 @@
 """Why: what led to an event, a session, a request or a trace, and what they led to, as a tree. Recorded as a read."""
 
 import asyncio
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,8 +14,8 @@ from events.envelope import STREAM_ID, RecordedEvent, session_stream
 from events.filter import EventFilter, session_of
 from events.keyring import Keyring
 from events.store import EventStore
-from gateway import context
-from gateway.api import event_query, events, reads, shapes
+from gateway import context, names
+from gateway.api import events, reads, shapes
 from gateway.api.call import Call
 from gateway.api.shapes import EventView
 from gateway.errors import Refused
@@ -28,7 +27,6 @@ MOST_TRACES: Final = 20
 MOST_SHOWN: Final = 2000  # events, each with its payload opened
 PROBE: Final = 100  # events that are looked at before a purpose is asked for
 STEP: Final = 100  # events that are shaped at once: a few milliseconds
-_KINDED: Final = re.compile(r"(?:(?P<kind>event|session|request|trace):)?(?P<id>[0-9A-Za-z._-]{1,128})", re.ASCII)
 _NOTES: Final = {
     Link.MISSING: "Its cause {cause} is not in the log.",
     Link.UNREAD: "Its cause {cause} was not looked for: reading had to end.",
@@ -112,7 +110,7 @@ async def of_event(call: Call) -> Response:
 
 async def of_any(call: Call) -> Response:
     """Of whatever ``of`` names: an event's id or position, a session, a request, a trace; ``KIND:ID`` says which."""
-    found = _KINDED.fullmatch(call.text("of") or "")
+    found = names.KINDED.fullmatch(call.text("of") or "")
     if found is None:
         raise Refused(
             "bad-request", "The parameter of names an event, session, request or trace: ID, or KIND:ID as request:ID."
@@ -209,7 +207,7 @@ async def _sought(call: Call, kind: str | None, given: str) -> _Sought | None:
         found = await _probed(store, "request", given, EventFilter(correlation_id=context.correlation_id_of(given)))
         if found is not None:
             return found
-    if kind in (None, "trace") and event_query.is_trace(given):
+    if kind in (None, "trace") and names.is_trace(given):
         return await _probed(store, "trace", given.lower(), EventFilter(trace_id=bytes.fromhex(given)))
     return None
 
@@ -237,7 +235,7 @@ async def _is_session(store: EventStore, given: str) -> bool:
 
 
 def _names_event(given: str) -> bool:
-    return event_query.is_position(given) or event_query.is_uuid(given)
+    return names.is_position(given) or names.is_uuid(given)
 
 
 async def _event(call: Call, given: str) -> RecordedEvent | None:

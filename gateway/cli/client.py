@@ -20,6 +20,18 @@ DEFAULT_BIND: Final = "127.0.0.1:8000"
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
+NOT_THERE: Final = ("/problems/event-unknown", "/problems/session-unknown")  # it answered, and the answer is no
+_OPTIONS: Final = {HEADER: "--purpose", "Idempotency-Key": "--idempotency-key", "The parameter ": "--"}
+
+
+def by_option(told: str) -> str:
+    """What a gateway said, with the names of options for those of headers and parameters."""
+    told = told.replace(f"say in {HEADER} why", "say with --purpose why")
+    for name, option in _OPTIONS.items():
+        told = told.replace(name, option)
+    return told
+
+
 @asynccontextmanager
 async def connected(url: str | None, key_file: Path | None) -> AsyncIterator[GatewayClient]:
     """A client of the gateway that the options, the environment or the data directory name. Raises Failure."""
@@ -41,7 +53,8 @@ def failures() -> Iterator[None]:
     except GatewayUnreachable as error:
         raise Failure(Exit.UNREACHABLE, str(error)) from error
     except GatewayRefused as error:
-        raise Failure(Exit.REFUSED, str(error)) from error
+        code = Exit.NEGATIVE if error.problem.type in NOT_THERE else Exit.REFUSED
+        raise Failure(code, by_option(str(error))) from error
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -8,36 +8,30 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
+from gateway import names
 from gateway.cli import event_lines, moments, printing
 from gateway.cli.client import connected, run, segment, why
 from gateway.cli.exits import Exit, Failure
+from gateway.cli.filters import (
+    ActorOf,
+    Correlation,
+    CursorOf,
+    SessionId,
+    Since,
+    Stream,
+    Trace,
+    Types,
+    Until,
+    beginning,
+    filters,
+)
 from gateway.cli.options import Json, KeyFile, Purpose, Tz, Url, family
 from gateway.cli.pages import going_on, pages
 from gateway.cli.sessions import position_now
 from gateway.control import GatewayClient, GatewayRefused
-from projections import moment
-
-Query = list[tuple[str, str | int]]
 
 app = family("Read the log of a gateway that runs, or follow it; each reading is recorded in it.")
-Types = Annotated[
-    list[str] | None, typer.Option("--type", help="Only this type, or family as session.*; may be repeated.")
-]
-Stream = Annotated[str | None, typer.Option(metavar="NAME", help="Only this stream, as session-ses_...")]
-SessionId = Annotated[str | None, typer.Option("--session", metavar="ID", help="Only what concerns this session.")]
-ActorOf = Annotated[
-    str | None, typer.Option("--actor", metavar="WHO", help="Only by this key's id, or KIND:ID as gateway:g1.")
-]
-Trace = Annotated[str | None, typer.Option(metavar="ID", help="Only of this trace: 32 hexadecimal digits.")]
-Correlation = Annotated[str | None, typer.Option(metavar="UUID", help="Only of the request with this correlation id.")]
-Since = Annotated[
-    str | None, typer.Option(metavar="P|T", help="Only beyond a position, or recorded after an RFC 3339 time.")
-]
-Until = Annotated[
-    str | None, typer.Option(metavar="P|T", help="Only up to a position, or recorded by an RFC 3339 time.")
-]
 _NOT_SHOWN: Final = ("/problems/event-unknown", "/problems/purpose-required")  # not in this log; of a session
-CursorOf = Annotated[str | None, typer.Option("--cursor", help="Go on where an answer ended, with the same filters.")]
 
 
 @app.command("list")
@@ -62,9 +56,8 @@ def list_(
 ) -> None:
     """A page of the log, oldest first; --all: every page. With --json, a document a page, each on a line."""
     zone = moments.zone_of(tz)
-    query = _filters(type_, stream=stream, session=session, actor=actor, trace=trace, correlation=correlation)
-    query += _given(after=after, since=_moment("--since", since, tz), until=_moment("--until", until, tz))
-    query += _given(cursor=cursor, limit=limit)
+    query = filters(type_, stream=stream, session=session, actor=actor, trace=trace, correlation=correlation)
+    query += [*beginning(after=after, since=since, until=until, cursor=cursor, tz=tz), ("limit", limit)]
     headers = why(purpose)
 
     async def work() -> None:
@@ -85,7 +78,9 @@ def list_(
 
 @app.command()
 def tail(
-    after: Annotated[int | None, typer.Option(help="From beyond this position; without it, from now on.")] = None,
+    after: Annotated[
+        int | None, typer.Option(help="From beyond this position; without it, from now on.", min=0)
+    ] = None,
     type_: Types = None,
     stream: Stream = None,
     session: SessionId = None,
@@ -102,14 +97,14 @@ def tail(
 ) -> None:
     """The log as it grows; goes on by itself after a dropped connection, without gap or double; ends with Ctrl-C."""
     zone = moments.zone_of(tz)
-    filters = _filters(type_, stream=stream, session=session, actor=actor, trace=trace, correlation=correlation)
-    begin = _given(after=after, since=_moment("--since", since, tz), cursor=cursor)
+    wanted = filters(type_, stream=stream, session=session, actor=actor, trace=trace, correlation=correlation)
+    begin = beginning(after=after, since=since, cursor=cursor, tz=tz)
     headers = why(purpose)
 
     async def work() -> None:
         async with connected(url, key_file) as client:
             # Where it begins is asked first: a connection that drops before its first event is resumed from there.
-            query = filters + (begin or [("after", await position_now(client))])
+            query = wanted + (begin or [("after", await position_now(client))])
             followed = client.follow("/events/stream", query=query, headers=headers, on_drop=printing.note)
             async with aclosing(followed) as events:
                 async for event in events:
@@ -128,6 +123,8 @@ def show(
     json: Json = False,
 ) -> None:
     """One event with all its fields, and the event that caused it. Of a session: say why, --purpose."""
+    if not names.is_event(event):
+        raise Failure(Exit.USAGE, f"{event!r} is neither an event's id (a UUID) nor a position.")
     zone = moments.zone_of(tz)
     headers = why(purpose)
 
@@ -157,22 +154,3 @@ async def _cause(client: GatewayClient, cause: str, headers: Mapping[str, str], 
         if refused.problem.type not in _NOT_SHOWN:
             raise
         return f"{cause}: {refused.problem.title[:1].lower()}{refused.problem.title[1:]}."
-
-
-def _filters(types: list[str] | None, **others: str | None) -> Query:
-    return [*(("type", tag) for tag in types or ()), *_given(**others)]
-
-
-def _given(**options: str | int | None) -> Query:
-    return [(name, value) for name, value in options.items() if value is not None]
-
-
-def _moment(option: str, text: str | None, tz: str | None) -> str | None:
-    """A position, or a time in UTC. Raises Failure."""
-    if text is None:
-        return None
-    try:
-        found = moment.parse(text, moments.zone_of(tz))
-    except moment.BadMoment as error:
-        raise Failure(Exit.USAGE, f"{option}: {error}.") from error
-    return str(found) if isinstance(found, int) else found.isoformat().replace("+00:00", "Z")

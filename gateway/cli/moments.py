@@ -40,9 +40,13 @@ def then(as_of: str | None, tz: str | None, fold: Fold | None) -> Then:
     try:
         found = moment.parse(as_of, zone, None if fold is None else fold.value)
     except BadMoment as error:
-        raise Failure(Exit.USAGE, f"--as-of: {error}.") from error
-    exact = found.isoformat().replace("+00:00", "Z") if isinstance(found, datetime) else str(found)
-    return Then(written=as_of, exact=exact, zone=zone)
+        raise Failure(Exit.USAGE, f"--as-of: {error.by_option()}.") from error
+    return Then(written=as_of, exact=exact(found), zone=zone)
+
+
+def exact(found: int | datetime) -> str:
+    """A position, or a time in UTC, as a gateway is asked for it."""
+    return found.isoformat().replace("+00:00", "Z") if isinstance(found, datetime) else str(found)
 
 
 def zone_of(tz: str | None) -> tzinfo | None:
@@ -50,4 +54,4 @@ def zone_of(tz: str | None) -> tzinfo | None:
     try:
         return None if tz is None else moment.zone(tz)
     except BadMoment as error:
-        raise Failure(Exit.USAGE, f"--tz: {error}.") from error
+        raise Failure(Exit.USAGE, f"--tz: {error.by_option()}.") from error

@@ -19,6 +19,7 @@ from gateway.control import ANSWER_SECONDS, Answer, GatewayClient, ServerEvent
 
 OPEN_SECONDS: Final = 120
 LOOKBACK_SECONDS: Final = None
+STATUSES: Final = ("creating", "running", "stopped", "error")
 AS_OF_POSITION: Final = "as-of-position"
 app = family("Open, see, watch, stop and resume sessions of a gateway that runs.")
 Id = Annotated[str, typer.Argument(metavar="ID", help="A session's id, as ses_...", show_default=False)]
@@ -67,6 +68,8 @@ def list_(
     json: Json = False,
 ) -> None:
     """The sessions that the key may see, oldest first."""
+    if status is not None and status not in STATUSES:
+        raise Failure(Exit.USAGE, f"--status: {status!r} is none of {', '.join(STATUSES)}.")
     then = moments.then(as_of, tz, fold)
     query = [(name, value) for name, value in (("status", status), ("as_of", then.exact)) if value is not None]
     answer = run(_read("", query, why(purpose), url, key_file))

@@ -5,14 +5,13 @@ from typing import Annotated
 import msgspec
 import typer
 
+from gateway import names
 from gateway.cli import printing, why_page
 from gateway.cli.client import connected, run
 from gateway.cli.client import why as purpose_of
 from gateway.cli.exits import Exit, Failure
 from gateway.cli.options import Json, KeyFile, Purpose, Url, family
-from gateway.control import GatewayRefused
 
-UNKNOWN = "/problems/event-unknown"
 app = family("What led to something, and what it led to.")
 
 
@@ -43,16 +42,17 @@ def why(
     query = [("of", what), *([("all", "true")] if all_ else [])]
     if after is not None:
         query.append(("after", str(after)))
+    if names.KINDED.fullmatch(what) is None:
+        raise Failure(
+            Exit.USAGE, f"{what!r} is no id of an event, session, request or trace, nor KIND:ID, as request:ID."
+        )
+    if after is not None and not all_:
+        raise Failure(Exit.USAGE, "--after goes on with --all.")
     headers = purpose_of(purpose)
 
     async def work() -> bytes:
         async with connected(url, key_file) as client:
-            try:
-                return await client.call("GET", "/why", query=query, headers=headers)
-            except GatewayRefused as error:
-                if error.problem.type != UNKNOWN:
-                    raise
-                raise Failure(Exit.NEGATIVE, error.problem.detail) from error
+            return await client.call("GET", "/why", query=query, headers=headers)
 
     answer = run(work())
     if json:

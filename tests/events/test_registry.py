@@ -4,6 +4,7 @@ from typing import get_args
 
 import pytest
 
+from events import registry
 from events.catalogue import Payload, SessionReady
 from events.errors import BadEvent
 from events.registry import EVENT_TYPES, event_type, tag_of
@@ -19,3 +20,9 @@ def test_unknown_tag_is_refused_by_name() -> None:
     assert event_type("session.ready").payload is SessionReady
     with pytest.raises(BadEvent, match=r"session\.teleported"):
         event_type("session.teleported")
+
+
+def test_a_misspelt_type_is_found_with_the_near_one() -> None:
+    assert registry.unknown(["session.ready", "sesion.*", "log.*", "session.redy"]) == ("sesion.*", "session.redy")
+    assert (registry.near("sesion.*"), registry.near("session.redy")) == ("session.*", "session.ready")
+    assert registry.near("qqq.www") is None

@@ -155,3 +155,14 @@ def test_without_a_time_zone_database_utc_and_offsets_are_left(monkeypatch: pyte
 
 def _no_zones(name: str) -> zoneinfo.ZoneInfo:
     raise zoneinfo.ZoneInfoNotFoundError(name)
+
+
+def test_a_command_line_is_told_of_its_options() -> None:
+    """And a request of its parameters."""
+    with pytest.raises(BadMoment) as raised:
+        moment.parse("2026-10-25T02:30", BERLIN)
+    assert str(raised.value).endswith("or choose by fold: first or second")
+    assert raised.value.by_option().endswith("or choose by --fold: first or second")
+    with pytest.raises(BadMoment) as raised:
+        moment.parse("yesterday")
+    assert raised.value.by_option() == str(raised.value)

@@ -17,10 +17,9 @@ from events.mark import Mark
 from events.memory import MemoryEventStore
 from gateway.access.tokens import Secret, Tokens
 from gateway.api import cursor as cursors
-from gateway.api.call import MAX_TYPES
 from gateway.api.cursor import Cursor
-from gateway.api.event_query import MAX_ACTOR
 from gateway.errors import Refused
+from gateway.names import MAX_ACTOR, MAX_TYPES
 from tests.factories import event, write
 from tests.forks import restored
 

@@ -9,7 +9,7 @@ from events.envelope import Sealed, container_stream, session_stream
 from events.filter import EventFilter
 from gateway.access.roles import Role
 from gateway.api import cursor as cursors
-from gateway.api.call import MAX_TYPES
+from gateway.names import MAX_TYPES
 from tests.gateway.clients import nobody
 from tests.gateway_fixtures import WHY, Gateway
 

@@ -24,6 +24,13 @@ def test_the_address_that_is_listened_on_is_called(bind: str, called: str) -> No
     assert client.address(None, {"GATEWAY_BIND": bind}) == called
 
 
+def test_a_refusal_speaks_of_options() -> None:
+    told = "A purpose must be given: This reads one session: say in X-Audit-Purpose why, in up to 500 characters."
+    assert client.by_option(told).endswith("This reads one session: say with --purpose why, in up to 500 characters.")
+    assert client.by_option("The parameter limit must be a number.") == "--limit must be a number."
+    assert client.by_option("This Idempotency-Key was used") == "This --idempotency-key was used"
+
+
 def test_an_url_comes_first() -> None:
     assert client.address("https://gateway.example", {"GATEWAY_BIND": "127.0.0.1:1"}) == "https://gateway.example"
 

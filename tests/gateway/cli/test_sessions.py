@@ -11,8 +11,10 @@ import msgspec
 import pytest
 
 from gateway.cli.exits import Exit
+from gateway.cli.sessions import STATUSES
+from projections.lifecycle import Status
 from tests.event_fixtures import until
-from tests.gateway.cli.conftest import SECONDS, WHY, Cli
+from tests.gateway.cli.conftest import SECONDS, WHY, Cli, run
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120)]
 
@@ -75,7 +77,7 @@ async def test_the_past_is_shown_as_of_a_position(cli: Cli) -> None:
         "next": None,
     }
     ran = await cli.run("sessions", "show", session.session_id, "--as-of", str(before), *WHY)
-    assert ran.code == Exit.REFUSED
+    assert ran.code == Exit.NEGATIVE
 
 
 async def test_stop_and_resume_on_the_kept_data(cli: Cli) -> None:
@@ -90,12 +92,36 @@ async def test_stop_and_resume_on_the_kept_data(cli: Cli) -> None:
 
 
 async def test_a_refusal_names_the_request_and_has_its_own_exit_code(cli: Cli) -> None:
-    ran = await cli.run("sessions", "show", "ses_nobody", "--json")
+    ran = await cli.run("sessions", "open", "--image", "not/allowed", "--json")
     assert (ran.code, ran.out) == (Exit.REFUSED, "")
     (sentence,) = ran.err.splitlines()
-    assert "No such session" in sentence
+    assert "This image may not be asked for" in sentence
     assert "request " in sentence
-    assert (await cli.run("sessions", "open", "--image", "not/allowed")).code == Exit.REFUSED
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sessions", "show", "ses_nobody"),
+        ("sessions", "stop", "ses_nobody"),
+        ("sessions", "timeline", "ses_nobody"),
+        ("events", "list", "--session", "ses_nobody"),
+        ("events", "show", "999999"),
+        ("why", "999999"),
+        ("why", "session:ses_nobody"),
+    ],
+)
+async def test_what_is_not_there_is_a_no(cli: Cli, arguments: tuple[str, ...]) -> None:
+    """One exit code, whichever command hears of it."""
+    ran = await cli.run(*arguments, *(() if "stop" in arguments else WHY))
+    assert (ran.code, ran.out) == (Exit.NEGATIVE, "")
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_a_status_that_is_none_is_told_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = run("sessions", "list", "--status", "foo")
+    assert (ran.code, ran.err) == (Exit.USAGE, "--status: 'foo' is none of creating, running, stopped, error.\n")
+    assert set(STATUSES) == set(Status)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ async def test_the_timeline_of_one_session_is_a_table_or_what_the_gateway_answer
     asked = ("sessions", "timeline", session.session_id, "--as-of", str(ready.position), *PURPOSE)
     document = await cli.json(*asked)
     assert document["entries"][-1]["type"] == "session.ready"
-    assert (await cli.run("sessions", "timeline", "ses_none", *PURPOSE)).code == Exit.REFUSED
+    assert (await cli.run("sessions", "timeline", "ses_none", *PURPOSE)).code == Exit.NEGATIVE
 
 
 async def test_what_one_answer_does_not_hold_is_gone_on_with(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

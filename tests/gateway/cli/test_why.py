@@ -42,7 +42,7 @@ async def test_json_is_what_the_gateway_answers(cli: Cli) -> None:
 async def test_nothing_to_explain_is_a_sentence_and_a_no(cli: Cli) -> None:
     ran = await cli.run("why", "nobody-asked-this")
     assert (ran.code, ran.out) == (Exit.NEGATIVE, "")
-    assert ran.err.startswith("No event of the log") and "nobody-asked-this" in ran.err
+    assert "No event of the log" in ran.err and "nobody-asked-this" in ran.err
 
 
 async def test_one_session_is_explained_for_a_purpose(cli: Cli) -> None:
@@ -68,5 +68,5 @@ async def test_all_shows_each_of_many(cli: Cli) -> None:
 
 
 async def test_what_names_nothing_is_refused(cli: Cli) -> None:
-    assert (await cli.run("why", "a b")).code == Exit.REFUSED
+    assert (await cli.run("why", "a b")).code == Exit.USAGE
     assert (await cli.run("why")).code == Exit.USAGE
