@@ -2,29 +2,28 @@
 
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 import typer
 
 from events.catalogue import ProjectionRebuilt
 from events.dialling import Pool
-from gateway.cli import durations, printing
+from gateway.cli import printing, projection_lines
 from gateway.cli.bar import bar
 from gateway.cli.client import run
-from gateway.cli.direct import CLI, Direct, open_log, sentence
+from gateway.cli.direct import CLI, Direct, open_log, sentence, settings
 from gateway.cli.exits import Exit, Failure
 from gateway.cli.options import Json, family
 from gateway.rebuilds import Proofs, rebuilder
-from projections.drift import words
-from projections.errors import ProjectionError
+from projections.errors import ProjectionError, UnderWay
 from projections.proof import Proof
 from projections.table import Table
-from projections.table_report import Report, TableReport, report
+from projections.table_report import Report, folded, report
 from projections.tables import TABLES
-from projections.views import Views
 
 app = family("What is derived from the log: how it stands, whether it is right, and making it anew.")
 T = TypeVar("T")
@@ -32,39 +31,22 @@ Name = Annotated[str | None, typer.Argument(metavar="NAME", help="One table, nam
 All = Annotated[bool, typer.Option("--all", help="Every table, one after the other.")]
 
 
-class ProjectionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One projection as this process folds it."""
-
-    name: str
-    version: int
-    states: int
-    position: int
-    lag: int  # events of the log that it has not seen
-
-
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a log without tables."""
-
-    log_id: str
-    head: int
-    projections: list[ProjectionStatus]
-
-
-class Unable(msgspec.Struct, frozen=True):
-    """A table that nothing could be done about, and why."""
+class Unable(msgspec.Struct, frozen=True, kw_only=True):
+    """A table that nothing could be done about, and why; ``holder``: who is at it, unless it is gone by then."""
 
     name: str
     reason: str
+    holder: str | None = None
+    expires_at: datetime | None = None
 
 
-class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
-    rebuilt: list[ProjectionRebuilt]
+class Sweep(msgspec.Struct, Generic[T], kw_only=True):
+    """What became of each table so far. ``left``: not come to yet; ``ended_early``: why the others never will be."""
+
+    done: list[T]
     refused: list[Unable]
-
-
-class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    verified: list[Proof]
-    refused: list[Unable]
+    left: list[str]
+    ended_early: str | None = None
 
 
 @app.callback()
@@ -73,20 +55,22 @@ def projections() -> None:
 
 
 @app.command()
-def status(json: Json = False) -> None:
+def status(
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Count the rows of large tables too, which takes long.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """How every table stands: versions, position, lag, rows, who carries it on, a rebuild under way, the last proof.
 
-    A log in a file has no tables: then every projection is folded from the first event, and said what came of it.
+    The rows of large tables are Postgres' estimate (~), unless --exact. A log in a file has no tables: then every
+    projection is folded from the first event, and said what came of it.
     """
-    found = run(_status())
+    found = run(_status(exact))
     if json:
         printing.document(found)
-    elif isinstance(found, Report):
-        _show_tables(found)
     else:
-        rows = [[one.name, one.version, one.states, one.position, one.lag] for one in found.projections]
-        printing.table(["projection", "version", "states", "position", "lag"], rows)
-        printing.line(f"The log {found.log_id} ends at position {found.head}.")
+        projection_lines.show_report(found)
 
 
 @app.command()
@@ -104,21 +88,22 @@ def rebuild(
     was not rebuilt; the reason is told.
     """
     tables = _chosen(name, everything)
+    if abandon:
+        dropped = Sweep[str](done=[], refused=[], left=[table.name for table in tables])
+        with _told_at_the_end(dropped, "abandoned", json=json):
+            run(_abandon(tables, dropped))
+        if not json:
+            printing.line(f"Dropped: {', '.join(dropped.done)}." if dropped.done else "There is nothing to drop.")
+        _end(dropped.refused, negative=not dropped.done)
+        return
+    rebuilt = Sweep[ProjectionRebuilt](done=[], refused=[], left=[table.name for table in tables])
     try:
-        if abandon:
-            dropped = run(_abandon(tables))
-            if json:
-                printing.document({"abandoned": dropped})
-            else:
-                printing.line(f"Dropped: {', '.join(dropped)}." if dropped else "There is nothing to drop.")
-            raise typer.Exit(Exit.OK if dropped else Exit.NEGATIVE)
-        done, refused = run(_rebuild(tables, silent=json))
+        with _told_at_the_end(rebuilt, "rebuilt", json=json):
+            run(_rebuild(tables, rebuilt, silent=json))
     except KeyboardInterrupt:
         printing.note("Interrupted: what was built is kept. The same command goes on from there; --abandon drops it.")
         raise
-    if json:
-        printing.document(Rebuilt(rebuilt=done, refused=refused))
-    _end(refused)
+    _end(rebuilt.refused)
 
 
 @app.command()
@@ -129,36 +114,20 @@ def verify(name: Name = None, everything: All = False, json: Json = False) -> No
     not be compared.
     """
     tables = _chosen(name, everything or name is None)
-    proofs, refused = run(_verify(tables, silent=json))
-    if json:
-        printing.document(Verified(verified=proofs, refused=refused))
-    _end(refused, negative=any(proof.differing for proof in proofs))
+    verified = Sweep[Proof](done=[], refused=[], left=[table.name for table in tables])
+    with _told_at_the_end(verified, "verified", json=json):
+        run(_verify(tables, verified, silent=json))
+    _end(verified.refused, negative=any(proof.differing for proof in verified.done))
 
 
-async def _status() -> Report | Status:
+async def _status(exact: bool) -> Report:
     async with open_log(if_forked="warn") as log:
-        if log.storage.pool is not None:
-            return await report(log.storage.store, log.storage.pool, TABLES)
-        views = Views(log.storage.store)
-        await views.load()
-        head = (await log.storage.store.head()).position
-        return Status(
-            log_id=str(log.storage.store.log_id),
-            head=head,
-            projections=[
-                ProjectionStatus(
-                    name=projection.name,
-                    version=projection.version,
-                    states=len(states),
-                    position=views.position,
-                    lag=head - views.position,
-                )
-                for projection, states in views.folds
-            ],
-        )
+        if log.storage.pool is None:
+            return await folded(log.storage.store, TABLES)
+        return await report(log.storage.store, log.storage.pool, TABLES, exact=exact)
 
 
-async def _rebuild(tables: Sequence[Table[Any]], *, silent: bool) -> tuple[list[ProjectionRebuilt], list[Unable]]:
+async def _rebuild(tables: Sequence[Table[Any]], sweep: Sweep[ProjectionRebuilt], *, silent: bool) -> None:
     async with _with_tables() as (log, pool):
         work = rebuilder(log.recorder, pool, log.storage.leases, who=CLI, holder=_holder())
 
@@ -166,22 +135,23 @@ async def _rebuild(tables: Sequence[Table[Any]], *, silent: bool) -> tuple[list[
             with bar("Rebuilding", silent=silent) as watch:
                 done = await work.rebuild(table, watch=watch)
             if not silent:
-                printing.line(_told(done))
+                projection_lines.show_rebuilt(done)
             return done
 
-        return await _each(tables, one)
+        await _each(tables, one, sweep)
 
 
-async def _abandon(tables: Sequence[Table[Any]]) -> list[str]:
+async def _abandon(tables: Sequence[Table[Any]], sweep: Sweep[str]) -> None:
     async with _with_tables() as (log, pool):
         work = rebuilder(log.recorder, pool, log.storage.leases, who=CLI, holder=_holder())
-        try:
-            return [table.name for table in tables if await work.abandon(table)]
-        except ProjectionError as error:
-            raise Failure(Exit.NEGATIVE, sentence(error)) from error
+
+        async def one(table: Table[Any]) -> str | None:
+            return table.name if await work.abandon(table) else None
+
+        await _each(tables, one, sweep)
 
 
-async def _verify(tables: Sequence[Table[Any]], *, silent: bool) -> tuple[list[Proof], list[Unable]]:
+async def _verify(tables: Sequence[Table[Any]], sweep: Sweep[Proof], *, silent: bool) -> None:
     async with _with_tables() as (log, pool):
         prover = Proofs(log.recorder, pool, who=CLI).prover
 
@@ -189,43 +159,71 @@ async def _verify(tables: Sequence[Table[Any]], *, silent: bool) -> tuple[list[P
             with bar("Verifying", silent=silent) as watch:
                 proof = await prover.prove(table, watch)
             if not silent:
-                _show(proof)
+                projection_lines.show_proof(proof)
             return proof
 
-        return await _each(tables, one)
+        await _each(tables, one, sweep)
 
 
 async def _each(
-    tables: Sequence[Table[Any]], work: Callable[[Table[Any]], Awaitable[T]]
-) -> tuple[list[T], list[Unable]]:
+    tables: Sequence[Table[Any]], work: Callable[[Table[Any]], Awaitable[T | None]], sweep: Sweep[T]
+) -> None:
     """One table that is refused does not keep the others waiting."""
-    done, refused = list[T](), list[Unable]()
     for table in tables:
         try:
-            done.append(await work(table))
+            done = await work(table)
         except ProjectionError as error:
-            refused.append(Unable(table.name, sentence(error)))
-    return done, refused
+            sweep.refused.append(_unable(table.name, error))
+        else:
+            sweep.done += [] if done is None else [done]
+        sweep.left.remove(table.name)
+
+
+def _unable(name: str, error: ProjectionError) -> Unable:
+    if isinstance(error, UnderWay):
+        return Unable(name=name, reason=sentence(error), holder=error.holder, expires_at=error.expires_at)
+    return Unable(name=name, reason=sentence(error))
+
+
+@contextmanager
+def _told_at_the_end(sweep: Sweep[Any], word: str, *, json: bool) -> Iterator[None]:
+    """One document, also when the work ends early: what is done by then is done."""
+    try:
+        yield
+    except BaseException as error:
+        sweep.ended_early = _why(error)
+        raise
+    finally:
+        if json:
+            told = {"refused": sweep.refused, "left": sweep.left, "ended_early": sweep.ended_early}
+            printing.document({word: sweep.done} | told)
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted."
+    return " ".join(error.sentences) if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
 
 
 @asynccontextmanager
 async def _with_tables() -> AsyncIterator[tuple[Direct, Pool]]:
     """The log and the database of its tables. Raises Failure."""
     async with open_log() as log:
-        if log.storage.pool is None:
-            raise Failure(Exit.USAGE, "The log is a file (USE_DATABASE_STORAGE=false), which has no tables.")
+        assert log.storage.pool is not None, "_chosen refuses a log in a file"
         yield log, log.storage.pool
 
 
 def _chosen(name: str | None, everything: bool) -> list[Table[Any]]:
+    """The tables that the arguments name. Raises Failure, also where there are none at all: before the log is opened,
+    which a gateway may have."""
     known = {table.name: table for table in TABLES}
     if everything is (name is not None):
         raise Failure(Exit.USAGE, f"Give one of {', '.join(known)}, or --all.")
-    if name is None:
-        return list(TABLES)
-    if name not in known:
+    if name is not None and name not in known:
         raise Failure(Exit.USAGE, f"{name!r} is no table: there are {', '.join(known)}.")
-    return [known[name]]
+    if not settings().database.use_database_storage:
+        raise Failure(Exit.USAGE, "The log is a file (USE_DATABASE_STORAGE=false), which has no tables.")
+    return list(TABLES) if name is None else [known[name]]
 
 
 def _holder() -> str:
@@ -238,68 +236,3 @@ def _end(refused: Sequence[Unable], *, negative: bool = False) -> None:
         raise Failure(Exit.NEGATIVE, *(one.reason for one in refused))
     if negative:
         raise typer.Exit(Exit.NEGATIVE)
-
-
-def _told(done: ProjectionRebuilt) -> str:
-    former = f"{done.differing} differed from the former table" if done.differing else "as the former table held them"
-    took = durations.told(done.duration_us)
-    rows = printing.count(done.rows, "row")
-    return f"{done.projection}: {rows} at position {done.position}, {former}; {took} since it was begun."
-
-
-def _show(proof: Proof) -> None:
-    at = f"at position {proof.position}"
-    if not proof.differing:
-        printing.line(f"{proof.name}: {printing.count(proof.rows, 'row')} {at}, as the log says.")
-        return
-    printing.line(f"{proof.name}: {words(proof)} {at}; the table has {proof.rows}, the log makes {proof.made}.")
-    rows = list[list[str]]()
-    for one in proof.drift:
-        if one.kind == "changed":
-            rows += [[one.key, each.field, each.table, each.log] for each in one.differences]
-        else:
-            told = ("no row", "a row") if one.kind == "missing" else ("a row", "no row")
-            rows.append([one.key, one.kind, *told])
-    printing.table(["key", "what", "table", "log"], rows)
-    if proof.differing > len(proof.drift):
-        printing.line(f"... and {printing.count(proof.differing - len(proof.drift), 'more row')}.")
-
-
-def _show_tables(found: Report) -> None:
-    titles = ["table", "version", "position", "lag", "rows", "updated", "proved", "rebuild"]
-    printing.table(titles, [_cells(one) for one in found.projections])
-    printing.line(f"The log {found.log_id} ends at position {found.head}.")
-    if found.projector is None:
-        printing.line("No gateway carries the tables on.")
-    else:
-        printing.line(f"{found.projector.holder} carries the tables on.")
-
-
-def _cells(one: TableReport) -> list[object]:
-    version = one.version if one.table_version in (None, one.version) else f"{one.table_version} (code: {one.version})"
-    if one.table_version is None:
-        return [one.name, version, "never made", one.lag, one.rows, None, _proved(one), _under_way(one)]
-    return [
-        one.name,
-        version,
-        one.position,
-        one.lag,
-        one.rows,
-        printing.when(one.updated_at),
-        _proved(one),
-        _under_way(one),
-    ]
-
-
-def _proved(one: TableReport) -> str | None:
-    if one.proved is None:
-        return None
-    verdict = words(one.proved) if one.proved.differing else "right"
-    return f"{verdict} at {one.proved.position}, {printing.when(one.proved.verified_at)}"
-
-
-def _under_way(one: TableReport) -> str | None:
-    if one.rebuild is None:
-        return None
-    who = f"by {one.rebuild.holder}" if one.rebuild.holder else "interrupted"
-    return f"at {one.rebuild.position}, {who}"

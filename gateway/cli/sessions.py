@@ -1,6 +1,7 @@
 """``sessions``: open, see, watch, stop and resume sessions of a gateway that runs."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from datetime import tzinfo
 from pathlib import Path
@@ -14,12 +15,15 @@ from gateway.cli.access_history import access_history
 from gateway.cli.client import connected, header, run, segment, why
 from gateway.cli.exits import Exit, Failure
 from gateway.cli.options import AsOf, FoldOf, Json, KeyFile, Purpose, Tz, Url, family
+from gateway.cli.pages import SAY_SECONDS
 from gateway.cli.timeline import timeline
 from gateway.control import ANSWER_SECONDS, Answer, GatewayClient, ServerEvent
 
 OPEN_SECONDS: Final = 120
 LOOKBACK_SECONDS: Final = None
+Query = Sequence[tuple[str, str | int]]
 STATUSES: Final = ("creating", "running", "stopped", "error")
+PAGE: Final = 1000
 AS_OF_POSITION: Final = "as-of-position"
 app = family("Open, see, watch, stop and resume sessions of a gateway that runs.")
 Id = Annotated[str, typer.Argument(metavar="ID", help="A session's id, as ses_...", show_default=False)]
@@ -59,6 +63,8 @@ def open_(
 @app.command("list")
 def list_(
     status: Annotated[str | None, typer.Option(help="Only these: creating, running, stopped or error.")] = None,
+    limit: Annotated[int | None, typer.Option(help="How many at most; without it, all.", min=1, max=1000)] = None,
+    cursor: Annotated[str | None, typer.Option(help="Go on where a page ended.")] = None,
     as_of: AsOf = None,
     tz: Tz = None,
     fold: FoldOf = None,
@@ -67,17 +73,45 @@ def list_(
     key_file: KeyFile = None,
     json: Json = False,
 ) -> None:
-    """The sessions that the key may see, oldest first."""
+    """The sessions that the key may see, oldest first. All pages of a list are of one position."""
     if status is not None and status not in STATUSES:
         raise Failure(Exit.USAGE, f"--status: {status!r} is none of {', '.join(STATUSES)}.")
+    if cursor is not None and (status is not None or as_of is not None):
+        raise Failure(Exit.USAGE, "The cursor says --status and --as-of already: leave them out.")
     then = moments.then(as_of, tz, fold)
-    query = [(name, value) for name, value in (("status", status), ("as_of", then.exact)) if value is not None]
-    answer = run(_read("", query, why(purpose), url, key_file))
+    given = {"status": status, "as_of": then.exact, "cursor": cursor, "limit": limit}
+    query = [(name, value) for name, value in given.items() if value is not None]
+    headers = why(purpose)
     if json:
-        printing.document(answer.body)
+        printing.document(run(_read("", query, headers, url, key_file)).body)
         return
-    _show_position(then, answer)
-    show_all(msgspec.json.decode(answer.body), then.zone)
+    walk = limit is None and cursor is None
+    first, found = run(_listed(query, headers, url, key_file, walk=walk))
+    _show_position(then, first)
+    show_all(found, then.zone)
+    if found["next"] is not None:
+        printing.note(f"There are more: go on with --cursor {found['next']}.")
+
+
+async def _listed(
+    query: Query, headers: dict[str, str], url: str | None, key_file: Path | None, *, walk: bool
+) -> tuple[Answer, dict[str, Any]]:
+    """The first answer, and the list: its page, or with ``walk`` all of them, which says how far it is."""
+    async with connected(url, key_file) as client:
+        said = time.monotonic()
+        query = [*query, ("limit", PAGE)] if walk else query
+        first = await client.ask("GET", "/sessions", query=query, headers=headers, seconds=LOOKBACK_SECONDS)
+        found = msgspec.json.decode(first.body)
+        while walk and found["next"] is not None:
+            if time.monotonic() - said >= SAY_SECONDS:
+                said = time.monotonic()
+                printing.note(f"{printing.count(len(found['sessions']), 'session')} so far")
+            query = [("cursor", found["next"])]
+            page = msgspec.json.decode(
+                await client.call("GET", "/sessions", query=query, headers=headers, seconds=LOOKBACK_SECONDS)
+            )
+            found |= {"sessions": found["sessions"] + page["sessions"], "next": page["next"]}
+        return first, found
 
 
 @app.command()
@@ -93,7 +127,7 @@ def show(
 ) -> None:
     """One session, now or as of a position or time. An auditor, and who looks back, says why: --purpose."""
     then = moments.then(as_of, tz, fold)
-    query = [] if then.exact is None else [("as_of", then.exact)]
+    query: Query = [] if then.exact is None else [("as_of", then.exact)]
     answer = run(_read(f"/{segment(session_id)}", query, why(purpose), url, key_file))
     if json:
         printing.document(answer.body)
@@ -210,9 +244,7 @@ def _show_position(then: moments.Then, answer: Answer) -> None:
         printing.line(then.told(int(answer.headers[AS_OF_POSITION])))
 
 
-async def _read(
-    path: str, query: list[tuple[str, str]], headers: dict[str, str], url: str | None, key_file: Path | None
-) -> Answer:
+async def _read(path: str, query: Query, headers: dict[str, str], url: str | None, key_file: Path | None) -> Answer:
     """Sessions, now or then. Nobody knows how long a whole log takes to fold: Ctrl-C ends the wait."""
     async with connected(url, key_file) as client:
         seconds = LOOKBACK_SECONDS if not path and any(name == "as_of" for name, _ in query) else ANSWER_SECONDS

@@ -6,11 +6,11 @@ import msgspec
 import typer
 
 from gateway import names
-from gateway.cli import printing, why_page
+from gateway.cli import moments, printing, why_page
 from gateway.cli.client import connected, run
 from gateway.cli.client import why as purpose_of
 from gateway.cli.exits import Exit, Failure
-from gateway.cli.options import Json, KeyFile, Purpose, Url, family
+from gateway.cli.options import Json, KeyFile, Purpose, Tz, Url, family
 
 app = family("What led to something, and what it led to.")
 
@@ -29,6 +29,7 @@ def why(
     after: Annotated[
         int | None, typer.Option(min=0, help="With --all: go on beyond this position.", show_default=False)
     ] = None,
+    tz: Tz = None,
     purpose: Purpose = None,
     url: Url = None,
     key_file: KeyFile = None,
@@ -48,6 +49,7 @@ def why(
         )
     if after is not None and not all_:
         raise Failure(Exit.USAGE, "--after goes on with --all.")
+    zone = moments.zone_of(tz)
     headers = purpose_of(purpose)
 
     async def work() -> bytes:
@@ -58,4 +60,4 @@ def why(
     if json:
         printing.document(answer)
     else:
-        why_page.show(msgspec.json.decode(answer))
+        why_page.show(msgspec.json.decode(answer), zone)

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import tzinfo
 from typing import Any, Final
 
 import msgspec
@@ -31,12 +32,12 @@ class Branch(msgspec.Struct, frozen=True):
     below: "tuple[Branch, ...]" = ()
 
 
-def show(document: dict[str, Any]) -> None:
-    """Print the answer of ``GET /why``."""
+def show(document: dict[str, Any], zone: tzinfo | None = None) -> None:
+    """Print the answer of ``GET /why``, its times those of ``zone``."""
     for text in heading(document):
         printing.line(text)
     printing.line("")
-    branches = tree(document)
+    branches = tree(document, zone)
     if sys.stdout.isatty():
         _draw(branches)
     else:
@@ -67,10 +68,10 @@ def cut_short(cut: dict[str, Any]) -> str:
     return told
 
 
-def tree(document: dict[str, Any]) -> tuple[Branch, ...]:
+def tree(document: dict[str, Any], zone: tzinfo | None = None) -> tuple[Branch, ...]:
     """The roots, and under them what they led to."""
-    roots = [_branch(node, None) for node in document["roots"]]
-    return (*roots, *map(_group, document["more"]))
+    roots = [_branch(node, None, zone) for node in document["roots"]]
+    return (*roots, *(_group(group, zone) for group in document["more"]))
 
 
 def plain(branches: Sequence[Branch]) -> Iterator[str]:
@@ -112,19 +113,20 @@ def _draw(branches: Sequence[Branch]) -> None:
         printing.line(captured.get().rstrip("\n"))
 
 
-def _branch(node: dict[str, Any], above: dict[str, Any] | None) -> Branch:
+def _branch(node: dict[str, Any], above: dict[str, Any] | None, zone: tzinfo | None) -> Branch:
     """``above``: the event that it hangs under."""
     event = node["event"]
-    children = [_branch(child, event) for child in node["children"]]
-    return Branch((_line(node, above), *_remarks(node, above)), (*children, *map(_group, node["more"])))
+    children = [_branch(child, event, zone) for child in node["children"]]
+    groups = [_group(group, zone) for group in node["more"]]
+    return Branch((_line(node, above, zone), *_remarks(node, above, zone)), (*children, *groups))
 
 
-def _line(node: dict[str, Any], above: dict[str, Any] | None) -> str:
+def _line(node: dict[str, Any], above: dict[str, Any] | None, zone: tzinfo | None) -> str:
     event = node["event"]
     since = node["since_cause_us"]
     told = [
         f"{'=> ' if node['asked'] else ''}#{event['position']} {printing.shown(event['type'])}",
-        printing.when(event["recorded_at"], exact=True) if since is None else f"+{durations.told(since)}",
+        printing.when(event["recorded_at"], exact=True, zone=zone) if since is None else f"+{durations.told(since)}",
     ]
     if above is None or actor(event["actor"]) != actor(above["actor"]):
         told.append(f"by {actor(event['actor'])}")
@@ -146,21 +148,21 @@ def _facts(event: dict[str, Any], above: dict[str, Any] | None) -> str:
     )
 
 
-def _remarks(node: dict[str, Any], above: dict[str, Any] | None) -> Iterator[str]:
+def _remarks(node: dict[str, Any], above: dict[str, Any] | None, zone: tzinfo | None) -> Iterator[str]:
     event = node["event"]
     if event["trace_id"] is not None and (above is None or event["trace_id"] != above["trace_id"]):
         yield f"trace {event['trace_id']} span {event['span_id'] or printing.NOTHING}"
     if node["note"] is not None:
         yield node["note"]
     if node["late_us"] is not None:
-        happened = printing.when(event["occurred_at"], exact=True)
+        happened = printing.when(event["occurred_at"], exact=True, zone=zone)
         yield f"It happened at {happened}; the log had it {durations.told(node['late_us'])} later."
 
 
-def _group(group: dict[str, Any]) -> Branch:
+def _group(group: dict[str, Any], zone: tzinfo | None) -> Branch:
     more = group["events"] - group["count"]
     effects = f", and {more} that they led to" if more else ""
-    first, last = printing.when(group["first_at"]), printing.when(group["last_at"])
+    first, last = (printing.when(group[end], zone=zone) for end in ("first_at", "last_at"))
     return Branch(
         (
             f"{group['count']} x {printing.shown(group['type'])}{effects}  "

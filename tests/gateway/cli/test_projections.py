@@ -89,7 +89,8 @@ def test_a_planted_drift_is_named_and_ends_with_one(empty_log: LogDatabase) -> N
     ran = run("projections", "verify", "api_keys")
     assert ran.code == Exit.NEGATIVE and "1 row differs (1 changed) at " in ran.out and "known" not in ran.out
     assert [key_id, "role", "operator", "auditor"] in [line.split() for line in ran.out.splitlines()]
-    assert "1 row differs (1 changed)" in run("projections", "status").out
+    status = run("projections", "status", "--tz", "Asia/Kathmandu").out
+    assert "1 row differs (1 changed)" in status and "+05:45" in status
     assert run("projections", "rebuild", "api_keys", "--json").document["rebuilt"][0]["differing"] == 1
     assert run("projections", "verify", "--all").code == Exit.OK
 

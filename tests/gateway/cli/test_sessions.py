@@ -118,6 +118,24 @@ async def test_what_is_not_there_is_a_no(cli: Cli, arguments: tuple[str, ...]) -
     assert len(ran.err.splitlines()) == 1
 
 
+async def test_a_list_is_walked_or_given_in_pages(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it without --limit; what is long says how far it is, out of the way."""
+    ids = [(await cli.gateway.open()).session_id for _ in range(3)]
+    monkeypatch.setattr("gateway.cli.sessions.PAGE", 1)
+    monkeypatch.setattr("gateway.cli.sessions.SAY_SECONDS", 0.0)
+    ran = await cli.run("sessions", "list")
+    assert [line.split()[0] for line in ran.out.splitlines()[1:-1]] == ids
+    assert ran.out.splitlines()[-1].startswith("3 sessions at position ")
+    assert ran.err.splitlines() == ["1 session so far", "2 sessions so far"]
+    first = await cli.run("sessions", "list", "--limit", "2")
+    assert ids[2] not in first.out and ids[1] in first.out
+    cursor = re.fullmatch(r"There are more: go on with --cursor (\S+)\.\n", first.err)
+    assert cursor is not None
+    page = await cli.json("sessions", "list", "--cursor", cursor[1])
+    assert ([one["session_id"] for one in page["sessions"]], page["next"]) == (ids[2:], None)
+    assert (await cli.run("sessions", "list", "--cursor", cursor[1], "--status", "running")).code == Exit.USAGE
+
+
 def test_a_status_that_is_none_is_told_here(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = run("sessions", "list", "--status", "foo")
     assert (ran.code, ran.err) == (Exit.USAGE, "--status: 'foo' is none of creating, running, stopped, error.\n")

@@ -45,6 +45,12 @@ async def test_nothing_to_explain_is_a_sentence_and_a_no(cli: Cli) -> None:
     assert "No event of the log" in ran.err and "nobody-asked-this" in ran.err
 
 
+async def test_times_are_those_of_the_zone_that_was_asked_for(cli: Cli) -> None:
+    ran = await cli.run("why", "1", "--tz", "Asia/Kathmandu")
+    assert ran.code == Exit.OK and "+05:45" in ran.out
+    assert (await cli.run("why", "1", "--tz", "Nowhere")).code == Exit.USAGE
+
+
 async def test_one_session_is_explained_for_a_purpose(cli: Cli) -> None:
     session = await cli.gateway.open()
     ran = await cli.run("why", session.session_id)
