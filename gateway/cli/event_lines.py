@@ -1,20 +1,42 @@
 """An event of the log on one readable line: position, time, type, stream, who, what tells it apart; or all of it."""
 
+from collections.abc import Iterable
 from datetime import tzinfo
 from typing import Any, Final
 
 from gateway.cli import printing
+from gateway.cli.columns import wide
 
 # The column of the type says the first; hashes say nothing to a reader; the stream names session and container.
 _SILENT: Final = frozenset({"type", "sha256", "secret_id", "asked"})
 _NAMED_BY_STREAM: Final = {"session-": "session_id", "container-": "container", "gateway-": "instance"}
 
 
-def told(event: dict[str, Any], zone: tzinfo | None = None) -> str:
+class Widths:
+    """Of the columns of lines that stand below each other: as wide as what was shown so far, and never narrower again.
+
+    A page is looked at as a whole before its first line; a tail can know only what came.
+    """
+
+    def __init__(self) -> None:
+        self.type, self.stream, self.actor = 22, 38, 24
+
+    def fit(self, events: Iterable[dict[str, Any]]) -> "Widths":
+        """Make room for these."""
+        for event in events:
+            self.type = max(self.type, wide(event["type"]))
+            self.stream = max(self.stream, wide(event["stream_id"]))
+            self.actor = max(self.actor, wide(actor(event["actor"])))
+        return self
+
+
+def told(event: dict[str, Any], zone: tzinfo | None = None, widths: Widths | None = None) -> str:
     """An ``EventView`` as JSON gives it, on one line."""
+    widths = (widths or Widths()).fit([event])
     moment = printing.when(event["recorded_at"], exact=True, zone=zone)
-    head = f"{event['position']:>8}  {moment}  {event['type']:<22} {event['stream_id']:<38}"
-    return f"{head} {actor(event['actor']):<24} {_facts(event)}".rstrip()
+    cells = ((event["type"], widths.type), (event["stream_id"], widths.stream), (actor(event["actor"]), widths.actor))
+    named = (text + " " * (width - wide(text)) for text, width in cells)
+    return f"{event['position']:>8}  {moment}  {' '.join(named)} {_facts(event)}".rstrip()
 
 
 def page(event: dict[str, Any], zone: tzinfo | None = None) -> list[str]:

@@ -61,15 +61,16 @@ def list_(
     headers = why(purpose)
 
     async def work() -> None:
-        count, page = 0, dict[str, Any]()
+        count, page, widths = 0, dict[str, Any](), event_lines.Widths()
         async with connected(url, key_file) as client:
             async for answer, page in pages(client, "/events", query, headers=headers, walk=all_):
                 count += len(page["events"])
                 if json:
                     printing.document(answer)
                     continue
+                widths.fit(page["events"])
                 for event in page["events"]:
-                    printing.line(event_lines.told(event, zone))
+                    printing.line(event_lines.told(event, zone, widths))
         if not json:
             printing.note(going_on(page, "event", count))
 
@@ -105,10 +106,12 @@ def tail(
         async with connected(url, key_file) as client:
             # Where it begins is asked first: a connection that drops before its first event is resumed from there.
             query = wanted + (begin or [("after", await position_now(client))])
+            widths = event_lines.Widths()
             followed = client.follow("/events/stream", query=query, headers=headers, on_drop=printing.note)
             async with aclosing(followed) as events:
                 async for event in events:
-                    printing.line(event.data if json else event_lines.told(msgspec.json.decode(event.data), zone))
+                    told = event.data if json else event_lines.told(msgspec.json.decode(event.data), zone, widths)
+                    printing.line(told)
 
     run(work())
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.cli import event_lines
+from gateway.cli.columns import wide
 
 EVENT: dict[str, Any] = {
     "position": 42,
@@ -20,6 +21,14 @@ EVENT: dict[str, Any] = {
 def test_a_line_has_position_type_stream_actor_and_facts() -> None:
     position, _, _, kind, stream, actor, *facts = event_lines.told(EVENT).split()
     assert (position, kind, stream, actor, facts) == ("42", "token.issued", "session-ses_1", "key:chat", ["serial=2"])
+
+
+def test_lines_below_each_other_are_aligned() -> None:
+    """Also beside somebody with a long name, and whatever its letters take."""
+    long = EVENT | {"actor": {"kind": "key", "id": "chat", "on_behalf_of": "\u5c71\u7530" * 9}}
+    widths = event_lines.Widths().fit([EVENT, long])
+    places = [wide(event_lines.told(one, UTC, widths).partition("serial=")[0]) for one in (EVENT, long, EVENT)]
+    assert len(set(places)) == 1
 
 
 @pytest.mark.parametrize("secret", ["9f86", "secret_id", "sha256"])
