@@ -1,5 +1,7 @@
 """What can go wrong between the log and what is derived from it."""
 
+from datetime import datetime
+
 
 class ProjectionError(Exception):
     """Base of this room."""
@@ -25,11 +27,14 @@ class RebuildRefused(ProjectionError):
 
 
 class UnderWay(RebuildRefused):
-    """Another process is at it."""
+    """Another process is at it. ``expires_at``: by then it is known to be gone, if it is."""
 
-    def __init__(self, name: str, holder: str) -> None:
-        super().__init__(f"{holder} is rebuilding {name}: wait until it is done, or end that process.")
-        self.holder = holder
+    def __init__(self, name: str, holder: str, expires_at: datetime | None = None, seconds: int = 1) -> None:
+        super().__init__(
+            f"{holder} is rebuilding {name}: wait until it is done, or end that process; if it is gone, try again in"
+            f" {seconds} s."
+        )
+        self.holder, self.expires_at = holder, expires_at
 
 
 class WouldLose(RebuildRefused):

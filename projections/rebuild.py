@@ -89,7 +89,7 @@ class Rebuilder:
         """
         async with holding(self._leases, LEASE + table.name, self._holder) as fence:
             if fence is None:
-                raise UnderWay(table.name, ", ".join(await self._leases.alive(LEASE + table.name)) or "another process")
+                raise await RebuildStore(self.pool, table).under_way(LEASE + table.name)
             await self.tell_former(table)
             return await (await _Rebuild.begin(self, table, fence, reason, watch)).run()
 
@@ -117,7 +117,7 @@ class Rebuilder:
         """Drop what an interrupted rebuild has built; False when there is none. Raises UnderWay, StoreUnavailable."""
         async with holding(self._leases, LEASE + table.name, self._holder) as fence:
             if fence is None:
-                raise UnderWay(table.name, ", ".join(await self._leases.alive(LEASE + table.name)) or "another process")
+                raise await RebuildStore(self.pool, table).under_way(LEASE + table.name)
             return await RebuildStore(self.pool, table).drop()
 
     async def tell_former(self, table: Table[Any]) -> bool:

@@ -19,7 +19,7 @@ from events.mark import Mark
 from events.postgres import UNSURE
 from projections.beside import Beside
 from projections.checkpoint import Checkpoint
-from projections.errors import Superseded, WouldLose
+from projections.errors import Superseded, UnderWay, WouldLose
 from projections.table import SCHEMA, Table
 
 SUFFIX: Final = "_next"
@@ -62,6 +62,10 @@ insert into view.projection_proof (name, version, position, rows, differing) val
 on conflict on constraint projection_proof_pk do update
    set version = excluded.version, position = excluded.position, rows = excluded.rows,
        differing = 0, missing = 0, extra = 0, changed = 0, verified_at = clock_timestamp()
+"""
+_AT_IT: Final = """
+select holder, expires_at, ceil(extract(epoch from expires_at - clock_timestamp()))::int as seconds
+  from view.lease where name = $1 and expires_at > clock_timestamp()
 """
 _HOLDERS: Final = """
 select string_agg(distinct format('process %s of the database%s', a.pid, ' (' || nullif(a.application_name, '') || ')'),
@@ -217,6 +221,14 @@ class RebuildStore(Beside):
         async with self._transaction() as connection:
             query = "delete from view.projection_rebuild where name = $1 and told_id = $2"
             await connection.execute(query, self._table.name, told_id)
+
+    async def under_way(self, lease: str) -> UnderWay:
+        """Who is at it now, for whoever was not given the lease."""
+        async with self._connection() as connection:
+            found = await connection.fetchrow(_AT_IT, lease)
+        if found is None:  # it has just ended
+            return UnderWay(self._table.name, "another process")
+        return UnderWay(self._table.name, found["holder"], found["expires_at"], found["seconds"])
 
     async def holders(self) -> str:
         """Who has the table in use now, for a person."""

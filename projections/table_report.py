@@ -1,23 +1,26 @@
 """TableReport: how every table stands: its fold and place, who carries it on, who rebuilds it, when it was last proved.
 
-Asked of the database alone. Changes nothing and needs no lease.
+Asked of the database alone, in a time that does not grow with it. Of a log that has no tables: what its events make.
+Changes nothing and needs no lease.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal, cast
 
 import msgspec
 
-from events.dialling import Pool
+from events.dialling import Connection, Pool
 from events.errors import StoreUnavailable
 from events.postgres import UNSURE
 from events.store import EventStore
+from projections.projection import fold
 from projections.projector import LEASE as PROJECTOR
 from projections.rebuild import LEASE as REBUILD
 from projections.rebuild_store import LONG_SECONDS
 from projections.table import SCHEMA, Table
 
+COUNTED_BYTES: Final = 8 * 2**20  # of a table whose rows are counted in any case: that takes milliseconds
 _CHECKPOINTS: Final = "select name, version, position, updated_at from view.projection_checkpoint"
 _LEASES: Final = """
 select name, holder, expires_at from view.lease
@@ -39,13 +42,15 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 class Rebuild(msgspec.Struct, frozen=True, kw_only=True):
-    """A rebuild that was begun and is not done. ``holder``: who is at it; None when it was interrupted."""
+    """A rebuild that was begun and is not done. ``holder``: who is at it, until ``expires_at`` or, if it lives, longer;
+    None when it was interrupted."""
 
     version: int
     position: int
     reason: str
     started_at: datetime
     holder: str | None
+    expires_at: datetime | None
 
 
 class Proved(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +67,11 @@ class Proved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TableReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One table. ``table_version``: the fold that made it; None: it was never made."""
+    """One table, or what a fold of a log without tables came to.
+
+    ``table_version``: the fold that made the table; None: it was never made. ``rows_exact``: they were counted, and are
+    not Postgres' estimate.
+    """
 
     name: str
     version: int  # the fold of this release
@@ -70,37 +79,37 @@ class TableReport(msgspec.Struct, frozen=True, kw_only=True):
     position: int
     lag: int  # events of the log that it does not hold
     rows: int
+    rows_exact: bool
     updated_at: datetime | None
     rebuild: Rebuild | None
     proved: Proved | None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """``source``: where it was read: the tables, or for want of them a fold of all events, made for this report."""
+
+    source: Literal["tables", "fold"]
     log_id: str
     head: int
     projector: Holder | None
     projections: tuple[TableReport, ...]
 
 
-async def report(store: EventStore, pool: Pool, tables: Sequence[Table[Any]]) -> Report:
-    """How ``tables`` stand now. Counts their rows. Raises StoreUnavailable."""
+async def report(store: EventStore, pool: Pool, tables: Sequence[Table[Any]], *, exact: bool = False) -> Report:
+    """How ``tables`` stand now. ``exact``: the rows of large ones are counted too. Raises StoreUnavailable."""
     try:
         async with pool.acquire() as connection:
             found = {row["name"]: row for row in await connection.fetch(_CHECKPOINTS)}
             leases = {row["name"]: row for row in await connection.fetch(_LEASES, PROJECTOR, REBUILD)}
             rebuilds = {row["name"]: row for row in await connection.fetch(_REBUILDS)}
             proofs = {row["name"]: row for row in await connection.fetch(_PROOFS)}
-            counts = {
-                table.name: await connection.fetchval(
-                    f"select count(*) from {SCHEMA}.{table.name}", timeout=LONG_SECONDS
-                )
-                for table in tables
-            }
+            counts = {table.name: await _rows(cast(Connection, connection), table, exact=exact) for table in tables}
     except UNSURE as error:
         raise StoreUnavailable(f"the tables cannot be read: {str(error) or type(error).__name__}") from error
     head = (await store.head()).position  # after the checkpoints: a lag is never below 0
     projector = leases.get(PROJECTOR)
     return Report(
+        source="tables",
         log_id=str(store.log_id),
         head=head,
         projector=None if projector is None else Holder(projector["holder"], projector["expires_at"]),
@@ -118,6 +127,45 @@ async def report(store: EventStore, pool: Pool, tables: Sequence[Table[Any]]) ->
     )
 
 
+async def folded(store: EventStore, tables: Sequence[Table[Any]]) -> Report:
+    """What a log without tables makes, one projection after the other: the states of one are in memory at a time.
+    Raises StoreUnavailable."""
+    head = (await store.head()).position
+    counts = {table.name: (await _states(store, table), True) for table in tables}
+    return Report(
+        source="fold",
+        log_id=str(store.log_id),
+        head=head,
+        projector=None,
+        projections=tuple(
+            msgspec.structs.replace(
+                _table(table, head=head, rows=counts[table.name], checkpoint=None, rebuild=None, proof=None),
+                position=head,
+                lag=0,
+            )
+            for table in tables
+        ),
+    )
+
+
+async def _states(store: EventStore, table: Table[Any]) -> int:
+    states: dict[str, Any] = {}
+    after, types = 0, sorted(table.projection.types)
+    while page := await store.read_log(after=after, types=types):
+        fold(table.projection, states, page)
+        after = page[-1].position
+    return len(states)
+
+
+async def _rows(connection: Connection, table: Table[Any], *, exact: bool) -> tuple[int, bool]:
+    """Of a table, and whether they were counted."""
+    relation = f"{SCHEMA}.{table.name}"
+    if exact or await connection.fetchval("select pg_relation_size($1::text::regclass)", relation) <= COUNTED_BYTES:
+        return await connection.fetchval(f"select count(*) from {relation}", timeout=LONG_SECONDS), True
+    plan = await connection.fetchval(f"explain (format json) select from {relation}")
+    return round(msgspec.json.decode(plan)[0]["Plan"]["Plan Rows"]), False
+
+
 async def proofs(pool: Pool) -> dict[str, Proved]:
     """The last comparison of each table that was ever compared. Raises StoreUnavailable."""
     try:
@@ -127,7 +175,7 @@ async def proofs(pool: Pool) -> dict[str, Proved]:
 
 
 def _table(
-    table: Table[Any], *, head: int, rows: int, checkpoint: Any, rebuild: Rebuild | None, proof: Any
+    table: Table[Any], *, head: int, rows: tuple[int, bool], checkpoint: Any, rebuild: Rebuild | None, proof: Any
 ) -> TableReport:
     position = 0 if checkpoint is None else checkpoint["position"]
     return TableReport(
@@ -136,7 +184,8 @@ def _table(
         table_version=None if checkpoint is None else checkpoint["version"],
         position=position,
         lag=max(0, head - position),
-        rows=rows,
+        rows=rows[0],
+        rows_exact=rows[1],
         updated_at=None if checkpoint is None else checkpoint["updated_at"],
         rebuild=rebuild,
         proved=None if proof is None else _proved(proof),
@@ -147,7 +196,8 @@ def _rebuild(row: Any, lease: Any) -> Rebuild | None:
     if row is None:
         return None
     told = {name: row[name] for name in ("version", "position", "reason", "started_at")}
-    return Rebuild(**told, holder=None if lease is None else lease["holder"])
+    holder = (None, None) if lease is None else (lease["holder"], lease["expires_at"])
+    return Rebuild(**told, holder=holder[0], expires_at=holder[1])
 
 
 def _proved(row: Any) -> Proved:

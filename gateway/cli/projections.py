@@ -12,12 +12,12 @@ import typer
 
 from events.catalogue import ProjectionRebuilt
 from events.dialling import Pool
-from gateway.cli import printing, projection_lines
+from gateway.cli import moments, printing, projection_lines
 from gateway.cli.bar import bar
 from gateway.cli.client import run
 from gateway.cli.direct import CLI, Direct, open_log, sentence, settings
 from gateway.cli.exits import Exit, Failure
-from gateway.cli.options import Json, family
+from gateway.cli.options import Json, Tz, family
 from gateway.rebuilds import Proofs, rebuilder
 from projections.errors import ProjectionError, UnderWay
 from projections.proof import Proof
@@ -59,6 +59,7 @@ def status(
     exact: Annotated[
         bool, typer.Option("--exact", help="Count the rows of large tables too, which takes long.")
     ] = False,
+    tz: Tz = None,
     json: Json = False,
 ) -> None:
     """How every table stands: versions, position, lag, rows, who carries it on, a rebuild under way, the last proof.
@@ -66,11 +67,12 @@ def status(
     The rows of large tables are Postgres' estimate (~), unless --exact. A log in a file has no tables: then every
     projection is folded from the first event, and said what came of it.
     """
+    zone = moments.zone_of(tz)
     found = run(_status(exact))
     if json:
         printing.document(found)
     else:
-        projection_lines.show_report(found)
+        projection_lines.show_report(found, zone)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -10,12 +11,17 @@ from typing import Any
 
 import pytest
 
-from events.memory import MemoryEventStore
+from events.errors import StoreUnavailable
 from gateway.cli.exits import Exit
+from gateway.settings import load
+from gateway.storage import open_storage
+from projections import table_report
+from projections.proof import _Comparison
+from projections.rebuild_store import RebuildStore
 from projections.tables import TABLES
-from projections.views import Views
 from tests.event_fixtures import LogDatabase, connection
 from tests.gateway.cli.conftest import run
+from tests.projections.lives import lives
 
 pytestmark = pytest.mark.postgres
 NAMES = [table.name for table in TABLES]
@@ -42,13 +48,15 @@ def test_tables_are_made_without_a_gateway_and_stand_at_the_head(keys: int) -> N
     assert {(one["table_version"], one["position"], one["lag"]) for one in status["projections"]} == {(None, 0, keys)}
     ran = run("projections", "rebuild", "--all", "--json")
     assert (ran.code, ran.err) == (Exit.OK, "")
-    assert [one["projection"] for one in ran.document["rebuilt"]] == NAMES and ran.document["refused"] == []
+    assert [one["projection"] for one in ran.document["rebuilt"]] == NAMES
+    assert [ran.document[name] for name in ("refused", "left", "ended_early")] == [[], [], None]
     after = run("projections", "status", "--json").document
     for one in after["projections"]:
         assert (one["table_version"], one["rebuild"], one["proved"]["differing"]) == (one["version"], None, 0)
         assert one["position"] + one["lag"] == after["head"]
     assert {one["name"]: one["rows"] for one in after["projections"]}["api_keys"] == 2
-    assert after["projector"] is None and after["head"] == keys + len(NAMES)
+    assert {one["rows_exact"] for one in after["projections"]} == {True}
+    assert after["source"] == "tables" and after["projector"] is None and after["head"] == keys + len(NAMES)
 
 
 @pytest.mark.usefixtures("keys")
@@ -146,28 +154,86 @@ def test_names_that_are_no_table_are_refused(command: str) -> None:
         assert run("projections", command).code == Exit.USAGE
 
 
-def test_a_log_in_a_file_is_folded_and_has_no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_log_in_a_file_is_folded_and_has_no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every projection, in the shape of tables; and that there are none is said while a gateway has the file too."""
     monkeypatch.setenv("USE_DATABASE_STORAGE", "false")
-    assert run("projections", "status").code == Exit.LOG_UNAVAILABLE
-    _make_file_log()
-    status = run("projections", "status", "--json").document
-    known = {projection.name: projection.version for projection, _ in Views(MemoryEventStore()).folds}
-    assert {one["name"]: one["version"] for one in status["projections"]} == known
+    assert (await asyncio.to_thread(run, "projections", "status")).code == Exit.LOG_UNAVAILABLE
+    async with open_storage(load(os.environ)) as storage:
+        for unit in lives("a", 3, 2):
+            await storage.store.append(*unit)
+        for command in ("rebuild", "verify"):
+            ran = await asyncio.to_thread(run, "projections", command, "--all", "--json")
+            assert (ran.code, "which has no tables" in ran.err, ran.out) == (Exit.USAGE, True, "")
+    status = (await asyncio.to_thread(run, "projections", "status", "--json")).document
+    assert {one["name"]: one["version"] for one in status["projections"]} == {
+        table.name: table.projection.version for table in TABLES
+    }
     assert {(one["position"], one["lag"]) for one in status["projections"]} == {(status["head"], 0)}
-    for command in ("rebuild", "verify"):
-        ran = run("projections", command, "--all")
-        assert (ran.code, "which has no tables" in ran.err) == (Exit.USAGE, True)
+    assert (status["source"], {one["table_version"] for one in status["projections"]}) == ("fold", {None})
+    counted = {one["name"]: one["rows"] for one in status["projections"]}
+    assert counted["sessions"] == 3 and counted["exchanges"] == 6
+    told = await asyncio.to_thread(run, "projections", "status")
+    assert ["exchanges", "6"] in [line.split()[::2][:2] for line in told.out.splitlines()]
 
 
-def _make_file_log() -> None:
-    from gateway.settings import load
-    from gateway.storage import open_storage
+def test_what_was_done_before_it_ended_is_in_the_document(keys: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that is told nothing would do all of it again."""
+    run("projections", "rebuild", "--all")
 
-    async def make() -> None:
-        async with open_storage(load(os.environ)):
-            pass
+    async def away(rows: object, connection: object) -> None:
+        raise StoreUnavailable("the tables cannot be reached: gone")
 
-    asyncio.run(make())
+    async def interrupted(comparison: object, place: object) -> None:
+        raise KeyboardInterrupt
+
+    def third(of: Any, fails: Any) -> Any:
+        calls = 0
+
+        async def work(*arguments: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return await (of if calls < 3 else fails)(*arguments)
+
+        return work
+
+    for word, command, (kind, name, fails), code, why in (
+        (
+            "rebuilt",
+            "rebuild",
+            (RebuildStore, "compare", away),
+            Exit.LOG_UNAVAILABLE,
+            "The tables cannot be reached: gone.",
+        ),
+        ("verified", "verify", (_Comparison, "_fold", interrupted), Exit.INTERRUPTED, "Interrupted."),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(kind, name, third(getattr(kind, name), fails))
+            ran = run("projections", command, "--all", "--json")
+        assert ran.code == code
+        assert len(ran.document[word]) == 2
+        assert (ran.document["left"], ran.document["ended_early"]) == (NAMES[2:], why)
+
+
+def test_many_rows_are_estimated_unless_they_are_to_be_counted(
+    keys: int, empty_log: LogDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_report, "COUNTED_BYTES", 0)
+    run("projections", "rebuild", "--all")
+    sql(empty_log, "analyze view.api_keys")
+    assert "--exact counts" in run("projections", "status").out
+    (one,) = [
+        one for one in run("projections", "status", "--json").document["projections"] if one["name"] == "api_keys"
+    ]
+    assert (one["rows"], one["rows_exact"]) == (2, False)
+    sql(empty_log, "delete from view.api_keys")
+    told = {
+        exact: {one["name"]: one["rows"] for one in run(*command).document["projections"]}["api_keys"]
+        for exact, command in {
+            True: ("projections", "status", "--json", "--exact"),
+            False: ("projections", "status", "--json"),
+        }.items()
+    }
+    assert told == {True: 0, False: 2}
 
 
 @asynccontextmanager
@@ -206,6 +272,10 @@ async def test_interrupted_it_says_so_and_goes_on_later(keys: int, empty_log: Lo
         assert f"(process {process.pid})" in under_way["holder"]
         second = await asyncio.to_thread(run, "projections", "rebuild", "api_keys")
         assert second.code == Exit.NEGATIVE and f"(process {process.pid}) is rebuilding api_keys" in second.err
+        assert re.search(r"; if it is gone, try again in (\d|1[0-5]) s\.$", second.err.strip())
+        third = await asyncio.to_thread(run, "projections", "rebuild", "api_keys", "--json")
+        (refused,) = third.document["refused"]
+        assert refused["holder"] == under_way["holder"] and refused["expires_at"] >= under_way["expires_at"]
         process.send_signal(signal.SIGINT)
         _, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == Exit.INTERRUPTED
@@ -224,7 +294,7 @@ async def test_killed_it_is_gone_on_with_or_given_up(keys: int, empty_log: LogDa
     async with connection(empty_log.admin_dsn) as admin:  # what a quarter of a minute does
         await admin.execute("update view.lease set expires_at = clock_timestamp()")
     ran = await asyncio.to_thread(run, "projections", "rebuild", "api_keys", "--abandon", "--json")
-    assert (ran.code, ran.document) == (Exit.OK, {"abandoned": ["api_keys"]})
+    assert (ran.code, ran.document["abandoned"]) == (Exit.OK, ["api_keys"])
     ran = await asyncio.to_thread(run, "projections", "rebuild", "api_keys", "--abandon")
     assert (ran.code, ran.out) == (Exit.NEGATIVE, "There is nothing to drop.\n")
     done = await asyncio.to_thread(run, "projections", "rebuild", "api_keys")
