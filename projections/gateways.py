@@ -30,6 +30,8 @@ class Gateways:
         return payload.instance if isinstance(payload, GatewayStarted | GatewayStopped | GatewayCrashed) else None
 
     def evolve(self, state: GatewayState | None, event: RecordedEvent, payload: Payload) -> GatewayState | None:
+        if state is not None and event.recorded_at < state.started_at:
+            return state  # told again: it came before the beginning and ended nothing then
         match payload:
             case GatewayStarted() if state is None:
                 return GatewayState(instance=payload.instance, started_at=event.recorded_at)

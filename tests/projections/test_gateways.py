@@ -38,3 +38,10 @@ def test_whoever_says_that_it_ended_did_not_crash() -> None:
 
 def test_an_end_without_a_start_is_nobodys() -> None:
     assert gateway(STOPPED) is None and gateway(CRASHED) is None
+
+
+def test_an_end_that_came_before_the_start_ends_nothing_when_it_is_told_again() -> None:
+    """A reader that resumes meets events again."""
+    events = history("gateway-g1", [STOPPED, STARTED])
+    whole = fold(Gateways(), {}, events)
+    assert fold(Gateways(), dict(whole), events[:1]) == whole and whole["g1"].ended_at is None
