@@ -1,9 +1,10 @@
 """``serve``: starts the gateway, and tells a newcomer in five lines what is there and what to do next."""
 
+import logging
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import typer
@@ -22,6 +23,7 @@ from gateway.settings import BadSettings, Settings, load
 from gateway.telemetry import Telemetry
 
 app = family("Start the gateway.")
+log = logging.getLogger("session_gateway.serve")
 
 
 @app.command()
@@ -91,6 +93,15 @@ def _welcome(settings: Settings, started: Running, address: Address) -> None:
         "Stop with Ctrl-C.",
     ]
     print("\n".join([*lines, *(f"! {note}" for note in started.notes)]), flush=True)
+    if settings.logs.writes_file or not (sys.stdout.isatty() and sys.stderr.isatty()):
+        _log(address, started.notes)
+
+
+def _log(address: Address, notes: Sequence[str]) -> None:
+    """The same for whoever reads log lines alone: a warning that a file or collector never had was never given."""
+    log.info("the gateway of release %s listens", RELEASE, extra={"url": address.url})
+    for note in notes:
+        log.warning(note)
 
 
 def _shown(path: Path) -> str:
