@@ -7,14 +7,14 @@ independent implementation. ``leaf_bytes`` is what a hash of the log covers; it 
 
 import re
 from datetime import UTC, datetime
-from typing import Final, cast, get_args
+from typing import Any, Final, cast, get_args
 from uuid import UUID
 
 import msgspec
 
 from events import upcasters
 from events.catalogue import Payload
-from events.envelope import MAX_PAYLOAD_BYTES, Actor, EventData, RecordedEvent
+from events.envelope import MAX_PAYLOAD_BYTES, Actor, ActorKind, EventData, RecordedEvent
 from events.errors import BadEvent, EventTooLarge, UnreadableEvent
 from events.ids import uuid7
 from events.registry import EVENT_TYPES, event_type, tag_of
@@ -22,6 +22,11 @@ from events.registry import EVENT_TYPES, event_type, tag_of
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _DECODE: Final = {tag: msgspec.json.Decoder(known.payload).decode for tag, known in EVENT_TYPES.items()}
 _ACTOR: Final = msgspec.json.Decoder(Actor)
+MAX_DEPTH: Final = 200  # of a payload; a fifth of what Python's stack holds
+# Decoders and upcasters at bytes of any kind. Not MemoryError: that says nothing about the event.
+_NO_PAYLOAD: Final = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+_BRACKETS: Final = re.compile(rb"[\[\]{}]")
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _MAX_INTEGER: Final = 2**53 - 1
 _YEARS: Final = (1, 9999)  # in one of these a time of another zone may be none in UTC
 _LONG_NUMBER: Final = re.compile(rb"[:,\[]-?\d{16}")  # may stand in a string: worth a look, which takes longer
@@ -37,6 +42,21 @@ class Unknown(msgspec.Struct, frozen=True):
     """An event of a type that this release does not know. Folds pass over it."""
 
     tag: str
+    raw: bytes
+
+
+class Unreadable(Unknown, frozen=True):
+    """An event that no release of ours wrote: damaged, or written around the gateway. Folds pass over it just so.
+
+    Whoever decides that tells of it (``gateway/unreadable.py``): nothing is passed over in silence.
+    """
+
+    problem: str
+
+
+class UnreadableActor(Actor, frozen=True, kw_only=True):
+    """Who acted cannot be read: nobody that we know."""
+
     raw: bytes
 
 
@@ -106,27 +126,53 @@ def _is_exact(value: object) -> bool:
 
 
 def decode(recorded: RecordedEvent) -> Payload | Unknown:
-    """The typed payload in its newest shape; ``Unknown`` for a type or version of a later release."""
-    tag, version = recorded.type, recorded.schema_version
+    """The typed payload in its newest shape; ``Unknown`` for a type or version of a later release, ``Unreadable`` for
+    bytes that are no such payload. Never raises, and answers the same wherever it is asked: every fold passes over the
+    same events."""
+    tag, version, raw = recorded.type, recorded.schema_version, recorded.payload
     known = EVENT_TYPES.get(tag)
     if known is None or version > known.schema_version:
-        return Unknown(tag, recorded.payload)
+        return Unknown(tag, raw)
+    if len(raw) > 2 * MAX_DEPTH and is_deep(raw):
+        return Unreadable(tag, raw, f"it is nested more than {MAX_DEPTH} deep")
     try:
         if version == known.schema_version:
-            return cast(Payload, _DECODE[tag](recorded.payload))
-        old = msgspec.json.decode(recorded.payload, type=dict)
+            return cast(Payload, _DECODE[tag](raw))
+        old = msgspec.json.decode(raw, type=dict)
         new = upcasters.upcast(tag, version, known.schema_version, old)
         return cast(Payload, msgspec.convert(new, known.payload))
-    except (msgspec.DecodeError, msgspec.ValidationError, KeyError) as error:
-        raise UnreadableEvent(f"position {recorded.position} ({tag}) cannot be read: {error}") from error
+    except _NO_PAYLOAD as error:
+        return Unreadable(tag, raw, f"{type(error).__name__}: {error}")
+
+
+def is_deep(raw: bytes) -> bool:
+    """Whether JSON is nested beyond ``MAX_DEPTH``: how deep a reader gets else depends on where it is called."""
+    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", raw)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            return True
+    return False
+
+
+def fields_of(raw: bytes) -> dict[str, Any] | None:
+    """The fields of a payload or an actor of any release; None when it is no object of JSON. Never raises."""
+    try:
+        return None if is_deep(raw) else msgspec.json.decode(raw, type=dict[str, Any])
+    except _NO_PAYLOAD:
+        return None
 
 
 def decode_actor(recorded: RecordedEvent) -> Actor:
-    """Raises UnreadableEvent for bytes that name no actor we know."""
+    """Who acted; ``UnreadableActor`` for bytes that name no actor we know. Never raises."""
     try:
-        return _ACTOR.decode(recorded.actor)
-    except msgspec.DecodeError as error:
-        raise UnreadableEvent(f"the actor at position {recorded.position} cannot be read: {error}") from error
+        if not is_deep(recorded.actor):
+            return _ACTOR.decode(recorded.actor)
+    except _NO_PAYLOAD:
+        pass
+    return UnreadableActor(kind=ActorKind.ANONYMOUS, id="unreadable", raw=recorded.actor)
 
 
 def _in_utc(tag: str, payload: Payload) -> Payload:

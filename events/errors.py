@@ -31,7 +31,7 @@ class BadEvent(EventError):
 
 
 class UnreadableEvent(EventError):
-    """Bytes in the log that no release of ours wrote: damaged, or written around the gateway."""
+    """Bytes in the log that no release of ours wrote, where they cannot be passed over: sealed fields, keys, leaves."""
 
 
 class LogForked(EventError):

@@ -22,10 +22,7 @@ from uuid import UUID
 import msgspec
 
 from docker.service import Capability
-from events.catalogue import (
-    GatewayStarted,
-    GatewayStopped,
-)
+from events.catalogue import GatewayStarted, GatewayStopped
 from events.codec import Cause
 from events.envelope import KEYS, ActorKind, gateway_stream
 from events.errors import EventError
@@ -61,6 +58,7 @@ from gateway.sessions.observe import Observer
 from gateway.sessions.runner import Parts, Runner
 from gateway.settings import Settings
 from gateway.storage import Report, Storage, open_storage, token_secret
+from gateway.unreadable import Unreadables
 from gateway.workers.indexing import SECONDS as INDEX_SECONDS
 from gateway.workers.indexing import Indexing
 from gateway.workers.keys_at_hand import SECONDS as KEYS_SECONDS
@@ -183,17 +181,16 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
     spool = storage.store if isinstance(storage.store, FallbackEventStore) else None
     rows = TableStore(storage.pool) if storage.pool is not None else None
     views = Views(storage.store, spool=spool, rows=rows)
-    projector = _projector(storage, recorder, rows) if rows is not None else None
+    unreadables = Unreadables(recorder, instance)
+    views.on_unreadable(unreadables.passed)
+    projector = _projector(storage, recorder, rows, views, unreadables) if rows is not None else None
     outages = _outages(settings, storage, recorder, views)
-    metrics.watch_log(telemetry.meter(), storage.store, instance, outages.unseen)
-    if projector is not None:
-        metrics.watch_tables(telemetry.meter(), instance, lambda: projector.positions, lambda: views.position)
+    metrics.watch_log(telemetry.meter(), storage.store, instance, outages.unseen, lambda: unreadables.count)
     tokens = Tokens(token_secret(settings), settings.sessions.session_token_length)
     handler = SessionHandler(recorder, views, settings.sessions.max_concurrent_sessions)
-    control = await stack.enter_async_context(Control())
     parts = Parts(
         docker=runtime.docker,
-        control=control,
+        control=await stack.enter_async_context(Control()),
         recorder=recorder,
         views=views,
         handler=handler,
@@ -218,6 +215,7 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         projector=projector,
         proving=proving(recorder, storage, settings.projections.projection_verify_hour),
         outages=outages,
+        unreadables=unreadables,
         head=Look(storage.store, lambda: _head(storage.store), HEAD_SECONDS),
         size=Look(storage.store, storage.size, SIZE_SECONDS),
         tables=Look(storage.store, rows.reached, HEAD_SECONDS) if rows is not None else None,
@@ -254,11 +252,15 @@ def _outages(settings: Settings, storage: Storage, recorder: Recorder, views: Vi
     return outages
 
 
-def _projector(storage: Storage, recorder: Recorder, rows: TableStore) -> Projector:
+def _projector(
+    storage: Storage, recorder: Recorder, rows: TableStore, views: Views, unreadables: Unreadables
+) -> Projector:
     assert storage.pool is not None
     who, holder = Who(kind=ActorKind.GATEWAY, id=storage.instance), storage.instance
-    made = rebuilder(recorder, storage.pool, storage.leases, who=who, holder=holder)
-    return Projector(storage.store, rows, storage.leases, holder, make=made.make)
+    make = rebuilder(recorder, storage.pool, storage.leases, who=who, holder=holder).make
+    made = Projector(storage.store, rows, storage.leases, holder, make=make, tell=unreadables.tell)
+    metrics.watch_tables(telemetry.meter(), holder, lambda: made.positions, lambda: views.position)
+    return made
 
 
 async def _head(store: EventStore) -> int:
@@ -280,6 +282,7 @@ def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Re
     services.views.on_event(reactions.on_ends(services))
     jobs.start("views", services.views.run())
     jobs.start("outages", services.outages.run())
+    jobs.start("unreadable", services.unreadables.worker.run())
     jobs.start("keys", keys.run())
     jobs.start("exchanges", services.exchanges.run())
     jobs.start("partitions", Worker("partitions", services.store.maintain, MAINTAIN_SECONDS).run())
@@ -308,7 +311,7 @@ async def _end_with_the_log(services: Services, jobs: Jobs) -> None:
         forked,
         extra={"operation": "log_forked", "position": forked.differs_from},
     )
-    await jobs.end("announce", "reconcile", "watch", "projector", "index", "prove")
+    await jobs.end("announce", "reconcile", "watch", "projector", "index", "prove", "unreadable")
     await services.runner.close()
 
 

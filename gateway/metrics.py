@@ -12,8 +12,11 @@ from events.store import EventStore
 from projections.table_report import Proved
 
 
-def watch_log(meter: Meter, store: EventStore, instance: str, unseen: Callable[[], float]) -> None:
-    """Gauges of one process's log. ``unseen``: for how many seconds the process has not known all of it."""
+def watch_log(
+    meter: Meter, store: EventStore, instance: str, unseen: Callable[[], float], unreadable: Callable[[], int] = int
+) -> None:
+    """Gauges of one process's log. ``unseen``: for how many seconds the process has not known all of it;
+    ``unreadable``: how many of its events nobody can read."""
 
     def gauge(name: str, unit: str, description: str, read: Callable[[], float]) -> None:
         def observe(options: CallbackOptions) -> Iterable[Observation]:
@@ -24,6 +27,7 @@ def watch_log(meter: Meter, store: EventStore, instance: str, unseen: Callable[[
     gauge("available", "1", "1 while the event log answers, 0 while it is away", lambda: int(store.status.available))
     gauge("spooled_units", "{unit}", "units that wait in the spool", lambda: store.status.spooled_units)
     gauge("spooled_bytes", "By", "bytes of the spool", lambda: store.status.spooled_bytes)
+    gauge("unreadable_events", "{event}", "events that cannot be read and are passed over", unreadable)
     gauge("view_lag", "s", "how long ago the process last knew all of the log", unseen)
 
 

@@ -23,6 +23,7 @@ from gateway.sessions.handler import SessionHandler
 from gateway.sessions.observe import Observer
 from gateway.sessions.runner import Runner
 from gateway.settings import Settings
+from gateway.unreadable import Unreadables
 from gateway.workers.prove import Proving
 from projections.projector import Projector
 from projections.views import Views
@@ -41,6 +42,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     projector: Projector | None  # where the log has tables
     proving: Proving | None
     outages: Outages
+    unreadables: Unreadables
     head: Look  # of the log, for health
     size: Look  # bytes of the log where it is kept
     tables: Look | None  # the position that all of them hold

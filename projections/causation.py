@@ -13,6 +13,7 @@ from uuid import UUID
 
 import msgspec
 
+from events import codec
 from events.envelope import RecordedEvent
 
 MAX_DEPTH: Final = 50  # a longer chain goes on beside its fiftieth event, not under it: readers of JSON have limits
@@ -305,7 +306,4 @@ def _own_duration(event: RecordedEvent) -> timedelta | None:
 
 def facts(event: RecordedEvent) -> dict[str, Any]:
     """The fields of a payload, of any release; none when it is no object of JSON."""
-    try:
-        return msgspec.json.decode(event.payload, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError):
-        return {}
+    return codec.fields_of(event.payload) or {}

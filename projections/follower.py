@@ -6,7 +6,7 @@ nothing kept is trusted, and the holder begins a new Follower from what the tabl
 """
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final
 
 from events import codec
@@ -26,19 +26,33 @@ KEPT: Final = 10_000  # states a table that stay in memory between pages
 SLICE: Final = 200  # events, after which requests of the same process get their turn
 
 
+Tell = Callable[[RecordedEvent], Awaitable[None]]
+"""Makes sure that somebody is told of an event that is passed over as unreadable. Raises StoreUnavailable."""
+
+
 class Follower:
-    """Tables at one position. Every method raises StoreUnavailable, LogForked, Superseded, UnreadableEvent."""
+    """Tables at one position. Every method raises StoreUnavailable, LogForked, Superseded."""
 
     def __init__(
-        self, store: EventStore, rows: TableStore, tables: Sequence[Table[Any]], checkpoints: Sequence[Checkpoint]
+        self,
+        store: EventStore,
+        rows: TableStore,
+        tables: Sequence[Table[Any]],
+        checkpoints: Sequence[Checkpoint],
+        *,
+        tell: Tell | None = None,
     ) -> None:
-        """``checkpoints``: one a table, all at the same position."""
+        """``checkpoints``: one a table, all at the same position.
+
+        ``tell``: of each event that cannot be read, before a checkpoint moves past it; None: others have told of them.
+        """
         self._store = store
         self._rows = rows
         self._kept = [_Kept(table) for table in tables]
         self._seen = {checkpoint.name: checkpoint.updated_at for checkpoint in checkpoints}
         self._marks = checkpoints[0].marks()
         self._limit = PAGE
+        self._tell = tell
         self._wanted = self._by_type()
 
     @property
@@ -94,9 +108,12 @@ class Follower:
         touched: list[dict[str, None]] = [{} for _ in self._kept]
         keys_of = [kept.table.projection.key for kept in self._kept]
         for number, event in enumerate(page, start=1):
-            if concerned := self._wanted.get(event.type):
+            concerned = self._wanted.get(event.type, ())
+            if concerned or self._tell is not None:
                 payload = codec.decode(event)
-                if not isinstance(payload, codec.Unknown):
+                if isinstance(payload, codec.Unreadable) and self._tell is not None:
+                    await self._tell(event)
+                elif concerned and not isinstance(payload, codec.Unknown):
                     work.append((event, payload, concerned))
                     for which in concerned:
                         if (key := keys_of[which](payload)) is not None:

@@ -24,7 +24,7 @@ from events.registry import tags
 from events.store import EventStore
 from projections.checkpoint import Checkpoint, standing
 from projections.errors import Superseded
-from projections.follower import Follower
+from projections.follower import Follower, Tell
 from projections.table import Table
 from projections.table_store import TableStore
 from projections.tables import TABLES
@@ -49,15 +49,17 @@ class Projector:
         *,
         tables: Sequence[Table[Any]] = TABLES,
         make: Make | None = None,
+        tell: Tell | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``make``: None empties the table and folds the log into it from its beginning."""
+        """``make``: None empties the table and folds the log into it from its beginning. ``tell``: as a Follower's."""
         self._store = store
         self._rows = rows
         self._leases = leases
         self._holder = holder
         self._tables = tuple(tables)
         self._make = make
+        self._tell = tell
         self._clock = clock
         self._epoch: int | None = None  # while the lease is ours
         self._renewed = float("-inf")
@@ -146,7 +148,7 @@ class Projector:
         for checkpoint in fits:
             by_position.setdefault(checkpoint.position, []).append(checkpoint)
         return [
-            Follower(self._store, self._rows, [self._table(each.name) for each in same], same)
+            Follower(self._store, self._rows, [self._table(each.name) for each in same], same, tell=self._tell)
             for same in by_position.values()
         ]
 

@@ -83,6 +83,7 @@ class Views:
         self._listeners: set[Listener] = set()
         self._hooks: list[Callable[[RecordedEvent, Payload], None]] = []
         self._fork_hooks: list[Callable[[], None]] = []
+        self._unreadable_hooks: list[Callable[[RecordedEvent], None]] = []
         self._moved = asyncio.Event()
         self._next_look: asyncio.Task[int] | None = None
         self._last_look = float("-inf")
@@ -137,6 +138,10 @@ class Views:
     def on_fork(self, hook: Callable[[], None]) -> None:
         """Call ``hook`` once when ``forked`` is known; it must not wait and not raise."""
         self._fork_hooks.append(hook)
+
+    def on_unreadable(self, hook: Callable[[RecordedEvent], None]) -> None:
+        """Call ``hook`` with every event that is passed over as unreadable; it must not wait and not raise."""
+        self._unreadable_hooks.append(hook)
 
     async def run(self) -> None:
         """Follow the tail until cancelled, or until the log forks; while the store is away, keep what is known."""
@@ -280,6 +285,9 @@ class Views:
                 self._overlay.passed(event, payload)
             for hook in self._hooks:
                 hook(event, payload)
+        elif isinstance(payload, codec.Unreadable):
+            for tell in self._unreadable_hooks:
+                tell(event)
         self.position = event.position
         for listener in self._listeners:
             listener.tell((event, payload))

@@ -12,7 +12,7 @@ class AlertRaised(msgspec.Struct, frozen=True, kw_only=True, tag="alert.raised")
     """
 
     instance: str
-    name: str  # a word: log_away, projection_drift_NAME
+    name: str  # a word: log_away, projection_drift_NAME, unreadable_event
     detail: str  # one sentence, no secret
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 import msgspec
 from starlette.responses import Response
 
+from events import codec
 from events.catalogue import LogRead
 from events.envelope import ADMISSION, SYSTEM, RecordedEvent, container_stream, session_stream
 from events.filter import EventFilter
@@ -136,6 +137,8 @@ async def search(
             break
         ended = {event.causation_id for event in page.events if event.position < subject.begun}
         for event in page.events:
+            if isinstance(codec.decode(event), codec.Unreadable):
+                continue
             scope = scope_of(_READING.decode(event.payload), subject)
             if event.position < subject.begun and scope is not None:
                 scope = scope if event.event_id not in ended and await _was_open(store, event, subject) else None

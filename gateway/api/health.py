@@ -43,6 +43,7 @@ class LogHealth(msgspec.Struct, frozen=True, kw_only=True):
     spooled_units: int  # durable here, not in the log yet
     spooled_bytes: int
     rejected_units: int  # refused by the log at a replay, and put aside: a fault of ours
+    unreadable: int  # events that nobody can read and every fold passes over; each has an alert.raised
     turned_away: int  # requests answered 503 for want of the log (view-stale too), since the process started
     exchanges_waiting: int
 
@@ -145,6 +146,7 @@ def _log(call: Call, head: int | None, tables: int | None) -> LogHealth:
         spooled_units=status.spooled_units,
         spooled_bytes=status.spooled_bytes,
         rejected_units=status.rejected_units,
+        unreadable=services.unreadables.count,
         turned_away=services.outages.turned_away,
         exchanges_waiting=services.exchanges.waiting,
     )

@@ -111,6 +111,7 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     trace_id: str | None
     span_id: str | None
     occurred_at: datetime
+    unreadable: str | None = None  # why, where the payload is nothing that a release wrote; it then is ``raw`` alone
 
 
 class EventPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,11 +240,16 @@ def _key_ids(decoded: Iterable[tuple[RecordedEvent, Payload | codec.Unknown, Act
 def _event(
     event: RecordedEvent, payload: Payload | codec.Unknown, actor: Actor, keys: Mapping[str, SubjectKey | None]
 ) -> EventView:
-    shown: dict[str, Any] = msgspec.json.decode(event.payload)
+    shown, problem = codec.fields_of(event.payload), None
+    if isinstance(payload, codec.Unreadable) or shown is None:
+        problem = payload.problem if isinstance(payload, codec.Unreadable) else "it is no object of JSON"
+        shown = {"raw": escaped(event.payload)}
     if not isinstance(payload, codec.Unknown):
         for name, sealed in sealed_fields(payload).items():
             shown[name] = _open(sealed, keys, Place(event.stream_id, event.type, name))
-    actor_shown: dict[str, Any] = msgspec.json.decode(event.actor)
+    actor_shown: dict[str, Any] = {"kind": "unreadable", "id": escaped(event.actor)}
+    if not isinstance(actor, codec.UnreadableActor):
+        actor_shown = codec.fields_of(event.actor) or actor_shown
     actor_shown["on_behalf_of"] = _open(actor.on_behalf_of, keys, Place(event.stream_id, event.type, ACTOR_FIELD))
     return EventView(
         position=event.position,
@@ -260,7 +266,13 @@ def _event(
         trace_id=event.trace_id.hex() if event.trace_id else None,
         span_id=event.span_id.hex() if event.span_id else None,
         occurred_at=event.occurred_at,
+        unreadable=problem,
     )
+
+
+def escaped(raw: bytes) -> str:
+    """Bytes of any kind as ASCII that can be turned back: backslashes are doubled."""
+    return raw.decode("latin-1").encode("unicode_escape").decode()
 
 
 def microseconds(duration: timedelta) -> int:

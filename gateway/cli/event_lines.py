@@ -56,7 +56,9 @@ def page(event: dict[str, Any], zone: tzinfo | None = None) -> list[str]:
         "trace": event["trace_id"],
         "span": event["span_id"],
     }
-    lines = [f"{name:<9}  {printing.shown(value)}" for name, value in facts.items()]
+    if event.get("unreadable"):
+        facts["UNREADABLE"] = event["unreadable"]
+    lines = [f"{name:<10} {printing.shown(value)}" for name, value in facts.items()]
     fields = {name: value for name, value in event["payload"].items() if name != "type"}
     width = max(map(len, fields), default=0)
     return [*lines, "payload", *(f"  {name:<{width}}  {printing.shown(value)}" for name, value in fields.items())]
@@ -69,6 +71,8 @@ def actor(who: dict[str, Any]) -> str:
 
 
 def _facts(event: dict[str, Any]) -> str:
+    if event.get("unreadable"):
+        return f"CANNOT BE READ ({len(event['payload']['raw'])} characters): events show {event['position']}"
     stream_id = event["stream_id"]
     silent = _SILENT | {field for prefix, field in _NAMED_BY_STREAM.items() if stream_id.startswith(prefix)}
     return printing.facts({name: value for name, value in event["payload"].items() if name not in silent})

@@ -19,7 +19,7 @@ from events.catalogue import (
     SessionRequested,
     TokenIssued,
 )
-from events.envelope import MAX_PAYLOAD_BYTES, Actor, ActorKind, Assurance
+from events.envelope import MAX_PAYLOAD_BYTES, Actor, ActorKind, Assurance, RecordedEvent
 from events.errors import BadEvent, EventTooLarge, UnreadableEvent
 from events.registry import EVENT_TYPES, EventType
 from tests.factories import CAUSE, FRONTEND, GATEWAY, MOMENT, SAMPLES, event, payload, recorded
@@ -141,16 +141,50 @@ def test_type_or_version_of_a_later_release_is_unknown(tag: str, version: int) -
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'{"type":"session.ready"}', b"\xff", b'{"type":"x"}'])
 @pytest.mark.parametrize("version", [1, 0, -1])
-def test_damaged_bytes_are_named_with_their_position(body: bytes, version: int) -> None:
+def test_damaged_bytes_are_a_value_that_folds_pass_over(body: bytes, version: int) -> None:
     data = msgspec.structs.replace(event(SessionReady), payload=body, schema_version=version)
-    with pytest.raises(UnreadableEvent, match="position 7 "):
-        codec.decode(recorded(data, position=7))
+    assert isinstance(read := codec.decode(recorded(data)), codec.Unreadable)
+    assert (read.tag, read.raw) == ("session.ready", body) and read.problem
 
 
 @pytest.mark.parametrize("who", [b"", b"{}", b'{"kind":"archangel","id":"x"}', b"\xff"])
 def test_actor_that_nobody_knows_is_unreadable(who: bytes) -> None:
-    with pytest.raises(UnreadableEvent, match="position 7"):
-        codec.decode_actor(recorded(msgspec.structs.replace(event(), actor=who), position=7))
+    read = codec.decode_actor(recorded(msgspec.structs.replace(event(), actor=who)))
+    assert isinstance(read, codec.UnreadableActor) and (read.kind, read.raw) == (ActorKind.ANONYMOUS, who)
+
+
+def nested(depth: int, before: bytes = b'{"session_id":"a","x":', after: bytes = b"}") -> bytes:
+    return before + b"[" * depth + b"]" * depth + after
+
+
+def _below(frames: int, data: RecordedEvent) -> Payload | codec.Unknown:
+    return codec.decode(data) if frames == 0 else _below(frames - 1, data)
+
+
+@pytest.mark.parametrize("depth", [10, codec.MAX_DEPTH - 1, codec.MAX_DEPTH, 900, 30_000])
+def test_how_deep_is_too_deep_does_not_depend_on_the_caller(depth: int) -> None:
+    """A stack that is nearly full, or nearly empty: two folds of one log must pass over the same events."""
+    good = event(SessionReady).payload
+    data = recorded(msgspec.structs.replace(event(SessionReady), payload=nested(depth, good[:-1] + b',"x":')))
+    read = codec.decode(data)
+    assert isinstance(read, codec.Unreadable) == (depth >= codec.MAX_DEPTH)
+    assert _below(500, data) == read
+    assert (codec.fields_of(data.payload) is None) == (depth >= codec.MAX_DEPTH)
+
+
+def test_brackets_within_texts_nest_nothing() -> None:
+    text = '[{"\\' * 300
+    data = event(SessionFailed, detail=text)
+    assert codec.decode(recorded(data)) == payload(SessionFailed, detail=text)
+    assert not codec.is_deep(b"[]" * 5_000)
+
+
+@given(body=st.binary(max_size=60), tag=st.sampled_from([known.tag for known in KINDS]), version=st.integers(-1, 2))
+def test_no_bytes_at_all_stop_a_reader(body: bytes, tag: str, version: int) -> None:
+    data = msgspec.structs.replace(event(), type=tag, schema_version=version, payload=body, actor=body)
+    codec.decode(recorded(data))
+    codec.decode_actor(recorded(data))
+    assert codec.fields_of(body) is None or body.lstrip().startswith(b"{")
 
 
 def test_field_that_a_later_release_added_is_passed_over() -> None:

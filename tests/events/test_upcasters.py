@@ -8,7 +8,6 @@ import pytest
 from events import codec
 from events.catalogue import SessionRequested, TokenIssued
 from events.envelope import RecordedEvent
-from events.errors import UnreadableEvent
 from events.registry import EVENT_TYPES
 from events.upcasters import UPCASTERS
 from tests.factories import event, payload, recorded
@@ -43,13 +42,12 @@ def test_new_events_carry_the_newest_version() -> None:
 
 def test_missing_step_is_unreadable_not_wrong() -> None:
     old = msgspec.json.decode(event(TokenIssued).payload)
-    with pytest.raises(UnreadableEvent):
-        codec.decode(_stored("token.issued", 1, old))
+    assert isinstance(codec.decode(_stored("token.issued", 1, old)), codec.Unreadable)
 
 
 def test_old_shape_that_lacks_a_field_is_unreadable() -> None:
-    with pytest.raises(UnreadableEvent):
-        codec.decode(_stored("session.requested", 1, {"type": "session.requested"}))
+    read = codec.decode(_stored("session.requested", 1, {"type": "session.requested"}))
+    assert isinstance(read, codec.Unreadable)
 
 
 def _stored(tag: str, version: int, body: dict[str, Any]) -> RecordedEvent:

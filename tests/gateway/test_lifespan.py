@@ -15,8 +15,8 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from events.catalogue import SubjectErased
-from events.envelope import ANY, KEYS, SYSTEM, ActorKind, StreamWrite, session_stream
+from events.catalogue import Payload, SessionStopped, SubjectErased
+from events.envelope import ANY, KEYS, SYSTEM, ActorKind, RecordedEvent, StreamWrite, session_stream
 from events.errors import StoreUnavailable
 from events.ids import uuid7
 from events.keyring import MemoryKeyring
@@ -34,7 +34,7 @@ from gateway.settings import Settings, load
 from gateway.storage import Report, Storage
 from gateway.workers.reconcile import INSTANCE_LEASE, LEASE
 from projections.lifecycle import Phase
-from tests.factories import CAUSE, payload, raw
+from tests.factories import CAUSE, event, payload
 from tests.gateway.world import Mortal, World, eventually, world
 from tests.gateway_fixtures import BASE, WAIT, memory_log, placed, start_gateway
 
@@ -331,12 +331,17 @@ async def test_a_job_that_died_is_told_at_once(tmp_path: Path) -> None:
     settings, died = load({**BASE, "SESSION_RUNTIME": "mock", "GATEWAY_DATA_DIR": str(tmp_path)}), asyncio.Event()
     async with running(settings, lambda _: None, log_of=memory_log, on_death=died.set) as process:
         assert process.notes == (NOT_SEPARATED,)  # a log in memory has no roles
-        damaged = raw(type="session.ready", payload=b"{}")
-        await process.services.store.append(StreamWrite(session_stream("s1"), ANY, (damaged,)))
+
+        def at_fault(event: RecordedEvent, payload: Payload) -> None:
+            if isinstance(payload, SessionStopped):
+                raise LookupError("a fault of ours")
+
+        process.services.views.on_event(at_fault)
+        await process.services.store.append(StreamWrite(session_stream("s1"), ANY, (event(),)))
         async with asyncio.timeout(10):
             await died.wait()
         (told,) = process.jobs.dead
-        assert told.startswith("The job views ended: position ")
+        assert told.startswith("The job views ended: a fault of ours")
 
 
 async def test_a_database_of_a_later_release_is_told(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from projections.lifecycle import SEATED, TRANSITIONS, Phase
 from projections.projection import Projection, fold
 from projections.session_state import SessionState
 from projections.table import Table
+from projections.views import Views
 from tests.laws.strategies import NAMES
 
 States = dict[str, Any]
@@ -53,8 +54,24 @@ def leaves_held_states_alone(projection: AnyProjection, history: list[RecordedEv
 
 
 def passes_over_the_future(projection: AnyProjection, mixed: list[RecordedEvent], known: list[RecordedEvent]) -> None:
-    """Events of a later release change nothing and stop nothing."""
+    """Events of a later release, and unreadable ones, change nothing and stop nothing."""
     assert fold(projection, {}, mixed) == fold(projection, {}, known), projection.name
+
+
+async def passes_over_alike(mixed: list[RecordedEvent]) -> None:
+    """What one reader passes over, all do: views, folds, as-of, one session of its own streams."""
+    log = stored(mixed)
+    views = Views(log)
+    passed: list[RecordedEvent] = []
+    views.on_unreadable(passed.append)
+    await views.load()
+    for projection, states in views.folds:
+        assert states == fold(projection, {}, mixed) == await asof.as_of(log, projection, len(mixed)), projection.name
+    for session_id in NAMES:
+        assert await asof.session_as_of(log, session_id, len(mixed)) == views.sessions.get(session_id)
+    assert [each.position for each in passed] == [
+        each.position for each in mixed if isinstance(codec.decode(each), codec.Unreadable)
+    ], "each is told once"
 
 
 def goes_on_from_its_table(table: Table[Any], history: list[RecordedEvent], cut: int) -> None:

@@ -126,7 +126,7 @@ def disturbed(draw: st.DrawFn) -> tuple[list[RecordedEvent], list[RecordedEvent]
 
 @st.composite
 def with_the_future(draw: st.DrawFn) -> tuple[list[RecordedEvent], list[RecordedEvent]]:
-    """A history with events of later releases in it, and the same without them, at the same positions."""
+    """A history with events of later releases and unreadable ones in it, and the same without them, in place."""
     events = draw(histories)
     later = draw(st.sets(st.integers(0, max(0, len(events) - 1))))
     mixed = [_later(event, nth) if nth in later else event for nth, event in enumerate(events)]
@@ -134,7 +134,10 @@ def with_the_future(draw: st.DrawFn) -> tuple[list[RecordedEvent], list[Recorded
 
 
 def _later(event: RecordedEvent, nth: int) -> RecordedEvent:
-    """A type that this release does not know, or a later version of one, with a payload that it cannot read."""
-    if nth % 2:
+    """A type that this release does not know, a later version of one, or one that nobody wrote: none can be read."""
+    if nth % 3 == 0:
+        deep = b'{"x":' + b"[" * 5000 + b"]" * 5000 + b"}"
+        return msgspec.structs.replace(event, payload=(b"{}", deep, b"\xff", event.payload[:-1])[nth % 4])
+    if nth % 3 == 1:
         return msgspec.structs.replace(event, type="session.teleported", payload=b'{"to":"moon"}')
     return msgspec.structs.replace(event, schema_version=event.schema_version + 1, payload=b"\x00 other bytes")

@@ -50,6 +50,13 @@ def test_events_of_later_releases_change_nothing(both: tuple[list[RecordedEvent]
         laws.passes_over_the_future(projection, *both)
 
 
+@given(both=with_the_future())
+async def test_an_unreadable_event_is_passed_over_by_everybody_alike(
+    both: tuple[list[RecordedEvent], list[RecordedEvent]],
+) -> None:
+    await laws.passes_over_alike(both[0])
+
+
 @given(history=histories, cut=places)
 def test_states_go_on_from_their_table(history: list[RecordedEvent], cut: int) -> None:
     for table in TABLES:

@@ -9,8 +9,9 @@ import pytest_asyncio
 
 from events.catalogue import GatewayStopped, Payload
 from events.envelope import Fence, RecordedEvent, session_stream
-from events.errors import UnreadableEvent
+from events.errors import StoreUnavailable
 from events.lease import PostgresLeases
+from projections.follower import Follower
 from projections.gateways import Gateways, GatewayState
 from projections.projector import LEASE
 from projections.tables import GATEWAYS, SESSIONS, TABLES, TOKENS
@@ -62,16 +63,25 @@ async def test_row_goes_with_its_state(world: Projecting, fence: Fence) -> None:
     assert set((await world.held([table]))["gateways"]) == {"gw-a", "gw-b"}
 
 
-async def test_event_that_cannot_be_read_moves_nothing(world: Projecting, fence: Fence) -> None:
-    """It is damaged, and nobody may pass over it in silence."""
+async def test_event_that_cannot_be_read_is_told_of_and_passed_over(world: Projecting, fence: Fence) -> None:
+    """Nobody may pass over it in silence: as long as it cannot be told, nothing moves. Types of no table count too."""
     await world.rows.begin(SESSIONS, world.store.log_id, fence)
-    await world.live("a", sessions=1)
-    await world.store.append(write("session-a-0", raw(type="session.failed", payload=b"{}")))
-    follower = await world.follower([SESSIONS])
-    before = await world.rows.checkpoints()
-    with pytest.raises(UnreadableEvent):
-        await follower.step(fence)
-    assert await world.rows.checkpoints() == before and await world.agrees([SESSIONS]) == 0
+    head = await world.live("a", sessions=1)
+    for tag in ("session.failed", "log.read"):
+        await world.store.append(write("session-a-0", raw(type=tag, payload=b"{}")))
+    before, told, away = await world.rows.checkpoints(), list[int](), True
+
+    async def tell(event: RecordedEvent) -> None:
+        if away:
+            raise StoreUnavailable("for now")
+        told.append(event.position)
+
+    with pytest.raises(StoreUnavailable, match="for now"):
+        await Follower(world.store, world.rows, [SESSIONS], [before["sessions"]], tell=tell).step(fence)
+    assert await world.rows.checkpoints() == before and not told
+    away = False
+    await Follower(world.store, world.rows, [SESSIONS], [before["sessions"]], tell=tell).step(fence)
+    assert told == [head + 1, head + 2] and await world.agrees([SESSIONS]) == head + 2
 
 
 async def test_tables_that_meet_go_on_as_one(world: Projecting, fence: Fence) -> None:
