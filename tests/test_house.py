@@ -174,6 +174,21 @@ def test_every_event_is_in_the_readme() -> None:
     assert set(pages.table("events/README.md", "event")) == set(EVENT_TYPES)
 
 
+def test_a_room_lists_its_files() -> None:
+    """The README is where a newcomer looks for the file of a concern."""
+    for room in tree.ROOMS:
+        text = pages.text(f"{room}/README.md")
+        names = [path.stem for path in sorted((tree.ROOT / room).glob("*.py")) if not path.stem.startswith("__")]
+        missing = [name for name in names if not re.search(rf"`(?:[\w./]*/)?{name}(?:\.py)?`", text)]
+        assert missing == [], f"{room}/README.md"
+
+
+def test_the_readme_of_sql_names_every_file() -> None:
+    text = pages.text("sql/README.md")
+    names = [path.stem.partition("_")[2] for path in sorted((tree.ROOT / "sql").glob("*.sql"))]
+    assert [name for name in names if not re.search(rf"`(?:\w+\.|\d+_)?{name}`", text)] == []
+
+
 def test_an_event_that_nothing_writes_says_so() -> None:
     """Who asks the log for what no release records yet would take silence for health."""
     made = {
