@@ -5,7 +5,6 @@ Everything runs against one Postgres, in interleaved rounds. Bars (spec rows C1,
 
 import asyncio
 import functools
-import json
 import statistics
 import time
 from typing import Final
@@ -38,8 +37,8 @@ _ONE_EVENT: Final = (
 )
 
 
-async def main() -> None:
-    """Prints tables, then one JSON line."""
+async def main() -> dict[str, float]:
+    """Prints tables; the figures."""
     async with server.server() as running:
         base = await server.database(running, "bench")
         postmaster = await server.postmaster(base)
@@ -47,7 +46,7 @@ async def main() -> None:
         throughput = await _throughput(base)
         held = await _held_snapshot(base, Foreign(postmaster))
         partitions = await _partitions(await server.database(running, "one"), await server.database(running, "many"))
-        result = {
+        result: dict[str, float] = {
             "append_p32_per_s": round(throughput.rate("ours p32")),
             "p32_vs_eventsourcing_best_single": round(throughput.ratio("ours p32", *_ONE_EVENT), 2),
             "p256_vs_copy": round(throughput.ratio("ours p256", "COPY"), 2),
@@ -57,7 +56,7 @@ async def main() -> None:
         }
         table("Bars", ("figure", "measured", "bar"), [(name, str(result[name]), bar) for name, bar in BARS.items()])
         screen.print(f"foreign processor time over the whole run: {foreign.share():.0%}")
-        print(json.dumps(result))
+        return result
 
 
 async def _throughput(base: server.Base) -> Rounds:

@@ -14,7 +14,7 @@ import time
 import tracemalloc
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -28,7 +28,7 @@ from events.postgres import PostgresEventStore
 from projections import asof, table_sql
 from projections.projection import fold
 from projections.projector import Projector
-from projections.session_state import Sessions
+from projections.session_state import Sessions, SessionState
 from projections.table_store import TableStore
 from projections.tables import SESSIONS, TABLES
 
@@ -68,8 +68,8 @@ class Costs(msgspec.Struct, frozen=True, kw_only=True):
     bytes_read: float
 
 
-async def main(events: int = EVENTS) -> None:
-    """Prints tables, then one JSON line."""
+async def main(events: int = EVENTS) -> dict[str, float]:
+    """Prints tables; the figures."""
     async with server.server() as running:
         base = await server.database(running, "fold")
         foreign = Foreign(await server.postmaster(base))
@@ -99,9 +99,9 @@ async def main(events: int = EVENTS) -> None:
     _show_mix(folded.types, events)
     _show_folds(folded, events, share)
     _show_costs(costs, sessions)
-    result = {name: round(getattr(costs, name)) for name in ("fold_per_s", "project_per_s")}
+    result: dict[str, float] = {name: round(getattr(costs, name)) for name in ("fold_per_s", "project_per_s")}
     result |= {name: round(getattr(costs, name), 2) for name in ("asof_p99_ms", "startup_s")}
-    print(json.dumps(result | {"bytes_per_session": round(max(weights))}))
+    return result | {"bytes_per_session": round(max(weights))}
 
 
 async def _fill(store: PostgresEventStore, events: int) -> None:
@@ -223,11 +223,17 @@ def _bytes_per_session(count: int) -> tuple[float, float]:
         tracemalloc.stop()
         kept = [(key, SESSIONS.kept(state)) for key, state in folded.items()]
         tracemalloc.start()
-        read = {str(bytes(key, "ascii"), "ascii"): SESSIONS.state_of(state) for key, state in kept}
+        read = started(kept)
         assert read == folded
         return weight / count, _weight() / count
     finally:
         tracemalloc.stop()
+
+
+def started(kept: Iterable[tuple[str, bytes]]) -> dict[str, SessionState]:
+    """What a start makes of the rows of its table (``TableSnapshot.states``): a key is a text of the row's own."""
+    texts = ((str(bytes(key, "ascii"), "ascii"), state) for key, state in kept)
+    return {key: SESSIONS.lean(key, SESSIONS.state_of(state)) for key, state in texts}
 
 
 def _weight() -> int:
