@@ -8,7 +8,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypedDict, Unpack
 
 import httpx
 import msgspec
@@ -97,6 +97,16 @@ class GatewayRefused(Exception):
         self.problem = problem
 
 
+class Asked(TypedDict, total=False):
+    """What a request takes beside its method and path."""
+
+    body: object  # sent as JSON; None is none
+    query: Sequence[tuple[str, str | int]]
+    headers: Mapping[str, str]
+    bearer: str | None  # a session's token instead of the key
+    seconds: float | None  # ANSWER_SECONDS unless given; None: for ever
+
+
 class Answer(msgspec.Struct, frozen=True):
     """A body, JSON, and the headers that came with it, whose names are looked up in any case."""
 
@@ -176,45 +186,23 @@ class GatewayClient:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    async def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: object = None,
-        query: Sequence[tuple[str, str | int]] = (),
-        headers: Mapping[str, str] = {},
-        bearer: str | None = None,
-        seconds: float | None = ANSWER_SECONDS,
-    ) -> bytes:
-        """The body of the answer, JSON. ``bearer``: a session's token instead of the key; ``seconds``: None, for ever.
+    async def call(self, method: str, path: str, **asked: Unpack[Asked]) -> bytes:
+        """The body of the answer, JSON. Raises GatewayUnreachable, GatewayRefused."""
+        return (await self.ask(method, path, **asked)).body
 
-        Raises GatewayUnreachable, GatewayRefused.
-        """
-        answer = await self.ask(method, path, body=body, query=query, headers=headers, bearer=bearer, seconds=seconds)
-        return answer.body
-
-    async def ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: object = None,
-        query: Sequence[tuple[str, str | int]] = (),
-        headers: Mapping[str, str] = {},
-        bearer: str | None = None,
-        seconds: float | None = ANSWER_SECONDS,
-    ) -> "Answer":
+    async def ask(self, method: str, path: str, **asked: Unpack[Asked]) -> Answer:
         """As ``call``, with the answer's headers."""
+        body = asked.get("body")
         content = None if body is None else msgspec.json.encode(body)
+        own = self._headers(asked.get("bearer"), content is not None)
         try:
             answer = await self._client.request(
                 method,
                 self.url + path,
-                params=list(query),
+                params=list(asked.get("query", ())),
                 content=content,
-                headers=_utf8({**headers, **self._headers(bearer, content is not None)}),
-                timeout=httpx.Timeout(seconds, connect=CONNECT_SECONDS),
+                headers=_utf8({**asked.get("headers", {}), **own}),
+                timeout=httpx.Timeout(asked.get("seconds", ANSWER_SECONDS), connect=CONNECT_SECONDS),
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._unreachable(error) from error

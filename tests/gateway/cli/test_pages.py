@@ -1,12 +1,11 @@
 """Walking pages: by their cursors, to the head that the log had, with a word now and then about how far it is."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import msgspec
 
 from gateway.cli.pages import going_on, pages
-from gateway.control import GatewayClient
+from gateway.control import Asked, GatewayClient
 
 
 class Gateway(GatewayClient):
@@ -16,17 +15,8 @@ class Gateway(GatewayClient):
         self.head = 35
         self.asked: list[list[tuple[str, str | int]]] = []
 
-    async def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: object = None,
-        query: Sequence[tuple[str, str | int]] = (),
-        headers: Mapping[str, str] = {},
-        bearer: str | None = None,
-        seconds: float | None = None,
-    ) -> bytes:
+    async def call(self, method: str, path: str, **asked: Unpack[Asked]) -> bytes:
+        query = asked.get("query", ())
         self.asked.append(list(query))
         reached = min(10 * len(self.asked), self.head)
         page = {"next": reached, "head": self.head, "complete": reached == self.head, "cursor": f"c{reached}"}
