@@ -5,7 +5,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
 
+import pytest_asyncio
+
 from events.catalogue import ApiKeyCreated, HealthChanged, HealthSummarized, ProjectionRebuilt, SubjectErased
+from events.embedded import EmbeddedPostgres
 from events.envelope import KEYS, SYSTEM, StreamWrite, container_stream
 from events.ids import short
 from events.lease import PostgresLeases
@@ -15,7 +18,7 @@ from projections.rebuild import Progress, Rebuilder
 from projections.table import Table
 from projections.table_store import TableStore
 from projections.tables import TABLES
-from tests.event_fixtures import LogDatabase, connection, open_store
+from tests.event_fixtures import LogDatabase, connection, log_database, open_store
 from tests.factories import event, write
 from tests.projections.lives import lives
 
@@ -155,3 +158,17 @@ def _others() -> list[StreamWrite]:
 
 def table(name: str) -> Table[Any]:
     return next(each for each in TABLES if each.name == name)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def database(postgres_server: EmbeddedPostgres) -> AsyncIterator[LogDatabase]:
+    """One for all tests of a file: to make one takes longer than most of them."""
+    async with log_database(postgres_server) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def on(database: LogDatabase) -> AsyncIterator[Ground]:
+    """A new beginning on it."""
+    async with ground(database) as made:
+        yield made

@@ -1,34 +1,21 @@
 """Alerts: what is noted of an alert is changed by the holder of the lease alone, and by none whose alert it is not."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import msgspec
 import pytest
-import pytest_asyncio
 
-from events.embedded import EmbeddedPostgres
 from events.envelope import Fence
 from events.errors import StoreUnavailable
 from events.ids import uuid7
 from projections.alerts import Alert, Alerts
 from projections.errors import Superseded
-from tests.event_fixtures import LogDatabase, log_database, open_store
-from tests.projections.rebuilding import Ground, ground
+from tests.event_fixtures import LogDatabase, open_store
+from tests.projections.rebuilding import Ground
+from tests.projections.rebuilding import database as database
+from tests.projections.rebuilding import on as on
 
 pytestmark = pytest.mark.postgres
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def database(postgres_server: EmbeddedPostgres) -> AsyncIterator[LogDatabase]:
-    async with log_database(postgres_server) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def on(database: LogDatabase) -> AsyncIterator[Ground]:
-    async with ground(database) as made:
-        yield made
 
 
 def alert() -> Alert:

@@ -1,36 +1,22 @@
 """Proof: a table is what the log says, or the rows that are not are named."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from events.catalogue import ProjectionVerified
-from events.embedded import EmbeddedPostgres
 from events.ids import short
 from projections.errors import RebuildRefused
 from projections.proof import EXAMPLES, NAMED, Proof, Prover
 from projections.table import Table
 from projections.tables import ADMISSION, SESSIONS, TABLES
-from tests.event_fixtures import LogDatabase, connection, log_database
-from tests.projections.rebuilding import Ground, ground
+from tests.event_fixtures import connection
+from tests.projections.rebuilding import Ground
+from tests.projections.rebuilding import database as database
+from tests.projections.rebuilding import on as on
 
 pytestmark = pytest.mark.postgres
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def database(postgres_server: EmbeddedPostgres) -> AsyncIterator[LogDatabase]:
-    """One for all tests here: to make one takes longer than most of them."""
-    async with log_database(postgres_server) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def on(database: LogDatabase) -> AsyncIterator[Ground]:
-    async with ground(database) as made:
-        yield made
 
 
 class Told:

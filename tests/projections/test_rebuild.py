@@ -3,39 +3,25 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
 import msgspec
 import pytest
-import pytest_asyncio
 
 from events.catalogue import ProjectionRebuilt
-from events.embedded import EmbeddedPostgres
 from events.errors import StoreUnavailable
 from events.ids import short
 from projections import rebuild, rebuild_store
 from projections.errors import RebuildRefused, TableHeld, UnderWay
 from projections.table_store import TableStore
 from projections.tables import SESSIONS, TABLES
-from tests.event_fixtures import LogDatabase, connection, log_database, open_store, until
-from tests.projections.rebuilding import Ground, ground
+from tests.event_fixtures import connection, open_store, until
+from tests.projections.rebuilding import Ground
+from tests.projections.rebuilding import database as database
+from tests.projections.rebuilding import on as on
 
 pytestmark = pytest.mark.postgres
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def database(postgres_server: EmbeddedPostgres) -> AsyncIterator[LogDatabase]:
-    """One for all tests here: to make one takes longer than most of them."""
-    async with log_database(postgres_server) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def on(database: LogDatabase) -> AsyncIterator[Ground]:
-    async with ground(database) as made:
-        yield made
 
 
 async def test_every_table_is_made_anew_as_it_was(on: Ground) -> None:

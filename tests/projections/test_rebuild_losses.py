@@ -1,32 +1,19 @@
 """A rebuild refuses while the table has what the one in its place would not: nobody loses a policy without a word."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
-from events.embedded import EmbeddedPostgres
 from projections import rebuild, rebuild_store
 from projections.errors import WouldLose
 from projections.tables import SESSIONS, TOKENS
-from tests.event_fixtures import LogDatabase, log_database, until
-from tests.projections.rebuilding import Ground, ground
+from tests.event_fixtures import until
+from tests.projections.rebuilding import Ground
+from tests.projections.rebuilding import database as database
+from tests.projections.rebuilding import on as on
 
 pytestmark = pytest.mark.postgres
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def database(postgres_server: EmbeddedPostgres) -> AsyncIterator[LogDatabase]:
-    async with log_database(postgres_server) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def on(database: LogDatabase) -> AsyncIterator[Ground]:
-    async with ground(database) as made:
-        yield made
 
 
 LOSSES = [

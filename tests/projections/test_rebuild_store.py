@@ -1,12 +1,8 @@
 """RebuildStore: what the gateway's role may do to tables, and to which; what is kept of a rebuild."""
 
-from collections.abc import AsyncIterator
-
 import asyncpg
 import pytest
-import pytest_asyncio
 
-from events.embedded import EmbeddedPostgres
 from events.envelope import Fence
 from events.errors import StoreUnavailable
 from projections.errors import Superseded
@@ -14,8 +10,10 @@ from projections.follower import Follower
 from projections.rebuild import LEASE
 from projections.rebuild_store import RebuildStore
 from projections.tables import SESSIONS, TABLES
-from tests.event_fixtures import LogDatabase, connection, log_database
-from tests.projections.rebuilding import Ground, ground
+from tests.event_fixtures import connection
+from tests.projections.rebuilding import Ground
+from tests.projections.rebuilding import database as database
+from tests.projections.rebuilding import on as on
 
 pytestmark = pytest.mark.postgres
 FUNCTIONS = (
@@ -30,18 +28,6 @@ OTHERS = (
     *("lease", "subject_key", "projection_checkpoint", "projection_rebuild", "no_such_table", "", "sessions_next"),
     *("Sessions", "sessions; drop table view.lease", 'sessions"', "log.events", "view.sessions", "pg_class", "x" * 51),
 )
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def database(postgres_server: EmbeddedPostgres) -> AsyncIterator[LogDatabase]:
-    async with log_database(postgres_server) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def on(database: LogDatabase) -> AsyncIterator[Ground]:
-    async with ground(database) as made:
-        yield made
 
 
 async def begun(on: Ground) -> tuple[RebuildStore, Fence]:
