@@ -15,6 +15,7 @@ from gateway.api.call import Call, answer
 from gateway.look import size_text
 from gateway.proxy.pool import PoolStatus
 from projections.lifecycle import SEATED, STATUS, Phase
+from projections.table_report import Proved
 
 
 class Alive(msgspec.Struct, frozen=True):
@@ -36,6 +37,7 @@ class LogHealth(msgspec.Struct, frozen=True, kw_only=True):
     head: int | None  # None: the log does not answer
     view: int
     tables: int | None  # the position that every table holds; None: there are none, or they do not answer
+    proofs: dict[str, Proved] | None  # the last comparison of each table with the log, a minute old; None: no tables
     forked_at: int | None  # the first position known to hold another event than this process has read
     seen_ms_ago: int  # since when something may be in the log that this process does not know
     stale: bool  # for longer than STALE_LIMIT: tokens and keys are refused
@@ -139,6 +141,7 @@ def _log(call: Call, head: int | None, tables: int | None) -> LogHealth:
         head=None if head is None else max(head, services.views.position),  # the look may be older than the view
         view=services.views.position,
         tables=tables,
+        proofs=None if services.proving is None else dict(services.proving.last),
         forked_at=None if services.views.forked is None else services.views.forked.differs_from,
         seen_ms_ago=round(services.outages.unseen() * 1000),
         stale=services.outages.is_stale,

@@ -41,9 +41,27 @@ async def _caught_up(gateway: Gateway) -> bool:
     return figures["tables"] is not None and figures["tables"] >= figures["head"] > 0
 
 
+@pytest.mark.postgres
+async def test_health_tells_of_the_last_proof_of_each_table(tmp_path: Path, empty_log: LogDatabase) -> None:
+    settings = {"DATABASE_URL": empty_log.app_dsn, "DB_ADMIN_URL": empty_log.admin_dsn}
+    async with connection(empty_log.app_dsn) as app:
+        await app.execute(
+            "insert into view.projection_proof (name, version, position, rows, differing, missing)"
+            " values ('sessions', 1, 2, 3, 4, 4)"
+        )
+    async with start_gateway(tmp_path, settings, log_of=open_storage) as gateway:
+
+        async def told() -> bool:
+            proofs = (await gateway.client.get("/health")).json()["log"]["proofs"]
+            return {name: (one["differing"], one["missing"]) for name, one in proofs.items()} == {"sessions": (4, 4)}
+
+        await until(told)
+
+
 async def test_a_log_without_tables_has_none(gateway: Gateway) -> None:
     assert gateway.services.projector is None
-    assert (await gateway.client.get("/health")).json()["log"]["tables"] is None
+    log = (await gateway.client.get("/health")).json()["log"]
+    assert (log["tables"], log["proofs"]) == (None, None)
 
 
 async def test_the_lag_of_each_table_is_told_by_its_holder() -> None:
