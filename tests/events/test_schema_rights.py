@@ -13,7 +13,7 @@ from events.lease import PostgresLeases
 from events.schema_roles import OWNER_ROLE
 from events.store import Appended
 from tests.event_fixtures import LogDatabase, connection, log_database, open_store
-from tests.factories import event, events, new_stream, write
+from tests.factories import event, events, new_stream, raw, write
 
 pytestmark = pytest.mark.postgres
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -187,3 +187,19 @@ async def test_people_with_psql_see_json(written_log: LogDatabase) -> None:
     assert detail == "\ufffd\ufffd \\u0000 \\\ufffd \U0001f600"
     assert len(rows) == 15
     assert all(row["type"] == row["said"] and row["kind"] == "gateway" for row in rows)
+
+
+async def test_an_event_that_nobody_can_read_does_not_close_the_view(empty_log: LogDatabase) -> None:
+    """Its bytes are shown, the others as ever."""
+    deep = b"[" * 30_000 + b"]" * 30_000
+    async with open_store(empty_log.app_dsn) as store:
+        for bad in (b"{", deep, b"\x00\\"):
+            await store.append(write("session-a", raw(payload=bad, actor=b"nobody")))
+        await store.append(write("session-a", event()))
+    async with connection(empty_log.app_dsn) as app:
+        rows = await app.fetch(
+            "select payload->>'unreadable' as raw, actor->>'unreadable' as who, payload->>'type' as said"
+            " from log.event_json order by position"
+        )
+    assert [row["raw"] for row in rows] == ["{", deep.decode(), "\\000\\\\", None]
+    assert [row["who"] for row in rows] == ["nobody"] * 3 + [None] and rows[3]["said"] == "session.stopped"
