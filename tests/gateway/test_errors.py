@@ -19,6 +19,7 @@ from events.errors import (
     JournalLocked,
     LogForked,
     SchemaMissing,
+    SchemaPending,
     StoreUnavailable,
     UnreadableEvent,
 )
@@ -31,6 +32,7 @@ from projections.errors import ProjectionError, RebuildRefused, Superseded, Tabl
 ROOT = Path(__file__).parents[2]
 # Faults of ours, or of no request: they are logged with their traceback and answered as 500.
 OURS: set[type[Exception]] = {BadEvent, UnreadableEvent, SchemaMissing, JournalLocked, JournalDamaged, ClientLeft}
+OURS |= {SchemaPending}  # of commands
 OURS |= {Superseded, RebuildRefused, UnderWay, TableHeld, WouldLose}
 BASES = {EventError, ProjectionError, ProxyError, Exception}
 
