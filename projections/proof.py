@@ -44,9 +44,11 @@ on conflict on constraint projection_proof_pk do update
        missing = excluded.missing, extra = excluded.extra, changed = excluded.changed, verified_at = clock_timestamp()
 returning p.name
 """
-# A frozen process must not keep its snapshot, behind which no table can be vacuumed.
+# A frozen process must not keep its snapshot, behind which no table can be vacuumed. Rows that a policy hides would be
+# missing: with row_security off Postgres refuses to read such a table.
 _PATIENT: Final = """
-select set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '60s', true)
+select set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '60s', true),
+       set_config('row_security', 'off', true)
 """
 
 
@@ -142,8 +144,8 @@ class _Comparison(Beside):
         except UNSURE as error:
             if getattr(error, "sqlstate", None) == _NO_RIGHT:
                 raise RebuildRefused(
-                    "The gateway's role may not make temporary tables in this database, which a proof needs: grant"
-                    " temporary on it (grant temporary on database ... to DB_USER)."
+                    f"The gateway's role may not read every row of view.{self._table.name}, since row-level security or"
+                    f" the lack of a right is in its way: {error}. The gateway needs all of it, and the proof too."
                 ) from error
             raise StoreUnavailable(f"the proof cannot go on: {str(error) or type(error).__name__}") from error
 
@@ -168,10 +170,16 @@ class _Comparison(Beside):
 
     async def _make(self, connection: Connection) -> None:
         columns = ", ".join(f"{column.name} {column.kind}" for column in self._table.columns)
-        await connection.execute(
-            f"create temporary table {FOLDED} ({columns}, state bytea, primary key ({self._table.key.name}))"
-            " on commit drop"
-        )
+        statement = f"create temporary table {FOLDED} ({columns}, state bytea, primary key ({self._table.key.name}))"
+        try:
+            await connection.execute(f"{statement} on commit drop")
+        except UNSURE as error:
+            if getattr(error, "sqlstate", None) != _NO_RIGHT:
+                raise
+            raise RebuildRefused(
+                "The gateway's role may not make temporary tables in this database, which a proof needs: grant"
+                " temporary on it (grant temporary on database ... to DB_USER)."
+            ) from error
 
     async def _fold(self, place: Checkpoint) -> None:
         start = msgspec.structs.replace(place, position=0, event_id=None, recorded_at=None)

@@ -180,6 +180,18 @@ async def test_without_the_right_to_temporary_tables_it_says_what_to_grant(on: G
             await admin.execute(f"grant temporary on database {name} to public")
 
 
+async def test_rows_that_a_policy_hides_are_not_said_to_be_missing(on: Ground) -> None:
+    await on.sql("alter table view.sessions enable row level security")
+    try:
+        told = Told()
+        with pytest.raises(RebuildRefused, match=r"every row of view\.sessions, since row-level security"):
+            await prove(on, SESSIONS, told)
+        assert told.events == []
+    finally:
+        await on.sql("alter table view.sessions disable row level security")
+    assert (await prove(on, SESSIONS)).differing == 0
+
+
 async def test_many_rows_are_counted_and_some_of_them_named(on: Ground) -> None:
     await on.sql(
         "insert into view.admission (name, version, seats, taken, state)"
