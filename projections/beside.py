@@ -12,9 +12,8 @@ from typing import Any
 from events.dialling import Connection, Pool
 from events.envelope import Fence
 from events.mark import Mark
-from projections import table_sql
 from projections.table import Table
-from projections.table_store import Changes, TableStore, put
+from projections.table_store import Changes, TableStore, load, put
 
 
 class Beside(TableStore):
@@ -36,8 +35,7 @@ class Beside(TableStore):
 
     async def load(self, table: Table[Any], keys: Collection[str]) -> dict[str, Any]:
         async with self._connection() as connection:
-            rows = await connection.fetch(table_sql.load(table, f"{self._schema}.{self._name}"), list(keys))
-        return {row[0]: table.state_of(row[1]) for row in rows}
+            return await load(connection, table, keys, f"{self._schema}.{self._name}")
 
     async def write(
         self, changes: Sequence[Changes], seen: Mapping[str, datetime], to: Mark, fence: Fence

@@ -22,6 +22,22 @@ class Superseded(ProjectionError):
         super().__init__(f"another has written {tables or 'the tables'} since, or holds the lease of the projector")
 
 
+class UnreadableState(ProjectionError):
+    """A row of a table holds a state that no fold of this version writes. The log has what it was: make it anew."""
+
+    def __init__(self, table: str, why: str) -> None:
+        super().__init__(f"a state in the table {table} cannot be read ({why})")
+        self.table = table
+
+
+class RowRefused(ProjectionError):
+    """Postgres refuses a row of a table, whatever the log says: a fault of ours, or of who changed the table."""
+
+    def __init__(self, table: str, why: str) -> None:
+        super().__init__(f"Postgres refuses a row of the table {table}: {why}")
+        self.table = table
+
+
 class RebuildRefused(ProjectionError):
     """A table is not rebuilt, or not proved; the text is a whole sentence and says what to do. Nothing was changed."""
 

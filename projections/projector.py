@@ -4,8 +4,9 @@ Exactly once: rows and checkpoint are one transaction, and a holder that was sup
 that is killed, frozen or cut off leaves the tables as of some position, from which the next one goes on.
 
 A table that was never made is filled from the first event on; one of an older version of its fold is made anew, beside
-(``make``); one of a later release is left alone. A table whose checkpoint is not in the log any more stops the
-projector for good, until the fork was accepted.
+(``make``), and so is one with a row that cannot be read; one of a later release is left alone. One of which Postgres
+refuses a row is set aside: the others go on, and it stays where it is until another holder tries. A table whose
+checkpoint is not in the log any more stops the projector for good, until the fork was accepted.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from events.mark import verify
 from events.registry import tags
 from events.store import EventStore
 from projections.checkpoint import Checkpoint, standing
-from projections.errors import Superseded
+from projections.errors import RowRefused, Superseded, UnreadableState
 from projections.follower import Follower, Tell
 from projections.table import Table
 from projections.table_store import TableStore
@@ -66,12 +67,15 @@ class Projector:
         self._followers: list[Follower] | None = None  # None: to begin from what the tables say
         self._making: asyncio.Task[None] | None = None
         self._told: set[tuple[str, int]] = set()  # tables of a later release, once each
+        self._condemned: set[str] = set()  # tables that had to be made anew: once in a process
+        self._aside: dict[str, int] = {}  # tables that cannot be written, and where they are
         self.forked: LogForked | None = None
 
     @property
     def positions(self) -> Mapping[str, int]:
         """How far each table holds the log, as its holder knows; empty in the other processes."""
-        return {table.name: each.position for each in self._followers or () for table in each.tables}
+        followed = {table.name: each.position for each in self._followers or () for table in each.tables}
+        return self._aside | followed
 
     async def run_once(self) -> None:
         """Carry the tables to the head, when the lease is ours or can be had. Raises StoreUnavailable."""
@@ -106,18 +110,27 @@ class Projector:
         """Our epoch; None while another process is the holder. Asks only now and then while it is known."""
         if self._epoch is not None and self._clock() < self._renewed + RENEW_SECONDS:
             return self._epoch
-        if self._epoch is None and self._holder not in (holders := await self._leases.alive(LEASE)) and holders:
-            return None  # to claim what another holds would take the append lock for nothing
         began = self._clock()
         epoch = await self._leases.claim(LEASE, self._holder)
         if epoch != self._epoch:
             self._drop()
             self._epoch = None
-            if epoch is not None:
+            self._aside.clear()
+            if epoch is not None and (epoch := await self._above(epoch)) is not None:
                 await self._rows.claim(epoch)
                 log.info("the tables are carried on by this process", extra={"operation": "projector"})
         self._epoch, self._renewed = epoch, began
         return epoch
+
+    async def _above(self, epoch: int) -> int | None:
+        raised = await self._rows.raise_epoch(Fence(LEASE, epoch), self._holder)
+        if raised is not None and raised != epoch:
+            log.warning(
+                "the lease of the projector was deleted or set back: it goes on with epoch %d instead of %d",
+                *(raised, epoch),
+                extra={"operation": "projector"},
+            )
+        return raised
 
     async def _round(self, fence: Fence) -> bool:
         """One page for each follower; whether there is more to do at once."""
@@ -126,12 +139,35 @@ class Projector:
             making.result()
         if self._followers is None:
             self._followers = await self._begin(fence)
-        more = [await follower.step(fence) for follower in self._followers]
-        self._followers = _joined(self._followers)
-        return any(more)
+        more = [await self._step(follower, fence) for follower in self._followers]
+        self._followers = _joined(self._followers) if None not in more else None
+        return any(one is not False for one in more)
+
+    async def _step(self, follower: Follower, fence: Fence) -> bool | None:
+        """Whether there is more to do; None when one of its tables cannot be gone on with, and all begin anew."""
+        try:
+            return await follower.step(fence)
+        except (UnreadableState, RowRefused) as broken:
+            anew = isinstance(broken, UnreadableState) and broken.table not in self._condemned
+            log.error(
+                "%s: %s (`python -m gateway projections rebuild %s`)",
+                broken,
+                "it is made anew" if anew else "it is set aside, the others go on; mend it, rebuild it",
+                broken.table,
+                extra={"operation": "projector", "position": follower.position},
+            )
+            if anew:
+                self._condemned.add(broken.table)
+                await self._rows.condemn(broken.table, fence)
+            else:
+                self._aside[broken.table] = 0  # asked for when all begin anew
+            return None
 
     async def _begin(self, fence: Fence) -> list[Follower]:
-        stands = standing(self._tables, await self._rows.checkpoints())
+        tables = [table for table in self._tables if table.name not in self._aside]
+        found = await self._rows.checkpoints()
+        self._aside |= {name: found[name].position for name in self._aside if name in found}
+        stands = standing(tables, found)
         for checkpoint in stands.newer:
             self._tell_newer(checkpoint)
         fits, anew = list[Checkpoint](), list(stands.older)

@@ -48,6 +48,19 @@ def load_all(table: Table[Any], of: str = "") -> str:
 CHECKPOINTS = "select * from view.projection_checkpoint"
 # A new holder puts its epoch on every checkpoint. It waits for a former one's last write; later ones fail (MOVE).
 CLAIM = "update view.projection_checkpoint set epoch = $1 where epoch < $1"
+# The epoch of a lease that was deleted begins at 1 again: that of its holder is put above the checkpoints'.
+RAISE = """
+update view.lease l
+   set epoch = greatest(l.epoch, (select coalesce(max(c.epoch), 0) + 1 from view.projection_checkpoint c
+                                   where c.epoch > l.epoch))
+ where l.name = $1 and l.epoch = $2 and l.holder = $3
+returning l.epoch
+"""
+# A table that cannot be gone on from is as one of a fold before the first.
+CONDEMN = """
+update view.projection_checkpoint c set version = 0, updated_at = clock_timestamp()
+ where c.name = $1 and c.epoch = $3 and exists (select from view.lease l where l.name = $2 and l.epoch = $3)
+"""
 # How a table is made: emptied, at the beginning of the log. $1 name, $2 version, $3 log, $4 lease, $5 its epoch.
 BEGIN = """
 insert into view.projection_checkpoint as c (name, version, log_id, position, epoch)

@@ -22,13 +22,23 @@ from events.mark import Mark
 from events.postgres import UNSURE
 from projections import table_sql
 from projections.checkpoint import Checkpoint
-from projections.errors import Superseded
-from projections.table import SCHEMA, Table
+from projections.errors import RowRefused, Superseded
+from projections.table import SCHEMA, Table, bounded
 from projections.tables import TABLES
 
 SECONDS: Final = 30.0  # for a transaction; each statement is bounded by the pool too
 COPIED: Final = 50  # new rows from which on they are copied: the writes of 100,000 events took 2.8 s instead of 4.4
 FETCH: Final = 2000  # rows a round trip when all of a table is read
+
+
+# What a row is at fault for, and not the server: it will be refused whenever it is written again.
+_REFUSED: Final = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.DatatypeMismatchError,
+)
 
 
 class Changes(msgspec.Struct, frozen=True):
@@ -60,6 +70,20 @@ class TableStore:
         async with self._transaction() as connection:
             await connection.execute(table_sql.CLAIM, epoch)
 
+    async def raise_epoch(self, held: Fence, holder: str) -> int | None:
+        """The epoch under which a new holder of the lease writes: above that of every checkpoint.
+
+        They are apart when somebody deleted the lease: its next epoch is 1. None when ``holder`` has it no more.
+        """
+        async with self._transaction() as connection:
+            raised = await connection.fetchval(table_sql.RAISE, held.lease, held.epoch, holder)
+        return None if raised is None else int(raised)
+
+    async def condemn(self, name: str, fence: Fence) -> None:
+        """Mark a table as one that has to be made anew: no process starts from it. Raises StoreUnavailable."""
+        async with self._transaction() as connection:
+            await connection.execute(table_sql.CONDEMN, name, fence.lease, fence.epoch)
+
     async def begin(self, table: Table[Any], log_id: UUID, fence: Fence) -> Checkpoint:
         """Empty a table and put it at the beginning of the log. Raises Superseded, StoreUnavailable."""
         async with self._transaction() as connection:
@@ -72,10 +96,9 @@ class TableStore:
         return _checkpoint(row)
 
     async def load(self, table: Table[Any], keys: Collection[str]) -> dict[str, Any]:
-        """The states of those keys that have a row. Raises StoreUnavailable."""
+        """The states of those keys that have a row. Raises UnreadableState, StoreUnavailable."""
         async with self._connection() as connection:
-            rows = await connection.fetch(table_sql.load(table), list(keys))
-        return {row[0]: table.state_of(row[1]) for row in rows}
+            return await load(connection, table, keys)
 
     async def write(
         self, changes: Sequence[Changes], seen: Mapping[str, datetime], to: Mark, fence: Fence
@@ -147,11 +170,13 @@ class TableSnapshot:
         return await _checkpoints(self._connection)
 
     async def states(self, table: Table[Any]) -> AsyncIterator[tuple[str, Any]]:
-        """Every key with its state, in pages. Raises msgspec.DecodeError for a state of another shape."""
+        """Every key with its state, in pages. Raises UnreadableState."""
         cursor = await self._connection.cursor(table_sql.load_all(table))
         while rows := await cursor.fetch(FETCH):
             for row in rows:
-                yield row[0], table.lean(row[0], table.state_of(row[1]))
+                state = table.state_of(row[1])
+                key = table.key_of(row[0], state)
+                yield key, table.lean(key, state)
 
 
 async def _checkpoints(connection: Connection) -> dict[str, Checkpoint]:
@@ -162,12 +187,29 @@ def _checkpoint(row: "asyncpg.Record") -> Checkpoint:
     return Checkpoint(**{name: row[name] for name in Checkpoint.__struct_fields__})
 
 
+async def load(connection: Connection, table: Table[Any], keys: Collection[str], of: str = "") -> dict[str, Any]:
+    """The states of those keys that have a row. ``of``: where they lie. Raises UnreadableState."""
+    stored = {bounded(key): key for key in keys}
+    rows = await connection.fetch(table_sql.load(table, of), list(stored))
+    return {stored[row[0]]: table.state_of(row[1]) for row in rows}
+
+
 async def put(connection: Connection, change: Changes, *, schema: str = SCHEMA, name: str = "") -> None:
-    """The rows of one page, within a transaction; ``name``: where they lie when it is not the projection's table."""
+    """The rows of one page, within a transaction; ``name``: where they lie when it is not the projection's table.
+
+    Raises RowRefused, after which the transaction is lost.
+    """
+    try:
+        await _put(connection, change, schema=schema, name=name)
+    except _REFUSED as error:
+        raise RowRefused(change.table.name, _why(error)) from error
+
+
+async def _put(connection: Connection, change: Changes, *, schema: str, name: str) -> None:
     into = f"{schema}.{name}" if name else ""
     table, new = change.table, change.new if len(change.new) >= COPIED else ()
     rows = [table.values(key, state) for key, state in change.states.items() if state is not None and key not in new]
-    gone = [key for key, state in change.states.items() if state is None]
+    gone = [bounded(key) for key, state in change.states.items() if state is None]
     if new:
         copied = [table.values(key, change.states[key]) for key in new]
         columns = [column.name for column in table.columns] + ["state"]
@@ -176,6 +218,12 @@ async def put(connection: Connection, change: Changes, *, schema: str = SCHEMA, 
         await connection.execute(table_sql.upsert(table, into), *map(list, zip(*rows, strict=True)))
     if gone:
         await connection.execute(table_sql.delete(table, into), gone)
+
+
+def _why(error: Exception) -> str:
+    """The server's sentence, but for errors of values: those quote them."""
+    said = "" if isinstance(error, asyncpg.DataError) or not error.args else f": {error.args[0]}"
+    return f"{type(error).__name__}{said}"
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from typing import Any, Final
 
 import msgspec
 
-from events import codec
 from events.envelope import Sealed
 from projections.admission import Admission, Seats
 from projections.api_keys import ApiKey, ApiKeys
@@ -15,7 +14,7 @@ from projections.gateways import Gateways, GatewayState
 from projections.health_history import HealthHistories, HealthHistory
 from projections.lifecycle import STATUS
 from projections.session_state import Sessions, SessionState
-from projections.table import Column, Table
+from projections.table import Column, Table, as_jsonb
 from projections.tokens import Tokens, TokenState
 
 
@@ -64,7 +63,7 @@ def _api_key(key_id: str, state: ApiKey) -> tuple[Any, ...]:
 
 
 def _seats(name: str, state: Seats) -> tuple[Any, ...]:
-    return name, state.version, len(state.taken), codec.canonical(state.taken).decode()
+    return name, state.version, len(state.taken), as_jsonb(state.taken)
 
 
 def _gateway(instance: str, state: GatewayState) -> tuple[Any, ...]:
@@ -113,14 +112,14 @@ def _token(token: str, state: TokenState) -> tuple[Any, ...]:
 
 
 def _json(sealed: Sealed | None) -> str | None:
-    return None if sealed is None else codec.canonical(sealed).decode()
+    return None if sealed is None else as_jsonb(sealed)
 
 
 SESSIONS: Final = Table(
     projection=Sessions(),
     state=SessionState,
     columns=(
-        Column("session_id", "text"),
+        Column("session_id", "text", indexed=True),
         Column("container_name", "text"),
         Column("container_id", "text"),
         Column("host_dir", "text"),
@@ -128,7 +127,7 @@ SESSIONS: Final = Table(
         Column("auth_token", "text"),
         Column("created_at", "timestamptz"),
         Column("last_accessed", "timestamptz"),
-        Column("status", "text"),
+        Column("status", "text", indexed=True),
         Column("metadata", "jsonb"),
     ),
     row=_session,
@@ -138,7 +137,7 @@ API_KEYS: Final = Table(
     projection=ApiKeys(),
     state=ApiKey,
     columns=(
-        Column("key_id", "text"),
+        Column("key_id", "text", indexed=True),
         Column("name", "text"),
         Column("role", "text"),
         Column("sha256", "text"),
@@ -151,14 +150,19 @@ API_KEYS: Final = Table(
 ADMISSION: Final = Table(
     projection=Admission(),
     state=Seats,
-    columns=(Column("name", "text"), Column("version", "bigint"), Column("seats", "bigint"), Column("taken", "jsonb")),
+    columns=(
+        Column("name", "text", indexed=True),
+        Column("version", "bigint"),
+        Column("seats", "bigint"),
+        Column("taken", "jsonb"),
+    ),
     row=_seats,
 )
 GATEWAYS: Final = Table(
     projection=Gateways(),
     state=GatewayState,
     columns=(
-        Column("instance", "text"),
+        Column("instance", "text", indexed=True),
         Column("started_at", "timestamptz"),
         Column("ended_at", "timestamptz"),
         Column("crashed", "boolean"),
@@ -168,14 +172,15 @@ GATEWAYS: Final = Table(
 ERASURES: Final = Table(
     projection=Erasures(),
     state=Erased,
-    columns=(Column("name", "text"), Column("subjects", "bigint")),
+    columns=(Column("name", "text", indexed=True), Column("subjects", "bigint")),
     row=_erased,
 )
 HEALTH_HISTORY: Final = Table(
     projection=HealthHistories(),
     state=HealthHistory,
     columns=(
-        *(Column("session_id", "text"), Column("status", "text"), Column("since", "timestamptz")),
+        *(Column("session_id", "text", indexed=True), Column("status", "text", indexed=True)),
+        Column("since", "timestamptz"),
         *(Column("container", "text"), Column("checks", "bigint"), Column("healthy", "bigint")),
         *(Column("failed", "bigint"), Column("average_us", "bigint"), Column("p95_us", "bigint")),
         *(Column("slowest_us", "bigint"), Column("first_at", "timestamptz"), Column("last_at", "timestamptz")),
@@ -187,7 +192,8 @@ EXCHANGES: Final = Table(
     projection=Exchanges(),
     state=ExchangeState,
     columns=(
-        *(Column(name, "text") for name in ("exchange_id", "session_id", "container", "kind", "method")),
+        *(Column(name, "text", indexed=True) for name in ("exchange_id", "session_id")),
+        *(Column(name, "text") for name in ("container", "kind", "method")),
         *(Column(name, "bigint") for name in ("status", "bytes_in", "bytes_out", "first_byte_us", "duration_us")),
         *(Column(name, "timestamptz") for name in ("began_at", "ended_at")),
         *(Column(name, "text") for name in ("ended_by", "error", "reason")),
@@ -199,8 +205,12 @@ TOKENS: Final = Table(
     projection=Tokens(),
     state=TokenState,
     columns=(
-        *(Column("token", "text"), Column("session_id", "text"), Column("serial", "bigint")),
-        *(Column("sha256", "text"), Column("secret_id", "text"), Column("issued_at", "timestamptz")),
+        *(
+            Column("token", "text", indexed=True),
+            Column("session_id", "text", indexed=True),
+            Column("serial", "bigint"),
+        ),
+        *(Column("sha256", "text", indexed=True), Column("secret_id", "text"), Column("issued_at", "timestamptz")),
         *(Column("expires_at", "timestamptz"), Column("revealed", "bigint"), Column("revealed_at", "timestamptz")),
         *(Column("revoked_at", "timestamptz"), Column("reason", "text")),
     ),

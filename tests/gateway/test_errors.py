@@ -27,13 +27,22 @@ from gateway import errors
 from gateway.errors import DENIALS, PROBLEMS, Refused, body, headers, refused
 from gateway.proxy.errors import ClientLeft, ProxyError
 from gateway.proxy.guard import Refusal
-from projections.errors import ProjectionError, RebuildRefused, Superseded, TableHeld, UnderWay, WouldLose
+from projections.errors import (
+    ProjectionError,
+    RebuildRefused,
+    RowRefused,
+    Superseded,
+    TableHeld,
+    UnderWay,
+    UnreadableState,
+    WouldLose,
+)
 
 ROOT = Path(__file__).parents[2]
 # Faults of ours, or of no request: they are logged with their traceback and answered as 500.
 OURS: set[type[Exception]] = {BadEvent, UnreadableEvent, SchemaMissing, JournalLocked, JournalDamaged, ClientLeft}
 OURS |= {SchemaPending}  # of commands
-OURS |= {Superseded, RebuildRefused, UnderWay, TableHeld, WouldLose}
+OURS |= {Superseded, RebuildRefused, UnderWay, TableHeld, WouldLose, UnreadableState, RowRefused}
 BASES = {EventError, ProjectionError, ProxyError, Exception}
 
 

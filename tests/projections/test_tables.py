@@ -7,11 +7,13 @@ from typing import Any
 import asyncpg
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from events.catalogue import ContainerStarted, SessionReady, SessionRequested, SessionStopped, TokenIssued
 from events.envelope import RecordedEvent
 from projections.projection import fold
-from projections.table import Table
+from projections.table import LONGEST, Table, bounded
 from projections.tables import SESSIONS, TABLES
 from tests.event_fixtures import LogDatabase, connection
 from tests.factories import SAMPLES, SEALED, history, payload
@@ -54,6 +56,30 @@ async def test_sessions_have_the_columns_and_the_four_indexes_of_before(shared_l
         *("session_id", "container_name", "container_id", "host_dir", "port", "auth_token"),
         *("created_at", "last_accessed", "status", "metadata"),
     }
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: str(table.name))
+async def test_a_text_in_an_index_is_bounded(table: Table[Any], shared_log: LogDatabase) -> None:
+    """Of a longer one Postgres refuses the row, and with it the page of all tables."""
+    query = """
+    select distinct a.attname
+      from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+     where i.indrelid = ('view.' || $1)::regclass and a.atttypid = 'text'::regtype
+    """
+    async with connection(shared_log.app_dsn) as app:
+        texts = {row[0] for row in await app.fetch(query, table.name)}
+    assert {column.name for column in table.columns if column.indexed} == texts
+    assert [table.columns[n].indexed for n in table.bounded] == [True] * len(texts) and 0 in table.bounded
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_bounded_texts_stay_apart(one: str, other: str) -> None:
+    for times in (1, 20, 400):
+        found = [bounded(text * times) for text in (one, other)]
+        assert (found[0] == found[1]) == (one * times == other * times)
+        assert all(len(text.encode()) <= LONGEST and "\0" not in text for text in found)
+        assert found[0] == one * times or bounded(found[0]) != found[0], "no text passes for a hash of another"
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: str(table.name))
