@@ -8,13 +8,18 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from events.envelope import RecordedEvent
+from events.catalogue import ApiKeyCreated, ApiKeyRevoked
+from events.envelope import KEYS, RecordedEvent
+from projections import table_sql
+from projections.api_keys import ApiKeys
+from projections.projection import fold
 from projections.session_state import SessionState
 from projections.snapshot import REMEMBERED, take
 from projections.table_store import TableStore
-from projections.tables import ADMISSION, SESSIONS, VIEWED
+from projections.tables import ADMISSION, API_KEYS, SESSIONS, VIEWED
 from projections.views import Views
 from tests.event_fixtures import LogDatabase
+from tests.factories import event, recorded, write
 from tests.projections.projecting import Projecting, projecting
 
 pytestmark = pytest.mark.postgres
@@ -142,3 +147,33 @@ async def test_no_table_takes_the_place_of_another_while_they_are_read(world: Pr
         with pytest.raises(asyncpg.LockNotAvailableError):
             await other.execute("set lock_timeout = '50ms'; lock table view.sessions in access exclusive mode")
         assert [key async for key, _ in then.states(SESSIONS)]
+
+
+async def test_a_row_that_was_forged_opens_no_door(world: Projecting) -> None:
+    """Who may write the tables, and knows no key, lets himself in at no start; nor shuts others out."""
+    await world.store.append(write(KEYS, event(ApiKeyCreated, key_id="mine"), event(ApiKeyCreated, key_id="gone")))
+    await world.projector("one").run_once()
+    head = (await world.store.head()).position
+    forged = fold(ApiKeys(), {}, [recorded(ApiKeyCreated, key_id="forged")])
+    row = API_KEYS.values("forged", forged["forged"])
+    await world.store.pool.execute(table_sql.upsert(API_KEYS), *([value] for value in row))
+    await world.store.pool.execute("delete from view.api_keys where key_id = 'mine'")
+    revoked = event(ApiKeyRevoked, key_id="gone")
+    await world.store.append(write(KEYS, revoked))
+    snapshot = await take(world.store, world.rows, VIEWED)
+    assert snapshot is not None and snapshot.marks.position == head, "it was taken from the tables"
+    assert set(snapshot.states["api_keys"]) == {"mine", "gone"}
+    assert snapshot.states["api_keys"]["gone"].revoked_at is None, "as of the place of the others"
+    views = Views(world.store, rows=world.rows)
+    await views.load()
+    assert set(views.api_keys) == {"mine", "gone"} and views.api_keys["gone"].revoked_at is not None
+
+
+async def test_keys_of_any_number_are_read_at_a_start(world: Projecting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("projections.snapshot.PAGE", 2)
+    for number in range(5):
+        await world.store.append(write(KEYS, event(ApiKeyCreated, key_id=f"k{number}")))
+        await world.live(f"l{number}", sessions=1)
+    await world.projector("one").run_once()
+    snapshot = await take(world.store, world.rows, VIEWED)
+    assert snapshot is not None and set(snapshot.states["api_keys"]) == {f"k{number}" for number in range(5)}
