@@ -20,6 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from benchmarks import server
+from benchmarks.fill import fill
 from benchmarks.mix import Mix, event_of
 from benchmarks.rounds import Foreign, progress, screen, table
 from events.envelope import RecordedEvent
@@ -35,7 +36,6 @@ from projections.tables import SESSIONS, TABLES
 EVENTS: Final = 1_000_000
 PAGE: Final = 50_000  # events in memory while they are folded
 ROUNDS: Final = 3
-IN_FLIGHT: Final = 8  # units on their way while the log is filled
 QUESTIONS: Final = 2_000
 BARS: Final = {
     "fold_per_s": ">= 250,000",
@@ -75,7 +75,8 @@ async def main(events: int = EVENTS) -> dict[str, float]:
         foreign = Foreign(await server.postmaster(base))
         store = await server.store(base)
         try:
-            await _fill(store, events)
+            await fill(store, events)
+            await store.maintain()
             folded = await _fold(store, events)
             project_s = await _project(store, events)
             answers, whole_s = await _as_of(store, folded.begun, events)
@@ -102,23 +103,6 @@ async def main(events: int = EVENTS) -> dict[str, float]:
     result: dict[str, float] = {name: round(getattr(costs, name)) for name in ("fold_per_s", "project_per_s")}
     result |= {name: round(getattr(costs, name), 2) for name in ("asof_p99_ms", "startup_s")}
     return result | {"bytes_per_session": round(max(weights))}
-
-
-async def _fill(store: PostgresEventStore, events: int) -> None:
-    """Units enter the log in the order they are made: the store's writer takes them as they come."""
-    flying: set[asyncio.Task[Any]] = set()
-    with progress() as bar:
-        task = bar.add_task("fill the log", total=events)
-        for unit in Mix().units(events):
-            if len(flying) >= IN_FLIGHT:
-                done, flying = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
-                for each in done:
-                    each.result()
-            flying.add(asyncio.create_task(store.append(*unit)))
-            await asyncio.sleep(0)  # it is in the writer's queue now
-            bar.advance(task, sum(len(write.events) for write in unit))
-        await asyncio.gather(*flying)
-    await store.maintain()
 
 
 async def _fold(store: PostgresEventStore, events: int) -> Folded:

@@ -4,18 +4,17 @@ One log of a million mixed events (``mix``), each of a request of its own, the c
 search EVENTS`` takes a smaller one.
 """
 
-import asyncio
 import random
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import psutil
 
 from benchmarks import server
-from benchmarks.mix import Mix
-from benchmarks.rounds import Foreign, progress, screen, table
+from benchmarks.fill import fill
+from benchmarks.rounds import Foreign, screen, table
 from benchmarks.server import Base
 from events.envelope import RecordedEvent, StreamWrite
 from events.filter import EventFilter, session_of
@@ -23,7 +22,6 @@ from events.ids import uuid7
 from events.postgres import PostgresEventStore
 
 EVENTS: Final = 1_000_000
-IN_FLIGHT: Final = 8  # units on their way while the log is filled
 QUESTIONS: Final = 1_000
 STEP: Final = 2_000  # as the store's
 BARS: Final = {
@@ -50,7 +48,7 @@ async def main(events: int = EVENTS) -> dict[str, float]:
         foreign = Foreign(await server.postmaster(base))
         store = await server.store(base)
         try:
-            await _fill(store, events)
+            await fill(store, events, _of_requests)
             indexed = await _index(base, events)
             seen = [
                 (await store.read_log(after=random.Random(n).randrange(events), limit=1))[0] for n in range(QUESTIONS)
@@ -67,21 +65,6 @@ async def main(events: int = EVENTS) -> dict[str, float]:
     screen.print(f"others took {share:.0%} of the machine")
     result = {f"{name}_p99_ms": round(_quantile(taken, 0.99), 2) for name, taken in latencies.items()}
     return {name: round(value, 1) for name, value in msgspec.structs.asdict(indexed).items()} | result
-
-
-async def _fill(store: PostgresEventStore, events: int) -> None:
-    flying: set[asyncio.Task[Any]] = set()
-    with progress() as bar:
-        task = bar.add_task("fill the log", total=events)
-        for unit in Mix().units(events):
-            if len(flying) >= IN_FLIGHT:
-                done, flying = await asyncio.wait(flying, return_when=asyncio.FIRST_COMPLETED)
-                for each in done:
-                    each.result()
-            flying.add(asyncio.create_task(store.append(*map(_of_requests, unit))))
-            await asyncio.sleep(0)  # it is in the writer's queue now
-            bar.advance(task, sum(len(write.events) for write in unit))
-        await asyncio.gather(*flying)
 
 
 def _of_requests(write: StreamWrite) -> StreamWrite:
