@@ -121,6 +121,13 @@ def _expected(number: int | None) -> str:
     return "null" if number is None else str(number) if 0 <= number <= _MAX_VERSION else "-1"
 
 
+def notified(rows: Sequence[Any], *, telling: bool) -> bool | None:
+    """Whether readers were told of the batch that these rows answer; None when there was nothing to tell of."""
+    if rows[0]["outcome"] == "A":
+        return telling
+    return True if any(row["outcome"] == "a" for row in rows) else None
+
+
 def outcomes(units: Sequence[Unit], rows: Sequence[Any]) -> list[Outcome]:
     if rows[0]["outcome"] == "A":  # nearly always: each unit is one event, and all are in
         first = rows[0]["at_position"]

@@ -18,6 +18,7 @@ from events.dialling import LOST, Connection, Dialler, Pool, open_pool
 from events.envelope import Fence, StreamWrite
 from events.errors import BadEvent, OtherLog, SchemaMissing, StoreClosed, StoreUnavailable
 from events.hints import Hints
+from events.notices import Notices
 from events.postgres_reading import PostgresReading
 from events.settings import DatabaseSettings
 from events.store import Appended, Outcome, StoreStatus, check_unit
@@ -26,7 +27,7 @@ from events.writer import Unit, Writer
 COMMAND_SECONDS: Final = 5.0
 CLOSE_SECONDS: Final = 10.0  # in all, however many units wait behind a server that does not answer
 CHANNEL: Final = "gateway_log"
-NOTIFY_SECONDS: Final = 0.005
+_NOTIFY = f"select pg_notify('{CHANNEL}', position::text) from log.tip order by position desc limit 1"
 
 # "Unknown outcome, try again with the same ids": PostgresError alone is not enough (evidence: fail-over runs). Nor is a
 # list of its classes: full disk, deadlock, read-only standby and missing rights all pass, or need an operator.
@@ -49,7 +50,7 @@ class PostgresEventStore(PostgresReading):
         self._hints = Hints()
         self._listener: asyncio.Task[None] | None = None
         self._away_since: datetime | None = None
-        self._notified_at = float("-inf")  # of the loop's clock: when others were last told of a batch
+        self._notices = Notices(self._notify)
         self._closed = False
 
     @classmethod
@@ -118,10 +119,12 @@ class PostgresEventStore(PostgresReading):
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._writer.close()
+                await self._notices.close()
                 await asyncio.wait_for(self._pool.close(), COMMAND_SECONDS)
         except UNSURE:
             pass  # what waited was answered by the writer; a reading connection is ended below
         finally:  # also when the caller's patience ended before
+            self._notices.end()
             self._drop_connection()
             self._pool.terminate()
             if self._listener is not None:
@@ -165,7 +168,8 @@ class PostgresEventStore(PostgresReading):
                 self._hearing.terminate()
 
     async def _send(self, units: Sequence[Unit]) -> list[Outcome]:
-        columns = batch.columns(units, notify=self._notifies())
+        telling = self._notices.tells(more=self._writer.depth > 0)
+        columns = batch.columns(units, notify=telling)
         try:
             connection = await self._writing_connection()
             rows = await connection.fetch(batch.APPEND, *columns, self._log_id, timeout=COMMAND_SECONDS)
@@ -181,24 +185,26 @@ class PostgresEventStore(PostgresReading):
                 await self._make_partitions(error)
             raise BadEvent(f"Postgres refuses an event: {_told(error)}") from error
         except (StoreUnavailable, *UNSURE) as error:
+            if not telling:
+                self._notices.owe()  # it may have been committed: sent again, it is a duplicate and tells nobody
             self._drop_connection()
             await self._is_away(error)
             raise StoreUnavailable(f"Postgres did not take the batch: {_told(error)}") from error
         self._away_since = None
+        match batch.notified(rows, telling=telling):
+            case True:
+                self._notices.told()
+            case False:
+                self._notices.owe()
         outcomes = batch.outcomes(units, rows)
         await self._hints.told(max((each.position for each in outcomes if isinstance(each, Appended)), default=0))
         return outcomes
 
-    def _notifies(self) -> bool:
-        """Whether others are told of this batch; not while the next one follows at once, for a few milliseconds.
-
-        A notification wakes every reader of every process and costs the server as much as two events.
-        """
-        now = asyncio.get_running_loop().time()
-        if self._writer.depth and now < self._notified_at + NOTIFY_SECONDS:
-            return False
-        self._notified_at = now
-        return True
+    async def _notify(self) -> None:
+        try:
+            await self._read(_NOTIFY)
+        except (StoreUnavailable, *UNSURE) as error:
+            raise StoreUnavailable(f"nobody can be told that the log grew: {_told(error)}") from error
 
     async def _make_partitions(self, error: Exception) -> NoReturn:
         """No partition for the next position: the keeper is late. Nothing was written; the batch is sent again."""

@@ -1,7 +1,7 @@
 -- append_batch for a batch that nothing stands against, as nearly all are: one event a unit, no id twice or known, no
 -- lease, every expectation true. Any other is handed to append_batch, which decides it unit by unit.
--- Arguments, locks, promises and errors are those of append_batch. p_notify: false when the caller sends more at once,
--- whose notification tells of these too; readers poll besides.
+-- Arguments, locks, promises and errors are those of append_batch. p_notify: false when the caller sees to it that a later
+-- notification tells of these too (events/notices.py). Handed to append_batch, a batch that appends always tells.
 -- Returns one row ('A', the first position, one version an event), or the rows of append_batch with null versions.
 create or replace function log.append_plain(
   p_streams text[], p_unit int[], p_stream int[], p_expected int[],
