@@ -14,6 +14,7 @@ from events.catalogue import (
     AdmissionEvent,
     ContainerEvent,
     ExchangeEvent,
+    HealthEvent,
     KeyEvent,
     Payload,
     SessionEvent,
@@ -66,14 +67,14 @@ def test_types_are_frozen_and_take_names(known: EventType) -> None:
 
 @by_tag
 def test_tags_are_a_family_and_a_past_participle(known: EventType) -> None:
-    irregular = {"read"}
+    irregular = {"read", "rebuilt"}
     assert re.fullmatch(r"[a-z_]+\.[a-z_]+", known.tag)
     assert known.tag.endswith(("ed", "lost", "died", "ready", *irregular)), known.tag
     assert tag_of(SAMPLES[known.payload]) == known.tag
 
 
 def test_every_type_is_in_one_union_and_exported() -> None:
-    unions = (SessionEvent, ContainerEvent, ExchangeEvent, AdmissionEvent, KeyEvent, SystemEvent)
+    unions = (SessionEvent, ContainerEvent, ExchangeEvent, HealthEvent, AdmissionEvent, KeyEvent, SystemEvent)
     members = [kind for union in unions for kind in get_args(union)]
     assert len(members) == len(set(members)) == len(EVENT_TYPES)
     assert set(members) == set(get_args(Payload))

@@ -268,8 +268,10 @@ async def test_close_waits_for_a_log_that_goes_on(tmp_path: Path) -> None:
     """What is under way enters it: nothing is spooled that need not be."""
     inner = Batching()
     store = await FallbackEventStore.open(inner, tmp_path, name="gw-1", max_bytes=16 * MEGABYTE)
+    inner.open.clear()
     under_way = [asyncio.create_task(store.append(write(new_stream()))) for _ in range(500)]
     await until(lambda: queued(inner, 100))
+    inner.open.set()
     await store.close()
     assert all(isinstance(task.result(), Appended) for task in under_way)
     assert files(tmp_path, "") == []

@@ -71,7 +71,7 @@ class CuttingProxy:
         command, statement = b"", b""
         while chunk := await reader.read(_CHUNK):
             command += chunk
-            if command.startswith(_PARSE) and b"log.append_batch" in command:
+            if command.startswith(_PARSE) and b"log.append_plain" in command:
                 statement = command[5:].partition(b"\0")[0]  # after type and length
             if statement and command.startswith(_BIND) and command[5:].startswith(b"\0" + statement + b"\0"):
                 if not command.endswith(_SYNC):
