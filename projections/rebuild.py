@@ -141,12 +141,12 @@ class _Rebuild:
         fence: Fence,
         watch: Watch,
         *,
+        rows: RebuildStore,
         row: Rebuilding,
         follows: bool,
         head: int,
     ) -> None:
-        self._of, self._table, self._fence, self._watch = of, table, fence, watch
-        self._rows = RebuildStore(of.pool, table)
+        self._of, self._table, self._fence, self._watch, self._rows = of, table, fence, watch, rows
         self._row, self._follows, self._head = row, follows, head
         self._follower = self._from(row)
         self._analysed = False
@@ -163,7 +163,7 @@ class _Rebuild:
         found = await rows.found()
         resumes = found is not None and await _goes_on(store, rows, found, table.projection.version)
         row = found if found is not None and resumes else await rows.start(store.log_id, reason, fence)
-        made = cls(of, table, fence, watch, row=row, follows=follows, head=head)
+        made = cls(of, table, fence, watch, rows=rows, row=row, follows=follows, head=head)
         made._tell("resumed" if resumes else "begun")
         return made
 
@@ -231,6 +231,7 @@ class _Rebuild:
     async def _finish(self) -> ProjectionRebuilt:
         rows, told_id = self._rows, uuid7()
         async with rows.exchanging() as connection:
+            await rows.stand(connection, self._fence)
             goal = self._aim(await rows.stop_projector(connection))
             with rows.within(connection):
                 while self._position < goal:

@@ -37,6 +37,17 @@ update view.projection_rebuild r
    and exists (select from view.lease l where l.name = $6 and l.epoch = $7)
 returning r.name, r.updated_at
 """
+# Before the exchange, which may have no page left to write: what is there is what this process built, and nobody else
+# begins anew before the transaction ends.
+_STAND: Final = """
+select r.name
+  from view.projection_rebuild r
+ where r.name = $1
+   and r.updated_at = $2
+   and r.told_id is null
+   and exists (select from view.lease l where l.name = $3 and l.epoch = $4)
+   for update of r
+"""
 # What is done and not told is never overwritten: it is told first.
 _BEGIN: Final = """
 insert into view.projection_rebuild as r (name, version, log_id, reason)
@@ -119,12 +130,13 @@ class RebuildStore(Beside):
     def __init__(self, pool: Pool, table: Table[Any]) -> None:
         super().__init__(pool, SCHEMA, table.name + SUFFIX)
         self._table = table
+        self._moved: datetime | None = None  # when the place was last moved, as this process knows
 
     async def found(self) -> Rebuilding | None:
         """A rebuild of this table that was begun, or is done and not told."""
         async with self._connection() as connection:
             row = await connection.fetchrow("select * from view.projection_rebuild where name = $1", self._table.name)
-        return None if row is None else _rebuilding(row)
+        return None if row is None else self._rebuilding(row)
 
     async def fits(self) -> bool:
         """Whether the table in the making is there, and made as the one in use is."""
@@ -146,7 +158,7 @@ class RebuildStore(Beside):
             row = await connection.fetchrow(_BEGIN, name, version, log_id, reason, fence.lease, fence.epoch)
             if row is None:
                 raise Superseded(name + SUFFIX)
-            return _rebuilding(row)
+            return self._rebuilding(row)
 
     async def drop(self) -> bool:
         """Give the rebuild up; whether there was one."""
@@ -162,7 +174,14 @@ class RebuildStore(Beside):
         moved = await connection.fetchrow(_MOVE, name, seen[name], *place, fence.lease, fence.epoch)
         if moved is None:
             raise Superseded(name + SUFFIX)
+        self._moved = moved["updated_at"]
         return {moved["name"]: moved["updated_at"]}
+
+    async def stand(self, connection: Connection, fence: Fence) -> None:
+        """Keep what was built as it is until the transaction ends. Raises Superseded when another has touched it since
+        this process did, or has the lease."""
+        if not await connection.fetchval(_STAND, self._table.name, self._moved, fence.lease, fence.epoch):
+            raise Superseded(self._table.name + SUFFIX)
 
     async def analyze(self) -> None:
         """Tell the planner what the new table holds."""
@@ -236,6 +255,6 @@ class RebuildStore(Beside):
             found = await connection.fetchval(_HOLDERS, f"{SCHEMA}.{self._table.name}")
         return found or "another process of the database"
 
-
-def _rebuilding(row: Any) -> Rebuilding:
-    return Rebuilding(**{name: row[name] for name in Rebuilding.__struct_fields__})
+    def _rebuilding(self, row: Any) -> Rebuilding:
+        self._moved = row["updated_at"]
+        return Rebuilding(**{name: row[name] for name in Rebuilding.__struct_fields__})

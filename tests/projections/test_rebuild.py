@@ -13,11 +13,11 @@ from events.catalogue import ProjectionRebuilt
 from events.errors import StoreUnavailable
 from events.ids import short
 from projections import rebuild, rebuild_store
-from projections.errors import RebuildRefused, TableHeld, UnderWay
+from projections.errors import RebuildRefused, Superseded, TableHeld, UnderWay
 from projections.table_store import TableStore
 from projections.tables import SESSIONS, TABLES
 from tests.event_fixtures import connection, open_store, until
-from tests.projections.rebuilding import Ground
+from tests.projections.rebuilding import Ground, Killed, killing
 from tests.projections.rebuilding import database as database
 from tests.projections.rebuilding import on as on
 
@@ -148,6 +148,34 @@ async def test_two_at_once_the_second_is_told_who_is_at_it(on: Ground) -> None:
     await on.rebuilder("gw-2").rebuild(TABLES[1])  # another table is not held up
     go.set()
     await first
+
+
+async def test_whoever_wakes_before_the_exchange_does_not_put_anothers_half_in_place(
+    on: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen with nothing left to fold, it writes no page that would be refused, and tells of no rebuild."""
+    rows = await on.rows(SESSIONS)
+    checkpoint = "select row(position, updated_at)::text from view.projection_checkpoint where name = 'sessions'"
+    place = await on.sql(checkpoint)
+    frozen = list[int]()
+
+    async def freeze(store: rebuild_store.RebuildStore, of: Any = rebuild_store.RebuildStore.analyze) -> None:
+        await of(store)
+        if frozen:
+            return
+        frozen.append(1)
+        await on.sql("update view.lease set expires_at = now() where name = 'rebuild-sessions'")
+        another = on.rebuilder("r2")
+        assert await another.abandon(SESSIONS)
+        with pytest.raises(Killed):
+            await another.rebuild(SESSIONS, watch=killing("folded"))
+
+    monkeypatch.setattr(rebuild_store.RebuildStore, "analyze", freeze)
+    with pytest.raises(Superseded):
+        await on.rebuilder("r1", near=0).rebuild(SESSIONS)
+    assert (await on.rows(SESSIONS), await on.sql(checkpoint), on.told) == (rows, place, [])
+    assert (await on.rebuild(SESSIONS)).differing == 0
+    assert on.steps[0].step == "resumed"
 
 
 async def test_a_table_of_a_later_release_is_left_alone(on: Ground) -> None:
