@@ -139,7 +139,7 @@ class _Comparison(Beside):
                 place = await self._place(connection)
                 await self._make(connection)
                 with self.within(connection):
-                    await self._fold(place)
+                    await self._fold(connection, place)
                 return await self._compare(connection, place, began)
         except UNSURE as error:
             if getattr(error, "sqlstate", None) == _NO_RIGHT:
@@ -181,7 +181,7 @@ class _Comparison(Beside):
                 " temporary on it (grant temporary on database ... to DB_USER)."
             ) from error
 
-    async def _fold(self, place: Checkpoint) -> None:
+    async def _fold(self, connection: Connection, place: Checkpoint) -> None:
         start = msgspec.structs.replace(place, position=0, event_id=None, recorded_at=None)
         follower = Follower(self._store, self, [self._table], [start])
         while follower.position < place.position:
@@ -189,6 +189,7 @@ class _Comparison(Beside):
             await follower.step(_NO_FENCE, until=place.position)
             if follower.position == before:
                 raise ProjectionBehind(place.position, before)
+            await connection.execute("select 1")  # a page without an event for this table leaves the transaction idle
             self._watch(Progress(name=self._table.name, step="folded", position=follower.position, goal=place.position))
 
     async def _compare(self, connection: Connection, place: Checkpoint, began: float) -> Proof:

@@ -15,6 +15,7 @@ import msgspec
 
 from events.catalogue import AlertCleared, AlertRaised
 from events.envelope import ANY, ActorKind, Fence, StreamWrite, gateway_stream
+from events.errors import StoreUnavailable
 from events.ids import uuid7
 from events.lease import Leases
 from events.store import Fenced
@@ -24,7 +25,7 @@ from gateway.recorder import Recorder, Who, accepted
 from gateway.storage import Storage
 from projections.alerts import Alert, Alerts
 from projections.drift import words
-from projections.errors import RebuildRefused, Superseded
+from projections.errors import ProjectionError, Superseded
 from projections.holding import holding
 from projections.proof import Proof
 from projections.rebuild import Rebuilder
@@ -121,7 +122,9 @@ class Proving:
         with telemetry.span("projection.verify", attributes={"projection.name": table.name}, root=True):
             try:
                 _report(await self._proofs.prover.prove(table, fence=fence))
-            except RebuildRefused as refused:
+            except Superseded:
+                raise
+            except (ProjectionError, StoreUnavailable) as refused:  # the others are due too
                 self._refused[table.name] = self._recorder.now()
                 log.warning("a table was not compared with the log: %s", refused, extra={"operation": "verify"})
 

@@ -7,10 +7,12 @@ import pytest
 
 from events.catalogue import ProjectionVerified
 from events.ids import short
+from projections import follower
+from projections import proof as proof_module
 from projections.errors import RebuildRefused
 from projections.proof import EXAMPLES, NAMED, Proof, Prover
 from projections.table import Table
-from projections.tables import ADMISSION, SESSIONS, TABLES
+from projections.tables import ADMISSION, API_KEYS, SESSIONS, TABLES
 from tests.event_fixtures import connection
 from tests.projections.rebuilding import Ground
 from tests.projections.rebuilding import database as database
@@ -190,6 +192,26 @@ async def test_rows_that_a_policy_hides_are_not_said_to_be_missing(on: Ground) -
     finally:
         await on.sql("alter table view.sessions disable row level security")
     assert (await prove(on, SESSIONS)).differing == 0
+
+
+async def test_pages_without_an_event_for_the_table_do_not_end_the_proof(
+    on: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the log nothing but its first event concerns the table, and Postgres ends what is idle for too long."""
+    monkeypatch.setattr(proof_module, "_PATIENT", proof_module._PATIENT.replace("60s", "300ms"))
+    monkeypatch.setattr(follower, "PAGE", 20)
+    monkeypatch.setattr(follower, "MOST", 20)
+    original, pages = on.store.read_log, 0
+
+    async def slowly(**named: Any) -> Any:
+        nonlocal pages
+        pages += 1
+        await on.sql("select pg_sleep(0.1)")
+        return await original(**named)
+
+    prover = Prover(_Reading(on.store, slowly), on.store.pool, tell=Told().tell)
+    assert (await prover.prove(API_KEYS)).differing == 0
+    assert pages > 5
 
 
 async def test_many_rows_are_counted_and_some_of_them_named(on: Ground) -> None:

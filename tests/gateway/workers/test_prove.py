@@ -14,6 +14,7 @@ from events import codec
 from events.catalogue import AlertCleared, AlertRaised
 from events.embedded import EmbeddedPostgres
 from events.envelope import ActorKind, Fence, RecordedEvent
+from events.errors import StoreUnavailable
 from events.ids import uuid7
 from events.keyring import MemoryKeyring
 from gateway.rebuilds import Proofs, rebuilder
@@ -21,7 +22,7 @@ from gateway.recorder import Recorder, Who
 from gateway.storage import open_storage
 from gateway.workers.prove import NEVER, Proving, drifting, due
 from projections.alerts import Alert, Alerts
-from projections.errors import Superseded
+from projections.errors import ProjectionBehind, RowRefused, Superseded
 from projections.holding import TTL_SECONDS
 from projections.proof import Proof, Prover
 from projections.table_report import Proved, proofs
@@ -277,6 +278,33 @@ async def test_a_table_that_cannot_be_compared_is_told_and_left_for_an_hour(
     night.now += timedelta(hours=1)
     await one.run_once()
     assert len([record for record in caplog.records if "was not compared" in record.getMessage()]) == 2
+
+
+@pytest.mark.parametrize(
+    "error", [StoreUnavailable("the proof cannot go on"), RowRefused("admission", "why"), ProjectionBehind(9, 8)]
+)
+async def test_a_proof_that_fails_keeps_none_of_the_others(
+    night: Night, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    one, tried = night.gateway("gw-1"), list[str]()
+
+    async def prove(prover: Prover, table: Any, of: Any = Prover.prove, **named: Any) -> Proof:
+        tried.append(table.name)
+        if table is TABLES[0]:
+            raise error
+        proof: Proof = await of(prover, table, **named)
+        return proof
+
+    monkeypatch.setattr(Prover, "prove", prove)
+    await night.tomorrow()
+    await one.run_once()
+    await one.run_once()
+    assert tried == [table.name for table in TABLES]
+    assert len(await night.told("projection.verified")) == len(TABLES) - 1
+    assert [str(error) in record.getMessage() for record in caplog.records].count(True) == 1
+    night.now += timedelta(hours=1)
+    await one.run_once()
+    assert tried.count(TABLES[0].name) == 2
 
 
 async def test_a_rebuild_that_nobody_told_of_is_told(night: Night) -> None:
