@@ -33,8 +33,11 @@ from projections.tables import TABLES
 LEASE: Final = "projector"
 POLL_SECONDS: Final = 0.5
 RENEW_SECONDS: Final = TTL_SECONDS / 4
-Make = Callable[[Table[Any]], Awaitable[None]]
-"""Makes a table anew whose rows are of an older version or of another past, while the others go on: a rebuild."""
+MAKE_SECONDS: Final = 1.0  # until the tables that could not be made are tried again; each time twice as long, up to
+MAKE_MOST_SECONDS: Final = 60.0
+Make = Callable[[Table[Any]], Awaitable[bool]]
+"""Makes a table anew whose rows are of an older version or of another past, while the others go on: a rebuild.
+False when it cannot be made now."""
 log = logging.getLogger("session_gateway.projector")
 
 
@@ -177,7 +180,7 @@ class Projector:
             else:
                 anew.append(self._table(checkpoint.name))
         if anew and self._make is not None:
-            self._making = self._making or asyncio.create_task(_all(self._make, anew), name="projector-making")
+            self._making = self._making or asyncio.create_task(_one_of(self._make, anew), name="projector-making")
             anew = []
         fits += [await self._rows.begin(table, self._store.log_id, fence) for table in (*stands.unmade, *anew)]
         by_position: dict[int, list[Checkpoint]] = {}
@@ -240,9 +243,16 @@ class Projector:
             self._making = None
 
 
-async def _all(make: Make, tables: Sequence[Table[Any]]) -> None:
-    for table in tables:
-        await make(table)
+async def _one_of(make: Make, tables: Sequence[Table[Any]]) -> None:
+    """Make the first of them that can be made, which is carried on before the next is begun; one that cannot keeps
+    none of the others."""
+    pause = MAKE_SECONDS
+    while True:
+        for table in tables:
+            if await make(table):
+                return
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, MAKE_MOST_SECONDS)
 
 
 def _joined(followers: list[Follower]) -> list[Follower]:

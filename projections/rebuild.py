@@ -27,7 +27,7 @@ from events.lease import Leases
 from events.mark import verify
 from events.store import EventStore
 from projections.checkpoint import Checkpoint
-from projections.errors import ProjectionBehind, RebuildRefused, TableHeld, UnderWay
+from projections.errors import ProjectionBehind, RebuildRefused, RowRefused, TableHeld, UnderWay, UnreadableState
 from projections.follower import Follower
 from projections.holding import holding
 from projections.rebuild_store import Compared, Held, Rebuilding, RebuildStore
@@ -35,9 +35,8 @@ from projections.table import Table
 
 LEASE: Final = "rebuild-"
 NEAR: Final = 1000  # events that are left for the exchange, during which the projector waits
-MAKE_SECONDS: Final = 1.0
-REFUSED_SECONDS: Final = 60.0
 PATIENCE_SECONDS: Final = 900.0  # with whoever reads the former table in one long transaction
+MAKE_PATIENCE_SECONDS: Final = 10.0  # the same, while the projector has other tables to make
 _PAUSES: Final = (0.2, 1.0, 5.0)
 log = logging.getLogger("session_gateway.rebuild")
 Step = Literal["begun", "resumed", "folded", "caught_up", "compared", "waiting", "swapped", "told"]
@@ -78,36 +77,47 @@ class Rebuilder:
         self.store, self.pool, self.tell = store, pool, tell
         self.near, self.patience_seconds = near, patience_seconds
         self._leases, self._holder = leases, holder
+        self._said: dict[str, str] = {}  # why a table could not be made, by its name
 
     async def rebuild(
-        self, table: Table[Any], *, reason: str = "asked", watch: Watch = lambda progress: None
+        self,
+        table: Table[Any],
+        *,
+        reason: str = "asked",
+        watch: Watch = lambda progress: None,
+        patience_seconds: float | None = None,
     ) -> ProjectionRebuilt:
         """Make the table anew up to the position of the one in use; what was told of it.
 
-        Interrupted anywhere, the next call goes on. Raises UnderWay, WouldLose, TableHeld and other RebuildRefused,
-        Superseded when the lease was lost, StoreUnavailable, LogForked.
+        ``patience_seconds``: another than the rebuilder's. Interrupted anywhere, the next call goes on. Raises UnderWay,
+        WouldLose, TableHeld and other RebuildRefused, Superseded when the lease was lost, StoreUnavailable, LogForked;
+        RowRefused, UnreadableState.
         """
         async with holding(self._leases, LEASE + table.name, self._holder) as fence:
             if fence is None:
                 raise await RebuildStore(self.pool, table).under_way(LEASE + table.name)
             await self.tell_former(table)
-            return await (await _Rebuild.begin(self, table, fence, reason, watch)).run()
+            patience = self.patience_seconds if patience_seconds is None else patience_seconds
+            return await (await _Rebuild.begin(self, table, fence, reason, watch)).run(patience)
 
-    async def make(self, table: Table[Any]) -> None:
-        """Rebuild a table that is of an older version or of another log, for the projector; when somebody else does,
-        wait for that. What needs a person is told once and tried again. Raises Superseded, StoreUnavailable, LogForked.
+    async def make(self, table: Table[Any]) -> bool:
+        """Rebuild a table that is of an older version or of another log, for the projector, unless somebody else did;
+        False when it could not be now: others are at it, or a person is needed, which is told once.
+
+        Raises Superseded, StoreUnavailable, LogForked.
         """
-        said = ""
-        while not await self._fits(table):
-            try:
-                await self.rebuild(table, reason="version")
-            except UnderWay:
-                await asyncio.sleep(MAKE_SECONDS)
-            except RebuildRefused as refused:
-                if str(refused) != said:
-                    said = str(refused)
-                    log.warning("a table stays as it is: %s", said, extra={"operation": "rebuild"})
-                await asyncio.sleep(REFUSED_SECONDS)
+        if await self._fits(table):
+            return True
+        try:
+            await self.rebuild(table, reason="version", patience_seconds=MAKE_PATIENCE_SECONDS)
+        except UnderWay:
+            return False
+        except (RebuildRefused, RowRefused, UnreadableState) as refused:
+            if (said := str(refused)) != self._said.get(table.name):
+                self._said[table.name] = said
+                log.warning("a table stays as it is: %s", said, extra={"operation": "rebuild"})
+            return False
+        return True
 
     async def _fits(self, table: Table[Any]) -> bool:
         found = (await RebuildStore(self.pool, table).checkpoints()).get(table.name)
@@ -167,8 +177,8 @@ class _Rebuild:
         made._tell("resumed" if resumes else "begun")
         return made
 
-    async def run(self) -> ProjectionRebuilt:
-        deadline = time.monotonic() + self._of.patience_seconds
+    async def run(self, patience_seconds: float) -> ProjectionRebuilt:
+        deadline = time.monotonic() + patience_seconds
         pauses = itertools.chain(_PAUSES, itertools.repeat(_PAUSES[-1]))
         while True:
             try:

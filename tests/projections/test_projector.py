@@ -210,11 +210,12 @@ async def test_tables_are_made_anew_by_who_is_told_to(world: Projecting) -> None
     await of_an_older_fold(world)
     asked, may = asyncio.Event(), asyncio.Event()
 
-    async def make(table: Table[Any]) -> None:
+    async def make(table: Table[Any]) -> bool:
         assert table is SESSIONS
         asked.set()
         await may.wait()
         await world.projector("one", tables=[SESSIONS]).run_once()
+        return True
 
     projector = world.projector("one", make=make)
     await projector.run_once()
@@ -233,7 +234,7 @@ async def test_failure_to_make_a_table_is_told_and_tried_again(world: Projecting
     tried: list[str] = []
     await of_an_older_fold(world)
 
-    async def make(table: Table[Any]) -> None:
+    async def make(table: Table[Any]) -> bool:
         tried.append(table.name)
         raise StoreUnavailable("not now")
 
@@ -343,10 +344,10 @@ async def test_end_waits_for_what_it_was_making(world: Projecting) -> None:
     """Another process may be making the table when the lease is its own: two rebuilds would meet."""
     begun, left = asyncio.Event(), asyncio.Event()
 
-    async def make(table: Table[Any]) -> None:
+    async def make(table: Table[Any]) -> bool:
         begun.set()
         try:
-            await asyncio.Event().wait()
+            return await asyncio.Event().wait()
         finally:
             await asyncio.sleep(0)
             left.set()

@@ -1,13 +1,13 @@
 """A rebuild refuses while the table has what the one in its place would not: nobody loses a policy without a word."""
 
-import asyncio
 from typing import Any
 
 import pytest
 
-from projections import rebuild, rebuild_store
+from events.ids import short
+from projections import projector, rebuild_store
 from projections.errors import WouldLose
-from projections.tables import SESSIONS, TOKENS
+from projections.tables import TOKENS
 from tests.event_fixtures import until
 from tests.projections.rebuilding import Ground
 from tests.projections.rebuilding import database as database
@@ -92,10 +92,10 @@ async def test_what_was_made_on_the_table_while_it_was_built_is_seen_at_the_exch
         await on.sql(undo)
 
 
-async def test_what_the_projector_cannot_exchange_is_told_once_and_tried_again(
+async def test_what_the_projector_cannot_exchange_is_told_once_and_keeps_no_other(
     on: Ground, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It does not end the projector, which has other tables to carry on."""
+    """After an upgrade, of two tables to be made: the other one is made, and carried on, all the same."""
     tries = 0
 
     async def counted(rows: rebuild_store.RebuildStore, of: Any = rebuild_store.RebuildStore.check) -> None:
@@ -104,17 +104,41 @@ async def test_what_the_projector_cannot_exchange_is_told_once_and_tried_again(
         await of(rows)
 
     monkeypatch.setattr(rebuild_store.RebuildStore, "check", counted)
-    monkeypatch.setattr(rebuild, "REFUSED_SECONDS", 0.01)
-    await on.sql("update view.projection_checkpoint set version = 1 where name = 'sessions'")
+    monkeypatch.setattr(projector, "MAKE_SECONDS", 0.01)
+    await on.sql("update view.projection_checkpoint set version = 0 where name in ('sessions', 'tokens')")
     await on.sql("create view public.mine as select session_id from view.sessions")
-    making = asyncio.create_task(on.rebuilder().make(SESSIONS))
+    on.projector._make = on.rebuilder().make
+    await on.projector.close()
+
+    async def carried(name: str) -> bool:
+        await on.carry()
+        head = (await on.store.head()).position
+        position = f"select position from view.projection_checkpoint where name = '{name}' and version > 0"
+        return bool(await on.sql(position) == head)
+
+    await until(lambda: carried("tokens"))
+    await on.live(short(), sessions=1)
+    await until(lambda: carried("tokens"))
 
     async def tried() -> bool:
-        return tries >= 3
+        return tries >= 4
 
     await until(tried)
-    assert not making.done()
+    assert [done.projection for _, done in on.told] == ["tokens"]
     assert caplog.text.count("a table stays as it is: The table view.sessions has") == 1
     await on.sql("drop view public.mine")
-    await making
-    assert [done.reason for _, done in on.told] == ["version"]
+    await until(lambda: carried("sessions"))
+    assert [(done.projection, done.reason) for _, done in on.told] == [("tokens", "version"), ("sessions", "version")]
+
+
+async def test_a_row_that_is_refused_keeps_no_other_table_from_being_made(
+    on: Ground, caplog: pytest.LogCaptureFixture
+) -> None:
+    await on.sql("update view.projection_checkpoint set version = 0 where name = 'tokens'")
+    await on.sql("alter table view.tokens add constraint never check (false) not valid")
+    try:
+        assert not await on.rebuilder().make(TOKENS)
+        assert "a table stays as it is: Postgres refuses a row of the table tokens" in caplog.text
+    finally:
+        await on.sql("alter table view.tokens drop constraint never")
+    assert await on.rebuilder().make(TOKENS)
