@@ -89,9 +89,10 @@ class Rebuilder:
     ) -> ProjectionRebuilt:
         """Make the table anew up to the position of the one in use; what was told of it.
 
-        ``patience_seconds``: another than the rebuilder's. Interrupted anywhere, the next call goes on. Raises UnderWay,
-        WouldLose, TableHeld and other RebuildRefused, Superseded when the lease was lost, StoreUnavailable, LogForked;
-        RowRefused, UnreadableState.
+        ``patience_seconds``: another than the rebuilder's. Interrupted anywhere, the next call goes on.
+
+        Raises UnderWay, WouldLose, TableHeld and other RebuildRefused, Superseded when the lease was lost, RowRefused,
+        UnreadableState, StoreUnavailable, LogForked.
         """
         async with holding(self._leases, LEASE + table.name, self._holder) as fence:
             if fence is None:

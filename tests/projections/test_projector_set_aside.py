@@ -72,10 +72,10 @@ async def test_its_table_is_made_anew_beside_the_others(world: Projecting) -> No
     leases, going, made = PostgresLeases(world.store.pool), asyncio.Event(), list[str]()
     rebuilder = Rebuilder(world.store, world.store.pool, leases, holder="another", tell=tell)
 
-    async def make(table: Table[Any]) -> None:
+    async def make(table: Table[Any]) -> bool:
         await going.wait()
-        await rebuilder.make(table)
         made.append(table.name)
+        return await rebuilder.make(table)
 
     projector = world.projector("another", make=make)
     await projector.run_once()
