@@ -9,7 +9,7 @@ import statistics
 import time
 from typing import Final
 
-from benchmarks import load, peers, server
+from benchmarks import load, server
 from benchmarks.load import Measured
 from benchmarks.rounds import Cell, Foreign, Rounds, interleave, progress, screen, table
 from events.envelope import session_stream
@@ -60,6 +60,8 @@ async def main() -> dict[str, float]:
 
 
 async def _throughput(base: server.Base) -> Rounds:
+    from benchmarks import peers  # whose library is there for this benchmark alone; what is above is read without it
+
     await peers.make_tables(base)
     async with server.connection(base.admin_dsn) as admin:
         await admin.execute(
