@@ -20,11 +20,11 @@ from events.postgres import UNSURE
 from events.store import EventStore
 from projections.beside import Beside
 from projections.checkpoint import Checkpoint
+from projections.comparison import LONG_SECONDS
 from projections.drift import Drift, Kind, drift
 from projections.errors import ProjectionBehind, RebuildRefused, Superseded
 from projections.follower import Follower
 from projections.rebuild import Progress, Watch, holds
-from projections.rebuild_store import LONG_SECONDS
 from projections.table import SCHEMA, Table
 
 FOLDED: Final = "projection_proof_fold"

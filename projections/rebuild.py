@@ -1,8 +1,9 @@
 """Rebuild: makes the table of a projection anew from the log, while it is in use, and proves the former one by it.
 
 It is built beside (``view.NAME_next``), a page of the log and its place in one transaction, so that it goes on where it
-was interrupted. At the end, in one transaction, the projector stands still, both are at the same position and are
-compared row by row, and the new one takes the name. Whoever reads sees one or the other, whole.
+was interrupted. Then both are compared row by row in a snapshot, while the projector goes on. At the end, in one
+transaction, it stands still: both come to the same position, what was touched since is compared again, and the new one
+takes the name. Whoever reads sees one or the other, whole.
 
 One process at a time builds a table: the lease ``rebuild-NAME``. What came of it is told by whoever may append.
 """
@@ -19,7 +20,7 @@ from uuid import UUID
 import msgspec
 
 from events.catalogue import ProjectionRebuilt
-from events.dialling import Pool
+from events.dialling import Connection, Pool
 from events.envelope import Fence
 from events.errors import LogForked
 from events.ids import uuid7
@@ -27,10 +28,19 @@ from events.lease import Leases
 from events.mark import verify
 from events.store import EventStore
 from projections.checkpoint import Checkpoint
-from projections.errors import ProjectionBehind, RebuildRefused, RowRefused, TableHeld, UnderWay, UnreadableState
+from projections.comparison import SUFFIX, Compared
+from projections.errors import (
+    ProjectionBehind,
+    RebuildRefused,
+    RowRefused,
+    Superseded,
+    TableHeld,
+    UnderWay,
+    UnreadableState,
+)
 from projections.follower import Follower
 from projections.holding import holding
-from projections.rebuild_store import Compared, Held, Rebuilding, RebuildStore
+from projections.rebuild_store import Held, Rebuilding, RebuildStore
 from projections.table import Table
 
 LEASE: Final = "rebuild-"
@@ -184,6 +194,9 @@ class _Rebuild:
         while True:
             try:
                 await self._approach()
+                if not self._rows.comparison.made:
+                    await self._compare()
+                    await self._near()
                 return await self._finish()
             except _Restart:
                 await self._anew()
@@ -192,6 +205,8 @@ class _Rebuild:
                     raise TableHeld(self._table.name, await self._rows.holders()) from None
                 self._tell("waiting")
                 await asyncio.sleep(next(pauses))
+                if self._rows.comparison.far:
+                    self._rows.comparison.forget()
                 await self._reload()
 
     def _from(self, row: Rebuilding) -> Follower:
@@ -202,23 +217,47 @@ class _Rebuild:
         row = await self._rows.found()
         if row is None:
             await self._anew()
+        elif row.started_at != self._row.started_at:
+            raise Superseded(row.name + SUFFIX)
         else:
             self._row, self._follower = row, self._from(row)
 
     async def _anew(self) -> None:
+        self._rows.comparison.forget()
         self._row = await self._rows.start(self._of.store.log_id, self._row.reason, self._fence)
         self._follower, self._analysed = self._from(self._row), False
         self._tell("begun")
 
     async def _approach(self) -> None:
-        """Fold until little is left; the planner gets its figures here, before the projector has to wait."""
-        while (goal := await self._goal()) - self._position > self._of.near:
-            await self._step(goal)
-            self._tell("folded", goal)
-        self._tell("caught_up", goal)
+        """Fold until little is left; the planner gets its figures before anything is compared."""
+        self._tell("caught_up", await self._near())
         if not self._analysed:
             await self._rows.analyze()
             self._analysed = True
+
+    async def _near(self) -> int:
+        while (goal := await self._goal()) - self._position > self._of.near:
+            await self._step(goal)
+            self._tell("folded", goal)
+        return goal
+
+    async def _compare(self) -> None:
+        """Bring the new table to where a snapshot has the one in use, and compare all of both in it.
+
+        The states in memory are given up: what is touched from here on is read again, and noted.
+        """
+        rows = self._rows
+        async with rows.exchanging("repeatable_read") as connection:
+            await rows.stand(connection, self._fence)
+            former = await rows.place(connection)
+            await self._fold(connection, self._aim(former))
+            await rows.comparison.all(connection, former)
+        await self._reload()
+
+    async def _fold(self, connection: Connection, goal: int) -> None:
+        with self._rows.within(connection):
+            while self._position < goal:
+                await self._step(goal)
 
     async def _step(self, until: int) -> None:
         before = self._position
@@ -243,11 +282,11 @@ class _Rebuild:
         rows, told_id = self._rows, uuid7()
         async with rows.exchanging() as connection:
             await rows.stand(connection, self._fence)
-            goal = self._aim(await rows.stop_projector(connection))
-            with rows.within(connection):
-                while self._position < goal:
-                    await self._step(goal)
-            compared = await rows.compare(connection)
+            await rows.ask_for_lock(connection)
+            former = await rows.stop_projector(connection)
+            goal = self._aim(former)
+            await self._fold(connection, goal)
+            compared = await rows.comparison.at_last(connection, former, follows=self._follows)
             self._tell("compared", goal)
             done = self._done(compared)
             await rows.exchange(connection, compared, told_id, msgspec.json.encode(done))

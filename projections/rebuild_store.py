@@ -1,13 +1,13 @@
 """RebuildStore: one table in the making in Postgres: ``view.NAME_next``, how far it is, and the exchange at the end.
 
 Each page is one transaction with its progress. The exchange is one too: the projector stands still, the last events are
-folded in, former and new are compared, and names are changed.
+folded in, what they touched is compared, and names are changed.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import msgspec
@@ -19,12 +19,12 @@ from events.mark import Mark
 from events.postgres import UNSURE
 from projections.beside import Beside
 from projections.checkpoint import Checkpoint
+from projections.comparison import LONG_SECONDS, SUFFIX, Compared, Comparison
 from projections.errors import Superseded, UnderWay, WouldLose
 from projections.table import SCHEMA, Table
 
-SUFFIX: Final = "_next"
-LONG_SECONDS: Final = 3600.0  # for a comparison of all rows
-EXCHANGE_TRIES: Final = 5  # of 0.2 s each, while the projector waits
+LOCK_MS: Final = 200  # that a lock on the tables is waited for: everybody else queues behind it
+_OUTRUN: Final = "40001"  # serialization_failure
 _LOCKED_OUT: Final = "55P03"  # lock_not_available
 _DEPENDED_ON: Final = "2BP01"  # dependent_objects_still_exist
 _WOULD_LOSE: Final = "GW021"  # swap_rebuild: something was made on the table while the new one was built
@@ -113,13 +113,6 @@ class Rebuilding(msgspec.Struct, frozen=True, kw_only=True):
         return Checkpoint(**place, recorded_at=self.recorded_at, epoch=0, updated_at=self.updated_at)
 
 
-class Compared(msgspec.Struct, frozen=True):
-    """The new table against the former one at the same position."""
-
-    rows: int
-    differing: int
-
-
 class Held(Exception):
     """The exchange could not be made now: somebody has one of the rows or tables that it needs."""
 
@@ -130,6 +123,7 @@ class RebuildStore(Beside):
     def __init__(self, pool: Pool, table: Table[Any]) -> None:
         super().__init__(pool, SCHEMA, table.name + SUFFIX)
         self._table = table
+        self.comparison = Comparison(table)
         self._moved: datetime | None = None  # when the place was last moved, as this process knows
 
     async def found(self) -> Rebuilding | None:
@@ -177,6 +171,11 @@ class RebuildStore(Beside):
         self._moved = moved["updated_at"]
         return {moved["name"]: moved["updated_at"]}
 
+    async def load(self, table: Table[Any], keys: Collection[str]) -> dict[str, Any]:
+        found = await super().load(table, keys)
+        self.comparison.touch(keys, found)
+        return found
+
     async def stand(self, connection: Connection, fence: Fence) -> None:
         """Keep what was built as it is until the transaction ends. Raises Superseded when another has touched it since
         this process did, or has the lease."""
@@ -189,45 +188,62 @@ class RebuildStore(Beside):
             await connection.execute("select view.analyze_rebuild($1)", self._table.name, timeout=LONG_SECONDS)
 
     @contextlib.asynccontextmanager
-    async def exchanging(self) -> AsyncIterator[Connection]:
-        """One transaction for the end; ``within`` it everything of this store is done. Raises Held, WouldLose."""
+    async def exchanging(
+        self, isolation: Literal["read_committed", "repeatable_read"] = "read_committed"
+    ) -> AsyncIterator[Connection]:
+        """One transaction for the end; ``within`` it everything of this store is done. Raises Held, WouldLose.
+
+        ``repeatable_read``: for the comparison before, of both tables as one snapshot has them.
+        """
         try:
-            async with self._acquired() as connection, connection.transaction(isolation="read_committed"):
+            async with self._acquired() as connection, connection.transaction(isolation=isolation):
                 await connection.execute(_PATIENT)
                 yield connection
         except UNSURE as error:
             state = getattr(error, "sqlstate", None)
             if state == _LOCKED_OUT:
                 raise Held from error
+            if state == _OUTRUN:
+                raise Superseded(self._table.name + SUFFIX) from error
             if state == _WOULD_LOSE:
                 raise WouldLose(self._table.name, str(error)) from error
             if state == _DEPENDED_ON:
                 raise WouldLose(self._table.name, str(getattr(error, "detail", None) or error)) from error
             raise StoreUnavailable(f"the rebuild cannot go on: {str(error) or type(error).__name__}") from error
 
+    async def place(self, connection: Connection) -> Checkpoint | None:
+        """The checkpoint of the table in use, as the transaction sees it."""
+        return await self._place(connection, "")
+
     async def stop_projector(self, connection: Connection) -> Checkpoint | None:
-        """The checkpoint of the table in use, which nobody moves before the transaction ends."""
-        query = "select * from view.projection_checkpoint where name = $1 for update"
+        """The same, and nobody moves it before the transaction ends."""
+        return await self._place(connection, " for update")
+
+    async def _place(self, connection: Connection, locking: str) -> Checkpoint | None:
+        query = f"select * from view.projection_checkpoint where name = $1{locking}"
         row = await connection.fetchrow(query, self._table.name)
         if row is None:
             return None
         return Checkpoint(**{name: row[name] for name in Checkpoint.__struct_fields__})
 
-    async def compare(self, connection: Connection) -> Compared:
-        """Row by row, all columns."""
-        row = await connection.fetchrow(
-            "select * from view.compare_rebuild($1)", self._table.name, timeout=LONG_SECONDS
-        )
-        assert row is not None
-        return Compared(row["rows"], row["differing"])
+    async def ask_for_lock(self, connection: Connection) -> None:
+        """Raises Held while somebody has one of the tables open, before the projector is stopped for nothing.
+
+        The lock is not kept: readers go on until the exchange itself. Who comes meanwhile waits 0.2 s at most.
+        """
+        asking = connection.transaction()
+        await asking.start()
+        try:
+            await connection.execute(f"set local lock_timeout = {LOCK_MS}")
+            names = f"{SCHEMA}.{self._table.name}, {SCHEMA}.{self._table.name}{SUFFIX}"
+            await connection.execute(f"lock table {names} in access exclusive mode")
+        finally:
+            await asking.rollback()
 
     async def exchange(self, connection: Connection, done: Compared, told_id: UUID, told: bytes) -> None:
         """The new table takes the place of the former one, its checkpoint too. Raises Held."""
         name, version = self._table.name, self._table.projection.version
-        for _ in range(EXCHANGE_TRIES):
-            if await connection.fetchval("select view.swap_rebuild($1)", name):
-                break
-        else:
+        if not await connection.fetchval("select view.swap_rebuild($1)", name):
             raise Held
         await connection.execute(_SETTLE, name)
         position = await connection.fetchval("select position from view.projection_rebuild where name = $1", name)

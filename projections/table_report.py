@@ -14,10 +14,10 @@ from events.dialling import Connection, Pool
 from events.errors import StoreUnavailable
 from events.postgres import UNSURE
 from events.store import EventStore
+from projections.comparison import LONG_SECONDS
 from projections.projection import fold
 from projections.projector import LEASE as PROJECTOR
 from projections.rebuild import LEASE as REBUILD
-from projections.rebuild_store import LONG_SECONDS
 from projections.table import SCHEMA, Table
 
 COUNTED_BYTES: Final = 8 * 2**20  # of a table whose rows are counted in any case: that takes milliseconds

@@ -6,7 +6,7 @@ import pytest
 import pytest_asyncio
 
 from events.embedded import EmbeddedPostgres
-from projections import proof, table_report, table_sql
+from projections import comparison, proof, table_report, table_sql
 from projections.session_state import SessionState
 from projections.tables import SESSIONS
 from tests.event_fixtures import LogDatabase, connection, log_database
@@ -58,6 +58,25 @@ async def test_the_comparison_of_a_rebuild_reads_each_table_once(admin: Connecti
     plan = await explain(admin, "select * from view.compare_rebuild('sessions')")
     each_once(plan, "sessions", "sessions_next")
     assert tuple(await admin.fetchrow("select * from view.compare_rebuild('sessions')") or ()) == (ROWS, DIFFERENT)
+
+
+async def test_what_differs_is_named_by_one_look_at_each_table(admin: Connection) -> None:
+    """In the snapshot before it, and only when something does."""
+    plan = await explain(admin, comparison.different(SESSIONS))
+    each_once(plan, "sessions", "sessions_next")
+    hashes = [row[0] for row in await admin.fetch(comparison.different(SESSIONS))]
+    assert len(hashes) == DIFFERENT and hashes == sorted(hashes)
+
+
+async def test_at_the_exchange_only_what_was_touched_is_looked_at(admin: Connection) -> None:
+    keys = ["s3", "s4000", "nobody"]
+    plan = await explain(admin, comparison.touched(SESSIONS), keys)
+    for side in ("sessions", "sessions_next"):
+        assert plan.read(side) <= len(keys), plan.text
+    found = {row[0]: tuple(row)[2:] for row in await admin.fetch(comparison.touched(SESSIONS), keys)}
+    assert found == {"s3": (True, True), "s4000": (True, False), "nobody": (False, False)}
+    hashes = {row[0] for row in await admin.fetch(comparison.different(SESSIONS))}
+    assert {row[1] in hashes for row in await admin.fetch(comparison.touched(SESSIONS), keys[:1])} == {True}
 
 
 async def test_the_join_of_a_proof_reads_each_side_once_and_sorts_what_differs(admin: Connection) -> None:

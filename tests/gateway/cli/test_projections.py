@@ -16,8 +16,8 @@ from gateway.cli.exits import Exit
 from gateway.settings import load
 from gateway.storage import open_storage
 from projections import table_report
+from projections.comparison import Comparison
 from projections.proof import _Comparison
-from projections.rebuild_store import RebuildStore
 from projections.tables import TABLES
 from tests.event_fixtures import LogDatabase, connection
 from tests.gateway.cli.conftest import run
@@ -180,10 +180,10 @@ def test_what_was_done_before_it_ended_is_in_the_document(keys: int, monkeypatch
     """A script that is told nothing would do all of it again."""
     run("projections", "rebuild", "--all")
 
-    async def away(rows: object, connection: object) -> None:
+    async def away(*_: object) -> None:
         raise StoreUnavailable("the tables cannot be reached: gone")
 
-    async def interrupted(comparison: object, place: object) -> None:
+    async def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     def third(of: Any, fails: Any) -> Any:
@@ -200,7 +200,7 @@ def test_what_was_done_before_it_ended_is_in_the_document(keys: int, monkeypatch
         (
             "rebuilt",
             "rebuild",
-            (RebuildStore, "compare", away),
+            (Comparison, "all", away),
             Exit.LOG_UNAVAILABLE,
             "The tables cannot be reached: gone.",
         ),
