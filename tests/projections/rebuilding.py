@@ -95,12 +95,12 @@ class Ground:
                     table.name,
                 ),
                 "constraints": await admin.fetchval(
-                    "select array_agg(conname || pg_get_constraintdef(oid) order by 1) from pg_constraint"
+                    "select array_agg(conname || pg_get_constraintdef(oid) order by conname) from pg_constraint"
                     " where conrelid = $1::text::regclass and contype <> 'n'",
                     name,
                 ),
                 "rights": await admin.fetchval(
-                    "select array_agg(a::text order by 1) from pg_class c, unnest(c.relacl) a"
+                    "select array_agg(a::text order by a::text) from pg_class c, unnest(c.relacl) a"
                     " where c.oid = $1::text::regclass",
                     name,
                 ),
