@@ -52,6 +52,7 @@ class Unreadables:
         self._looked = 0  # up to which position the log was looked through for alerts of former processes
         self._until: int | None = None  # where the log ended when that began
         self._beyond = 0
+        self._beyond_at = 0  # the last position that was counted so
         self.worker = Worker("unreadable", self.run_once, SECONDS)
 
     @property
@@ -82,7 +83,9 @@ class Unreadables:
         if one.alert_id in self._told or one.alert_id in self._queue:
             return False
         if self.count >= MOST:
-            self._beyond += 1
+            if one.position <= self._beyond_at:
+                return False  # counted: it is read again and again, by the views and for the tables
+            self._beyond, self._beyond_at = self._beyond + 1, one.position
         log.error(
             "the event at position %d (%s) cannot be read, and is passed over: events show %d%s",
             *(one.position, one.type, one.position),

@@ -5,6 +5,7 @@ brings its filter along; one given beside it must be the same.
 """
 
 import re
+import time
 from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
@@ -22,6 +23,7 @@ from gateway.errors import Refused
 from projections import asof
 
 OF: Final = "events"
+NAMED_SECONDS: Final = 2.0  # in which it is looked whether the log names a session
 FILTERS: Final = ("type", "stream", "session", "actor", "trace", "correlation")
 _PLACE: Final = re.compile(
     r"(?P<position>\d{1,18})(?:-(?P<event>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}))?\Z", re.ASCII
@@ -76,11 +78,26 @@ async def session_read(store: EventStore, wanted: EventFilter) -> str | None:
     named = list(dict.fromkeys(each for each in by_name if each is not None))
     if len(named) > 1:
         raise Refused("bad-request", f"The parameters name two sessions, {named[0]} and {named[1]}: give one.")
-    if named and not await store.read_stream(session_stream(named[0]), limit=1):
-        of_unknown = EventFilter(session_id=named[0])  # refusals name whatever was asked for
-        if not (await store.search(of_unknown, limit=1)).events:
-            raise Refused("session-unknown", f"The log has nothing of a session {named[0]}.")
+    if named and not await _is_known(store, named[0]):
+        raise Refused("session-unknown", f"The log has nothing of a session {named[0]}.")
     return named[0] if named else None
+
+
+async def _is_known(store: EventStore, session_id: str) -> bool:
+    """Whether it has a stream, or any event names it: refusals name whatever was asked for.
+
+    When that cannot be told in time, it may be.
+    """
+    if await store.read_stream(session_stream(session_id), limit=1):
+        return True
+    wanted, reached, began = EventFilter(session_id=session_id), 0, time.monotonic()
+    head = (await store.head()).position
+    while reached < head and time.monotonic() - began < NAMED_SECONDS:
+        found = await store.search(wanted, after=reached, until=head, limit=1)
+        if found.events:
+            return True
+        reached = max(found.reached, reached + 1)
+    return reached < head
 
 
 async def _of_stream(store: EventStore, stream_id: str | None) -> str | None:

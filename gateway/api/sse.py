@@ -75,11 +75,21 @@ class EventStream(StreamingResponse):
 
     async def stream_response(self, send: Send) -> None:
         async with aclosing(self._frames):
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            if not await self._started(send):
+                return
             async for piece in self._frames:
                 if not await _sent(send, piece, more=True, seconds=SEND_SECONDS):
                     return await self._cut(send)
         await _sent(send, b"", more=False, seconds=SEND_SECONDS)
+
+    async def _started(self, send: Send) -> bool:
+        """Send the head of the answer, for as long as a piece of it may take."""
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        except TimeoutError:
+            return False
+        return True
 
     async def _cut(self, send: Send) -> None:
         """Without an id of its own: how much of the last piece came through, only the reader knows."""

@@ -12,8 +12,9 @@ from gateway.api import sse
 class Reader:
     """An ASGI server whose client takes ``room`` pieces and then nothing, until it is asked for ``last``."""
 
-    def __init__(self, room: int, *, last: bool = True) -> None:
+    def __init__(self, room: int, *, last: bool = True, head: bool = True) -> None:
         self.room = room
+        self.head = head
         self.last = last
         self.got: list[bytes] = []
         self.ended = False
@@ -21,6 +22,8 @@ class Reader:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            if not self.head:
+                await asyncio.Event().wait()
             return
         full = len(self.got) == self.room if message["more_body"] else not self.last
         if full:
@@ -68,6 +71,13 @@ async def test_a_reader_that_takes_not_even_that_is_left() -> None:
     async with asyncio.timeout(5):
         await sse.EventStream(frames.run(), says_overrun=True).stream_response(reader.send)
     assert (len(reader.got), reader.ended, frames.closed) == (1, False, True)
+
+
+async def test_a_reader_that_does_not_take_the_head_is_left() -> None:
+    reader, frames = Reader(1, head=False), Frames()
+    async with asyncio.timeout(5):
+        await sse.EventStream(frames.run(), says_overrun=True).stream_response(reader.send)
+    assert (reader.got, reader.ended) == ([], False)
 
 
 async def test_streams_of_sessions_end_without_an_event_of_their_own() -> None:
