@@ -69,6 +69,7 @@ class Projector:
         self._renewed = float("-inf")
         self._followers: list[Follower] | None = None  # None: to begin from what the tables say
         self._making: asyncio.Task[None] | None = None
+        self._anew: dict[str, Table[Any]] = {}  # what it is to make, also what was found since it began
         self._told: set[tuple[str, int]] = set()  # tables of a later release, once each
         self._condemned: set[str] = set()  # tables that had to be made anew: once in a process
         self._aside: dict[str, int] = {}  # tables that cannot be written, and where they are
@@ -180,7 +181,7 @@ class Projector:
             else:
                 anew.append(self._table(checkpoint.name))
         if anew and self._make is not None:
-            self._making = self._making or asyncio.create_task(_one_of(self._make, anew), name="projector-making")
+            self._make_anew(self._make, anew)
             anew = []
         fits += [await self._rows.begin(table, self._store.log_id, fence) for table in (*stands.unmade, *anew)]
         by_position: dict[int, list[Checkpoint]] = {}
@@ -190,6 +191,12 @@ class Projector:
             Follower(self._store, self._rows, [self._table(each.name) for each in same], same, tell=self._tell)
             for same in by_position.values()
         ]
+
+    def _make_anew(self, make: Make, tables: Sequence[Table[Any]]) -> None:
+        if self._making is None:
+            self._anew = {}
+            self._making = asyncio.create_task(_one_of(make, self._anew), name="projector-making")
+        self._anew.update({table.name: table for table in tables})
 
     async def _holds(self, checkpoint: Checkpoint) -> bool:
         """Whether its event is in the log. False when it is not and the fork was accepted since; else LogForked."""
@@ -243,12 +250,12 @@ class Projector:
             self._making = None
 
 
-async def _one_of(make: Make, tables: Sequence[Table[Any]]) -> None:
+async def _one_of(make: Make, tables: Mapping[str, Table[Any]]) -> None:
     """Make the first of them that can be made, which is carried on before the next is begun; one that cannot keeps
-    none of the others."""
+    none of the others, nor of those that come to them meanwhile."""
     pause = MAKE_SECONDS
     while True:
-        for table in tables:
+        for table in tuple(tables.values()):
             if await make(table):
                 return
         await asyncio.sleep(pause)

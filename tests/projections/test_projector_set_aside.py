@@ -92,6 +92,31 @@ async def test_its_table_is_made_anew_beside_the_others(world: Projecting) -> No
     await projector.close()
 
 
+async def test_a_table_that_cannot_be_made_keeps_none_that_is_condemned_later(
+    world: Projecting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The making that knows of the first alone is still at it, without success, when the second is found."""
+    monkeypatch.setattr("projections.projector.MAKE_SECONDS", 0.01)
+    head = await break_a_row(world, b"{}")
+    await world.store.pool.execute("update view.projection_checkpoint set version = 0 where name = 'tokens'")
+    tried = list[str]()
+    rebuilder = Rebuilder(world.store, world.store.pool, PostgresLeases(world.store.pool), holder="another", tell=tell)
+
+    async def make(table: Table[Any]) -> bool:
+        tried.append(table.name)
+        return table.name != "tokens" and await rebuilder.make(table)
+
+    projector = world.projector("another", make=make)
+
+    async def done() -> bool:
+        await projector.run_once()
+        return projector.positions.get("sessions") == head
+
+    await until(done)
+    assert tried[0] == "tokens" and "tokens" not in projector.positions
+    await projector.close()
+
+
 async def test_a_row_that_is_refused_sets_its_table_aside(
     world: Projecting, empty_log: LogDatabase, caplog: pytest.LogCaptureFixture
 ) -> None:
