@@ -5,8 +5,8 @@ that is killed, frozen or cut off leaves the tables as of some position, from wh
 
 A table that was never made is filled from the first event on; one of an older version of its fold is made anew, beside
 (``make``), and so is one with a row that cannot be read; one of a later release is left alone. One of which Postgres
-refuses a row is set aside: the others go on, and it stays where it is until another holder tries. A table whose
-checkpoint is not in the log any more stops the projector for good, until the fork was accepted.
+refuses a row is set aside: the others go on, and it stays where it is until it was rebuilt or another holder tries. A
+table whose checkpoint is not in the log any more stops the projector for good, until the fork was accepted.
 """
 
 import asyncio
@@ -35,6 +35,7 @@ POLL_SECONDS: Final = 0.5
 RENEW_SECONDS: Final = TTL_SECONDS / 4
 MAKE_SECONDS: Final = 1.0  # until the tables that could not be made are tried again; each time twice as long, up to
 MAKE_MOST_SECONDS: Final = 60.0
+ASIDE_SECONDS: Final = 30.0  # between two looks whether a table that was set aside was rebuilt
 Make = Callable[[Table[Any]], Awaitable[bool]]
 """Makes a table anew whose rows are of an older version or of another past, while the others go on: a rebuild.
 False when it cannot be made now."""
@@ -72,14 +73,15 @@ class Projector:
         self._anew: dict[str, Table[Any]] = {}  # what it is to make, also what was found since it began
         self._told: set[tuple[str, int]] = set()  # tables of a later release, once each
         self._condemned: set[str] = set()  # tables that had to be made anew: once in a process
-        self._aside: dict[str, int] = {}  # tables that cannot be written, and where they are
+        self._aside: dict[str, Checkpoint | None] = {}  # tables that cannot be written, and where they are
+        self._looked = float("-inf")  # when it was last asked whether they still are there
         self.forked: LogForked | None = None
 
     @property
     def positions(self) -> Mapping[str, int]:
         """How far each table holds the log, as its holder knows; empty in the other processes."""
         followed = {table.name: each.position for each in self._followers or () for table in each.tables}
-        return self._aside | followed
+        return {name: each.position if each else 0 for name, each in self._aside.items()} | followed
 
     async def run_once(self) -> None:
         """Carry the tables to the head, when the lease is ours or can be had. Raises StoreUnavailable."""
@@ -141,6 +143,8 @@ class Projector:
         if self._making is not None and self._making.done():
             making, self._making, self._followers = self._making, None, None
             making.result()
+        if self._aside and self._clock() >= self._looked + ASIDE_SECONDS:
+            await self._look()
         if self._followers is None:
             self._followers = await self._begin(fence)
         more = [await self._step(follower, fence) for follower in self._followers]
@@ -164,13 +168,24 @@ class Projector:
                 self._condemned.add(broken.table)
                 await self._rows.condemn(broken.table, fence)
             else:
-                self._aside[broken.table] = 0  # asked for when all begin anew
+                self._aside[broken.table] = None  # asked for when all begin anew
+                self._looked = self._clock()
             return None
+
+    async def _look(self) -> None:
+        """Take back the tables that were set aside and written since by somebody else: by a rebuild."""
+        self._looked = self._clock()
+        found = await self._rows.checkpoints()
+        for name, left in tuple(self._aside.items()):
+            if left is not None and left != found.get(name):
+                del self._aside[name]
+                self._followers = None
+                log.info("the table %s was rebuilt: it is carried on again", name, extra={"operation": "projector"})
 
     async def _begin(self, fence: Fence) -> list[Follower]:
         tables = [table for table in self._tables if table.name not in self._aside]
         found = await self._rows.checkpoints()
-        self._aside |= {name: found[name].position for name in self._aside if name in found}
+        self._aside = {name: each or found.get(name) for name, each in self._aside.items()}
         stands = standing(tables, found)
         for checkpoint in stands.newer:
             self._tell_newer(checkpoint)

@@ -11,10 +11,11 @@ import pytest_asyncio
 
 from events.catalogue import AdmissionGranted, ExchangeCompleted, SessionRequested, TokenIssued
 from events.lease import PostgresLeases
+from projections.projector import ASIDE_SECONDS
 from projections.proof import Prover
 from projections.rebuild import Rebuilder
 from projections.table import Table
-from projections.tables import SESSIONS, TABLES, VIEWED
+from projections.tables import EXCHANGES, SESSIONS, TABLES, VIEWED
 from projections.views import Views
 from tests.event_fixtures import LogDatabase, connection, until
 from tests.factories import event, write
@@ -140,6 +141,34 @@ async def test_a_row_that_is_refused_sets_its_table_aside(
         await admin.execute("alter table view.exchanges drop constraint mine")
     await world.projector("another").run_once()
     assert await world.agrees() == head
+
+
+async def test_a_table_that_was_set_aside_is_carried_on_when_it_was_rebuilt(
+    world: Projecting, empty_log: LogDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the line that told of it advises: mended, then rebuilt by a command, while the projector goes on."""
+    now = 0.0
+    before = await world.live("a")
+    projector = world.projector("one", clock=lambda: now)
+    await projector.run_once()
+    async with connection(empty_log.admin_dsn) as admin:
+        await admin.execute("alter table view.exchanges add constraint mine check (session_id <> 'b-0')")
+    await world.live("b")
+    await projector.run_once()
+    async with connection(empty_log.admin_dsn) as admin:
+        await admin.execute("alter table view.exchanges drop constraint mine")
+    now += ASIDE_SECONDS
+    await projector.run_once()
+    assert projector.positions["exchanges"] == before, "nobody has rebuilt it"
+    leases = PostgresLeases(world.store.pool)
+    await Rebuilder(world.store, world.store.pool, leases, holder="command", tell=tell).rebuild(EXCHANGES)
+    head = await world.live("c")
+    now += ASIDE_SECONDS
+    with caplog.at_level(logging.INFO, "session_gateway.projector"):
+        await projector.run_once()
+    assert projector.positions == dict.fromkeys(projector.positions, head) and await world.agrees() == head
+    assert "the table exchanges was rebuilt: it is carried on again" in caplog.text
+    await projector.close()
 
 
 async def test_odd_names_stop_no_table(world: Projecting) -> None:
