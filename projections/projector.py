@@ -12,7 +12,7 @@ table whose checkpoint is not in the log any more stops the projector for good, 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from events import codec
@@ -71,6 +71,7 @@ class Projector:
         self._followers: list[Follower] | None = None  # None: to begin from what the tables say
         self._making: asyncio.Task[None] | None = None
         self._anew: dict[str, Table[Any]] = {}  # what it is to make, also what was found since it began
+        self._ending: set[asyncio.Task[None]] = set()  # makings that were given up and have leases to give back
         self._told: set[tuple[str, int]] = set()  # tables of a later release, once each
         self._condemned: set[str] = set()  # tables that had to be made anew: once in a process
         self._aside: dict[str, Checkpoint | None] = {}  # tables that cannot be written, and where they are
@@ -102,10 +103,9 @@ class Projector:
 
     async def close(self) -> None:
         """Give the lease back, so that another process goes on at once."""
-        held, self._epoch, making = self._epoch, None, self._making
+        held, self._epoch = self._epoch, None
         self._drop()
-        if making is not None:
-            await asyncio.wait({making})  # its transaction has ended when the lease goes to another
+        await _ended(self._ending)  # its transaction has ended when the lease goes to another
         if held is not None:
             try:
                 await self._leases.release(LEASE, self._holder)
@@ -210,7 +210,8 @@ class Projector:
     def _make_anew(self, make: Make, tables: Sequence[Table[Any]]) -> None:
         if self._making is None:
             self._anew = {}
-            self._making = asyncio.create_task(_one_of(make, self._anew), name="projector-making")
+            making = _one_of(make, self._anew, after=tuple(self._ending))
+            self._making = asyncio.create_task(making, name="projector-making")
         self._anew.update({table.name: table for table in tables})
 
     async def _holds(self, checkpoint: Checkpoint) -> bool:
@@ -262,12 +263,28 @@ class Projector:
         self._followers = None
         if self._making is not None:
             self._making.cancel()
+            self._ending.add(self._making)
+            self._making.add_done_callback(self._forget)
             self._making = None
 
+    def _forget(self, ended: asyncio.Task[None]) -> None:
+        self._ending.discard(ended)
+        if not ended.cancelled() and (error := ended.exception()) is not None:
+            log.info("a making that was given up: %s", error, extra={"operation": "projector"})
 
-async def _one_of(make: Make, tables: Mapping[str, Table[Any]]) -> None:
+
+async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:
+    if tasks:
+        await asyncio.wait(tuple(tasks))
+
+
+async def _one_of(make: Make, tables: Mapping[str, Table[Any]], after: Collection[asyncio.Task[None]]) -> None:
     """Make the first of them that can be made, which is carried on before the next is begun; one that cannot keeps
-    none of the others, nor of those that come to them meanwhile."""
+    none of the others, nor of those that come to them meanwhile.
+
+    ``after``: makings that were given up. They give back leases of the same holder: these would be the new ones.
+    """
+    await _ended(after)
     pause = MAKE_SECONDS
     while True:
         for table in tuple(tables.values()):

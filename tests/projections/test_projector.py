@@ -359,3 +359,37 @@ async def test_end_waits_for_what_it_was_making(world: Projecting) -> None:
     await projector.close()
     assert left.is_set()
     assert not await world.store.pool.fetchval("select count(*) from view.lease where expires_at > clock_timestamp()")
+
+
+@pytest.mark.parametrize("closed", [True, False])
+async def test_a_making_that_was_given_up_ends_before_the_next_begins(world: Projecting, closed: bool) -> None:
+    """Both have the same holder's name: what the former gives back would be the lease of the next. The end waits too,
+    for both."""
+    done: list[str] = []
+    begun, may = asyncio.Event(), asyncio.Event()
+
+    async def make(table: Table[Any]) -> bool:
+        done.append("begun")
+        begun.set()
+        try:
+            return await asyncio.Event().wait()
+        finally:
+            await may.wait()
+            done.append("given back")
+
+    await of_an_older_fold(world)
+    projector = world.projector("one", make=make)
+    await projector.run_once()
+    await asyncio.wait_for(begun.wait(), 5)
+    projector._drop()  # as after a failure
+    await projector.run_once()
+    begun.clear()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert done == ["begun"]
+    asyncio.get_running_loop().call_later(0.01, may.set)
+    if not closed:
+        await asyncio.wait_for(begun.wait(), 5)
+        assert done == ["begun", "given back", "begun"]
+    await projector.close()
+    assert done[:2] == ["begun", "given back"] and done.count("begun") == done.count("given back")
