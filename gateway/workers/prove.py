@@ -102,6 +102,9 @@ class Proving:
             await self._prove(self._tables[name], fence)
         self.last = await self._noted()
         differ = drifting(list(self._tables), self.last)
+        for alert in (await self._alerts.standing()).values():
+            if alert.cleared_id is not None:  # its end is half told: a difference since is another alert
+                await self._clear(alert, fence)
         standing = await self._alerts.standing()
         for alert in standing.values():
             if not alert.told:

@@ -225,6 +225,33 @@ async def test_killed_while_it_tells_the_next_one_tells_it_once(
     assert not await night.on.sql("select count(*) from view.projection_alert where not told")
 
 
+@pytest.mark.parametrize("step", ["append end", "forget"])
+async def test_a_difference_after_an_end_that_is_half_told_is_an_alert_of_its_own(
+    night: Night, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = night.gateway("gw-1"), night.gateway("gw-2")
+    await one.run_once()
+    await night.on.sql("update view.sessions set port = 1")
+    await night.tomorrow()
+    await one.run_once()
+    await night.on.rebuild(SESSIONS)
+
+    async def killed(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(*(Proving, "_tell") if step == "append end" else (Alerts, step), killed)
+        with pytest.raises(Killed):
+            await one.run_once()
+    await night.on.sql("update view.sessions set port = 2")
+    await night.tomorrow()
+    await two.run_once()
+    told = await night.told("alert.*")
+    assert [event.type for event in told] == ["alert.raised", "alert.cleared", "alert.raised"]
+    assert told[1].causation_id == told[0].event_id
+    assert await night.on.sql("select alert_id from view.projection_alert where told") == told[2].event_id
+
+
 async def test_a_proof_keeps_its_lease_for_seconds_and_notes_nothing_when_it_is_lost(
     night: Night, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
