@@ -317,14 +317,13 @@ class AiodockerService:
         """Make the session network when it is absent; asked each time, because an operator may prune networks."""
         name = self._settings.session_network
         async with self._network_lock:
-            if await _networks(client, name):
-                return
-            made = await client.networks.create(network_body(self._settings))
-            # The daemon's own check for a second network of that name can be outrun by another gateway. Both then
-            # see both, and both keep the older.
-            oldest = min(await _networks(client, name), key=lambda network: (network["Created"], network["Id"]))
-            if oldest["Id"] != made.id:
-                await made.delete()
+            if not (found := await _networks(client, name)):
+                await client.networks.create(network_body(self._settings))
+                found = await _networks(client, name)
+            # Gateways can outrun the daemon's check for a second one of that name: who sees two removes one, unused.
+            oldest, *younger = sorted(found, key=lambda network: (network["Created"], network["Id"]))
+            if not all([await _removed(client, network["Id"]) for network in younger]):
+                await _removed(client, oldest["Id"])
 
     async def _subscription(self, last_ns: int) -> AsyncGenerator[ContainerEvent]:
         """One connection's events. A fresh DockerEvents each time: a used one never starts again (aiodocker 0.27)."""
@@ -388,3 +387,14 @@ async def _image_labels(client: aiodocker.Docker, image: str) -> dict[str, str]:
 async def _networks(client: aiodocker.Docker, name: str) -> list[dict[str, Any]]:
     found = await client.networks.list(filters={"name": name})  # the daemon's filter also finds longer names
     return [network for network in found if network["Name"] == name]
+
+
+async def _removed(client: aiodocker.Docker, network_id: str) -> bool:
+    """False when a container is in it."""
+    try:
+        await (await client.networks.get(network_id)).delete()
+    except ForeignError as error:
+        if error.status not in (403, 404, 409):
+            raise
+        return error.status == 404
+    return True
