@@ -8,6 +8,7 @@ Nothing is locked while the log is read. What was found is told by whoever may a
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -34,26 +35,36 @@ KEY_LENGTH: Final = 100  # characters of a key in the event: whoever altered a t
 TRIES: Final = 5  # a rebuild may put another table in the place of the one that is looked at
 _NO_FENCE: Final = Fence("", 0)  # nothing outlives the transaction
 _NO_RIGHT: Final = "42501"
-_NOTED: Final = ("name", "version", "position", "rows", "differing", "missing", "extra", "changed")
+_NOTED: Final = ("name", "version", "position", "rows", "differing", "missing", "extra", "changed", "verified_at")
+# One that took longer does not write over a newer one, unless that is of a clock that was put back since. The answer is
+# whether the lease is held.
 _PROVED: Final = """
-insert into view.projection_proof as p (name, version, position, rows, differing, missing, extra, changed)
-select $1, $2, $3, $4, $5, $6, $7, $8
- where $9::text is null or exists (select from view.lease l where l.name = $9 and l.epoch = $10)
-on conflict on constraint projection_proof_pk do update
-   set version = excluded.version, position = excluded.position, rows = excluded.rows, differing = excluded.differing,
-       missing = excluded.missing, extra = excluded.extra, changed = excluded.changed, verified_at = clock_timestamp()
-returning p.name
+with held as (
+  select where $10::text is null or exists (select from view.lease l where l.name = $10 and l.epoch = $11)
+), noted as (
+  insert into view.projection_proof as p
+         (name, version, position, rows, differing, missing, extra, changed, verified_at)
+  select $1, $2, $3, $4, $5, $6, $7, $8, $9 from held
+  on conflict on constraint projection_proof_pk do update
+     set version = excluded.version, position = excluded.position, rows = excluded.rows,
+         differing = excluded.differing, missing = excluded.missing, extra = excluded.extra,
+         changed = excluded.changed, verified_at = excluded.verified_at
+   where p.verified_at <= excluded.verified_at
+      or p.verified_at > clock_timestamp()
+)
+select exists (select from held)
 """
 # A frozen process must not keep its snapshot, behind which no table can be vacuumed. Rows that a policy hides would be
 # missing: with row_security off Postgres refuses to read such a table.
 _PATIENT: Final = """
-select set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '60s', true),
-       set_config('row_security', 'off', true)
+select statement_timestamp(), set_config('statement_timeout', '0', true),
+       set_config('idle_in_transaction_session_timeout', '60s', true), set_config('row_security', 'off', true)
 """
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of one comparison. ``rows``: of the table. ``drift``: the first rows that differ, in order of key."""
+    """What came of one comparison. ``rows``: of the table. ``drift``: the first rows that differ, in order of key.
+    ``verified_at``: the moment, by the database's clock, as of which they were compared."""
 
     name: str
     version: int
@@ -65,6 +76,7 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
     changed: int
     drift: tuple[Drift, ...]
     duration_us: int
+    verified_at: datetime
 
     @property
     def made(self) -> int:
@@ -101,9 +113,11 @@ class Prover:
     async def prove(
         self, table: Table[Any], watch: Watch = lambda progress: None, *, fence: Fence | None = None
     ) -> Proof:
-        """Compare, note it and tell it. Raises RebuildRefused when there is nothing that could be compared,
-        StoreUnavailable, LogForked when the log forks meanwhile; Superseded when the ``fence``'s lease, if one is
-        given, was lost: then nothing was noted."""
+        """Compare, note it and tell it; what is noted is the newest, whichever ends last.
+
+        Raises RebuildRefused when there is nothing that could be compared, StoreUnavailable, LogForked when the log
+        forks meanwhile; Superseded when the ``fence``'s lease, if one is given, was lost: then nothing was noted.
+        """
         for _ in range(TRIES):
             try:
                 proof = await _Comparison(self._store, self._pool, table, watch).run()
@@ -117,10 +131,10 @@ class Prover:
     async def _note(self, proof: Proof, fence: Fence | None) -> None:
         lease = (None, None) if fence is None else (fence.lease, fence.epoch)
         try:
-            noted = await self._pool.fetchval(_PROVED, *(getattr(proof, name) for name in _NOTED), *lease)
+            held = await self._pool.fetchval(_PROVED, *(getattr(proof, name) for name in _NOTED), *lease)
         except UNSURE as error:
             raise StoreUnavailable(f"the proof cannot be noted: {type(error).__name__}") from error
-        if noted is None:
+        if not held:
             raise Superseded(proof.name)
 
 
@@ -135,12 +149,12 @@ class _Comparison(Beside):
         began = time.monotonic()
         try:
             async with self._acquired() as connection, connection.transaction(isolation="repeatable_read"):
-                await connection.execute(_PATIENT)
+                moment = await connection.fetchval(_PATIENT)  # the snapshot is taken here
                 place = await self._place(connection)
                 await self._make(connection)
                 with self.within(connection):
                     await self._fold(connection, place)
-                return await self._compare(connection, place, began)
+                return await self._compare(connection, place, began=began, moment=moment)
         except UNSURE as error:
             if getattr(error, "sqlstate", None) == _NO_RIGHT:
                 raise RebuildRefused(
@@ -150,7 +164,7 @@ class _Comparison(Beside):
             raise StoreUnavailable(f"the proof cannot go on: {str(error) or type(error).__name__}") from error
 
     async def _place(self, connection: Connection) -> Checkpoint:
-        """Where the table is; the transaction's snapshot is taken here."""
+        """Where the table is, in the transaction's snapshot."""
         query = "select * from view.projection_checkpoint where name = $1"
         row = await connection.fetchrow(query, self._table.name)
         if row is None:
@@ -192,7 +206,7 @@ class _Comparison(Beside):
             await connection.execute("select 1")  # a page without an event for this table leaves the transaction idle
             self._watch(Progress(name=self._table.name, step="folded", position=follower.position, goal=place.position))
 
-    async def _compare(self, connection: Connection, place: Checkpoint, began: float) -> Proof:
+    async def _compare(self, connection: Connection, place: Checkpoint, *, began: float, moment: datetime) -> Proof:
         name = self._table.name
         await connection.execute(f"analyze pg_temp.{FOLDED}", timeout=LONG_SECONDS)
         await connection.execute(f"lock table {SCHEMA}.{name} in access share mode", timeout=LONG_SECONDS)
@@ -215,6 +229,7 @@ class _Comparison(Beside):
             changed=kinds["changed"],
             drift=tuple(found),
             duration_us=round((time.monotonic() - began) * 1_000_000),
+            verified_at=moment,
         )
 
 

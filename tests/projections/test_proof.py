@@ -94,6 +94,39 @@ async def test_the_row_says_which_field_and_both_values(on: Ground) -> None:
     assert ("state.phase", "ready", "stopped") in [(each.field, each.table, each.log) for each in row.differences]
 
 
+async def noted_differing(on: Ground) -> Any:
+    return await on.sql("select differing from view.projection_proof where name = 'sessions'")
+
+
+async def test_a_slow_comparison_does_not_write_over_a_newer_one(on: Ground) -> None:
+    """Begun before the table was altered, it ends after another has found that: neither says what is not so."""
+    newer = list[Proof]()
+    original = on.store.read_log
+
+    async def read_log(**named: Any) -> Any:
+        if not newer:
+            await on.sql("update view.sessions set port = 1 where session_id = 'a-3'")
+            newer.append(await prove(on, SESSIONS))
+        return await original(**named)
+
+    told = Told()
+    older = await Prover(_Reading(on.store, read_log), on.store.pool, tell=told.tell).prove(SESSIONS)
+    assert (older.differing, newer[0].differing) == (0, 1)
+    assert told.events == [older.event], "it was made all the same"
+    assert await noted_differing(on) == 1
+    assert older.verified_at < newer[0].verified_at
+    await on.rebuild(SESSIONS)
+    assert await noted_differing(on) == 0
+
+
+async def test_a_clock_that_was_put_back_keeps_no_comparison_from_being_noted(on: Ground) -> None:
+    await prove(on, SESSIONS)
+    await on.sql("update view.projection_proof set verified_at = verified_at + interval '1 day'")
+    await on.sql("update view.sessions set port = 1 where session_id = 'a-3'")
+    await prove(on, SESSIONS)
+    assert await noted_differing(on) == 1
+
+
 async def test_it_is_proved_while_the_projector_goes_on(on: Ground) -> None:
     """The snapshot holds checkpoint and rows: what is written meanwhile is not looked at."""
     position = (await on.store.head()).position
