@@ -11,10 +11,13 @@ as $$
            (select array_agg(format('%s %s %s', a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull)
                              order by a.attnum)
               from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped) as columns,
-           (select array_agg(split_part(pg_get_indexdef(i.indexrelid), ' USING ', 2) || i.indisunique || i.indisprimary
-                             order by 1)
-              from pg_index i where i.indrelid = c.oid) as indexes,
-           (select array_agg(pg_get_constraintdef(k.oid) order by 1)
+           (select array_agg(x.shape order by x.shape)
+              from pg_index i
+             cross join lateral (
+               select split_part(pg_get_indexdef(i.indexrelid), ' USING ', 2) || i.indisunique || i.indisprimary
+             ) x(shape)
+             where i.indrelid = c.oid) as indexes,
+           (select array_agg(pg_get_constraintdef(k.oid) order by pg_get_constraintdef(k.oid))
               from pg_constraint k where k.conrelid = c.oid and k.contype = 'c') as checks
       from pg_class c
       join pg_namespace n on n.oid = c.relnamespace

@@ -108,6 +108,19 @@ async def test_a_right_that_was_taken_while_it_was_built_is_not_given_back(on: G
     assert await on.shape(SESSIONS) == shape
 
 
+async def test_a_rebuild_goes_on_whatever_the_order_in_which_the_indexes_were_made(on: Ground) -> None:
+    """An index that was made anew meanwhile, as against bloat, is the last of the table's and the same as before."""
+    await on.killed_at(SESSIONS, "caught_up")
+    index = "view.sessions_status"
+    definition = await on.sql("select pg_get_indexdef($1::text::regclass)", index)
+    await on.sql(f"drop index {index}")
+    assert not await on.sql("select view.rebuild_fits('sessions')")
+    await on.sql(definition)
+    assert await on.sql("select view.rebuild_fits('sessions')")
+    await on.rebuild(SESSIONS)
+    assert on.steps[0].step == "resumed"
+
+
 async def test_whoever_lost_the_lease_writes_nothing_more(on: Ground) -> None:
     """A process that was frozen wakes up while another one rebuilds."""
     rows, fence = await begun(on)
