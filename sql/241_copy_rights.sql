@@ -9,8 +9,14 @@ declare
   given record;
 begin
   for given in
-    select distinct a.grantee from pg_class c, aclexplode(c.relacl) a where c.oid = p_to and a.grantee <> c.relowner
-  loop
+    select a.grantee from pg_class c, aclexplode(c.relacl) a where c.oid = p_to and a.grantee <> c.relowner
+    union
+    select x.grantee
+      from pg_class c
+      join pg_attribute t on t.attrelid = c.oid and not t.attisdropped
+     cross join aclexplode(t.attacl) x
+     where c.oid = p_to and x.grantee <> c.relowner
+  loop  -- with those on the table go those on its columns
     execute format('revoke all on table %s from %s', p_to, view.grantee(given.grantee));
   end loop;
   for given in

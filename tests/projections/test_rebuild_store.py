@@ -83,7 +83,7 @@ async def test_rights_options_and_comment_go_over(on: Ground) -> None:
         ):
             await on.sql(statement)
         shape = await on.shape(SESSIONS)
-        columns = """select array_agg(attname || attacl::text order by 1) from pg_attribute
+        columns = """select array_agg(attname || attacl::text order by attname) from pg_attribute
                       where attrelid = 'view.sessions'::regclass"""
         given = await on.sql(columns)
         assert given
@@ -106,6 +106,33 @@ async def test_a_right_that_was_taken_while_it_was_built_is_not_given_back(on: G
     shape = await on.shape(SESSIONS)
     await on.rebuild(SESSIONS)
     assert await on.shape(SESSIONS) == shape
+
+
+async def test_nor_is_a_right_to_a_column(on: Ground) -> None:
+    """Of two that were given one was taken: the other stays."""
+    rights = """select array_agg(attname || attacl::text order by attname) from pg_attribute
+                 where attrelid = 'view.sessions'::regclass and attacl <> '{}'"""
+    await on.sql("grant select (session_id, metadata) on view.sessions to public")
+    try:
+        await on.killed_at(SESSIONS, "compared")
+        await on.sql("revoke select (metadata) on view.sessions from public")
+        (left,) = await on.sql(rights)
+        assert left.startswith("session_id")
+        await on.rebuild(SESSIONS)
+        assert on.steps[0].step == "resumed"
+        assert await on.sql(rights) == [left]
+    finally:
+        await on.sql("revoke select on view.sessions from public")
+
+
+async def test_nor_is_one_to_a_column_when_it_was_the_last(on: Ground) -> None:
+    await on.sql("grant select (metadata) on view.sessions to public")
+    await on.killed_at(SESSIONS, "compared")
+    await on.sql("revoke select (metadata) on view.sessions from public")
+    await on.rebuild(SESSIONS)
+    assert not await on.sql(
+        "select count(*) from pg_attribute where attrelid = 'view.sessions'::regclass and attacl <> '{}'"
+    )
 
 
 async def test_a_rebuild_goes_on_whatever_the_order_in_which_the_indexes_were_made(on: Ground) -> None:
