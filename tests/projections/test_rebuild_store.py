@@ -41,7 +41,7 @@ async def begun(on: Ground) -> tuple[RebuildStore, Fence]:
 async def test_nothing_but_the_table_of_a_projection_is_touched(on: Ground, function: str) -> None:
     """The functions run as the owner of the log: whoever has the gateway's password must not be led by them further
     than to tables that he may empty anyway."""
-    tables = "select array_agg(relnamespace || '.' || relname order by 1) from pg_class"
+    tables = "select array_agg(relnamespace || '.' || relname order by oid) from pg_class"
     await begun(on)  # so that there is a sessions_next, which looks like a table of a projection
     before = await on.sql(tables)
     async with connection(on.database.app_dsn) as app:

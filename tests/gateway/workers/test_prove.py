@@ -240,7 +240,8 @@ async def test_a_difference_after_an_end_that_is_half_told_is_an_alert_of_its_ow
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(*(Proving, "_tell") if step == "append end" else (Alerts, step), killed)
+        kind, name = (Proving, "_tell") if step == "append end" else (Alerts, step)
+        patched.setattr(kind, name, killed)
         with pytest.raises(Killed):
             await one.run_once()
     await night.on.sql("update view.sessions set port = 2")
