@@ -1,4 +1,4 @@
-"""A batch of units on its way to Postgres and back: the arguments of ``append_batch``, and what its rows say."""
+"""A batch of units on its way to Postgres and back: the arguments of ``append_plain``, and what its rows say."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -37,10 +37,10 @@ class Texts(msgspec.Struct, frozen=True):
     occurred: str
 
 
-class ReadyUnit(Unit, frozen=True):
+class ReadyUnit(Unit, frozen=True, kw_only=True):
     """A unit whose texts are made already: by its caller, while the batch before is under way."""
 
-    texts: Texts | None = None
+    texts: Texts
 
 
 def unit(writes: tuple[StreamWrite, ...], fence: Fence | None) -> ReadyUnit:
@@ -49,7 +49,7 @@ def unit(writes: tuple[StreamWrite, ...], fence: Fence | None) -> ReadyUnit:
 
 
 def columns(units: Sequence[Unit], *, notify: bool = True) -> tuple[Any, ...]:
-    """The arguments of ``append_batch``: one array a column, one element an event."""
+    """The arguments of ``append_plain``: one array a column, one element an event."""
     streams: dict[str, int] = {}
     numbers: list[int] = []
     places: list[int] = []
@@ -63,7 +63,7 @@ def columns(units: Sequence[Unit], *, notify: bool = True) -> tuple[Any, ...]:
             places += [place] * count
             expected += [_expected(expected_number(write.expected_version)), *["null"] * (count - 1)]
             events += write.events
-    texts = [(isinstance(one, ReadyUnit) and one.texts) or _texts(one.writes) for one in units]
+    texts = [one.texts if isinstance(one, ReadyUnit) else _texts(one.writes) for one in units]
     return (
         _array(streams),
         _array(map(str, numbers)),
