@@ -1,118 +1,35 @@
-"""The Docker daemon over mutual TLS; the one door to aiodocker, whose exceptions never leave this module.
+"""The Docker daemon over mutual TLS, as a ``DockerService``.
 
-The connection is made by the first call. Nothing is pulled: an image that is not there is ``ImageMissing``.
+The conversation itself is ``connection``, the network of the sessions ``networks``. Nothing is pulled: an image that is
+not there is ``ImageMissing``.
 """
 
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from types import TracebackType
 from typing import IO, Any, Self
 
 import aiodocker
 import aiohttp
-import msgspec
 from aiodocker.containers import DockerContainer
 from aiodocker.events import DockerEvents
 from aiodocker.exceptions import DockerError as ForeignError
 
 from docker.answers import container_event, container_info, image_of
-from docker.errors import (
-    ContainerGone,
-    ContainerRunning,
-    DaemonDown,
-    DaemonFailed,
-    DaemonPlainText,
-    DockerError,
-    ImageMissing,
-    NameTaken,
-)
+from docker.connection import Connection
+from docker.errors import ContainerRunning, DaemonDown, DaemonFailed, DockerError, ImageMissing, NameTaken
+from docker.networks import SessionNetwork
 from docker.service import Capability, ContainerEvent, ContainerInfo, Volume
-from docker.settings import DockerSettings, daemon_url
-from docker.spec import Body, container_body, network_body
-from docker.tls import PLAIN_TEXT_ANSWER, ask_why, classify, may_hide_refusal, ssl_context
+from docker.settings import DockerSettings
+from docker.spec import Body, container_body
 
 _PING_SECONDS = 5.0
 _IMPORT_SECONDS = 600.0
 _PARALLEL_INSPECTS = 8
 _POLL_SECONDS = 0.05
 _LONGEST_PAUSE = 5.0
-
-
-class _Connection:
-    """aiodocker's client, made by the first call; whatever it raises becomes an error of this room."""
-
-    def __init__(self, settings: DockerSettings) -> None:
-        self._settings = settings
-        self._client: aiodocker.Docker | None = None
-
-    async def close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
-
-    @asynccontextmanager
-    async def call(
-        self, what: str, *, seconds: float | None = None, gone: str | None = None
-    ) -> AsyncIterator[aiodocker.Docker]:
-        """One bounded conversation with the daemon; ``gone`` names the container that a 404 is about."""
-        async with self.mapped(what, gone):
-            async with asyncio.timeout(seconds or self._settings.docker_call_timeout):
-                yield self.client()
-
-    @asynccontextmanager
-    async def mapped(self, what: str, gone: str | None = None) -> AsyncIterator[None]:
-        """Turn whatever aiodocker, aiohttp or the socket raises into an error of this room."""
-        try:
-            yield
-        except ForeignError as error:
-            if error.status == 404 and gone is not None and "no such container" in error.message.lower():
-                raise ContainerGone(f"There is no container {gone}.") from error
-            raise await self._translated(error, what) from error
-        except ExceptionGroup as group:
-            raise await self._translated(group.exceptions[0], what) from group
-        except (aiohttp.ClientError, OSError, EOFError) as error:
-            raise await self._translated(error, what) from error
-        except (TypeError, ValueError, KeyError, msgspec.ValidationError) as error:
-            # From aiodocker, or our own reading, over an answer of another shape.
-            raise DaemonFailed(f"What answers at {self._address} cannot be understood as a Docker daemon.") from error
-
-    async def _translated(self, error: Exception, what: str) -> DockerError:
-        address = self._address
-        if isinstance(error, DockerError):
-            return error
-        if not isinstance(error, ForeignError) or error.status == 900:  # aiodocker's own number for "no connection"
-            return await self._connection_failure(error)
-        if error.status == 400 and PLAIN_TEXT_ANSWER in error.message:
-            # We speak nothing but TLS, so this is a proxy before the daemon that took ours off.
-            return DaemonPlainText(f"What answers at {address} speaks plain HTTP to a daemon that wants TLS.")
-        return DaemonFailed(f"The daemon could not {what}: {error.message.strip()} (status {error.status}).")
-
-    async def _connection_failure(self, error: Exception) -> DockerError:
-        found = classify(error, self._address)
-        lost = isinstance(error, ForeignError | aiohttp.ClientConnectionError | aiohttp.ClientPayloadError)
-        if lost and isinstance(found, DaemonFailed):  # aiohttp does not always show a lost connection as an OSError
-            found = DaemonDown(f"The daemon at {self._address} broke off the conversation.")
-        if isinstance(found, DaemonDown) and may_hide_refusal(error):
-            reason = await ask_why(daemon_url(self._settings), ssl_context(self._settings))
-            if reason is not None:
-                return classify(reason, self._address)
-        return found
-
-    @property
-    def _address(self) -> str:
-        """As the operator wrote it."""
-        return self._settings.docker_host or self._settings.docker_host_ip
-
-    def client(self) -> aiodocker.Docker:
-        if self._client is None:
-            settings = self._settings
-            limits = aiohttp.ClientTimeout(
-                total=settings.docker_call_timeout, sock_connect=settings.docker_connect_timeout
-            )
-            self._client = aiodocker.Docker(url=daemon_url(settings), ssl_context=ssl_context(settings), timeout=limits)
-        return self._client
 
 
 class AiodockerService:
@@ -123,8 +40,8 @@ class AiodockerService:
 
     def __init__(self, settings: DockerSettings) -> None:
         self._settings = settings
-        self._connection = _Connection(settings)
-        self._network_lock = asyncio.Lock()
+        self._connection = Connection(settings)
+        self._network = SessionNetwork(settings)
 
     async def __aenter__(self) -> Self:
         self._connection.client()
@@ -161,7 +78,7 @@ class AiodockerService:
             command=command,
         )
         async with self._connection.call(f"create container {name}") as client:
-            await self._ensure_network(client)
+            await self._network.ensure(client)
             # A name is reserved before the container can be inspected, and freed after it cannot: between the two
             # (a create cancelled a moment ago, a removal at work) we ask again. ``_call`` bounds it.
             while True:
@@ -308,22 +225,7 @@ class AiodockerService:
     async def host_address(self) -> str | None:
         """Where a container reaches the daemon's machine: the session network's gateway. None when it has none."""
         async with self._connection.call("look at the session network") as client:
-            await self._ensure_network(client)
-            (network, *_) = await _networks(client, self._settings.session_network)
-        ranges = (network.get("IPAM") or {}).get("Config") or []
-        return next((each["Gateway"].partition("/")[0] for each in ranges if each.get("Gateway")), None)
-
-    async def _ensure_network(self, client: aiodocker.Docker) -> None:
-        """Make the session network when it is absent; asked each time, because an operator may prune networks."""
-        name = self._settings.session_network
-        async with self._network_lock:
-            if not (found := await _networks(client, name)):
-                await client.networks.create(network_body(self._settings))
-                found = await _networks(client, name)
-            # Gateways can outrun the daemon's check for a second one of that name: who sees two removes one, unused.
-            oldest, *younger = sorted(found, key=lambda network: (network["Created"], network["Id"]))
-            if not all([await _removed(client, network["Id"]) for network in younger]):
-                await _removed(client, oldest["Id"])
+            return await self._network.gateway(client)
 
     async def _subscription(self, last_ns: int) -> AsyncGenerator[ContainerEvent]:
         """One connection's events. A fresh DockerEvents each time: a used one never starts again (aiodocker 0.27)."""
@@ -382,19 +284,3 @@ async def _image_labels(client: aiodocker.Docker, image: str) -> dict[str, str]:
             return {}
         raise
     return dict(answer["Config"].get("Labels") or {})
-
-
-async def _networks(client: aiodocker.Docker, name: str) -> list[dict[str, Any]]:
-    found = await client.networks.list(filters={"name": name})  # the daemon's filter also finds longer names
-    return [network for network in found if network["Name"] == name]
-
-
-async def _removed(client: aiodocker.Docker, network_id: str) -> bool:
-    """False when a container is in it."""
-    try:
-        await (await client.networks.get(network_id)).delete()
-    except ForeignError as error:
-        if error.status not in (403, 404, 409):
-            raise
-        return error.status == 404
-    return True

@@ -15,6 +15,7 @@ from events.catalogue import (
     ContainerDied,
     ContainerEvent,
     ContainerLost,
+    ContainerMemoryExhausted,
     ContainerRemoved,
     ContainerStarted,
     ExchangeCompleted,
@@ -65,6 +66,8 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     image: str = ""
     runtime: str = ""
     volumes: tuple[str, ...] = ()  # its kept data; none when that was removed
+    host_dir: Sealed | None = None  # folder of HOST_DIR_ROOT that is the workspace
+    host_dir_mac: str | None = None
     opened_by: str = ""
     instance: str = ""
     owner: Sealed | None = None
@@ -88,7 +91,7 @@ class Sessions:
     """The fold. Total: what the lifecycle does not allow changes nothing but ``anomalies``."""
 
     name: Final = "sessions"
-    version: Final = 4
+    version: Final = 5
     types: Final = tags(SessionEvent, ContainerEvent, ExchangeEvent)
 
     def key(self, payload: Payload) -> str | None:
@@ -130,7 +133,7 @@ def _told(state: SessionState, event: RecordedEvent, payload: SessionEvent) -> S
         case SessionImported():
             return _imported(state, event, payload)
         case SessionDataRemoved():
-            return replace(state, volumes=())
+            return replace(state, volumes=(), host_dir=None)
         case _:
             return _lifecycle(state, event, payload)
 
@@ -167,6 +170,8 @@ def _lifecycle(state: SessionState, event: RecordedEvent, payload: _Move) -> Ses
             return replace(
                 _open(moved, payload),
                 volumes=payload.volumes,
+                host_dir=payload.host_dir,
+                host_dir_mac=payload.host_dir_mac,
                 opened_by=intern(payload.opened_by),
                 owner=payload.owner,
                 metadata=payload.metadata,
@@ -234,7 +239,7 @@ def _fact(state: SessionState, event: RecordedEvent, payload: ContainerEvent) ->
 def _container(state: SessionState, payload: ContainerEvent) -> SessionState:
     if payload.container != state.container:
         # The end of a former generation may well be told after its successor began; nothing else may.
-        return state if isinstance(payload, ContainerRemoved | ContainerDied | ContainerLost) else _anomaly(state)
+        return state if isinstance(payload, _LATE) else _anomaly(state)
     match payload:
         case ContainerCreated():
             return replace(state, container_id=payload.container_id)
@@ -252,8 +257,13 @@ def _container(state: SessionState, payload: ContainerEvent) -> SessionState:
             )
         case ContainerDied() | ContainerLost():
             return replace(state, host=None, port=None)
+        case ContainerMemoryExhausted():
+            return state
         case ContainerRemoved():
             return replace(state, host=None, port=None, container_id=None)
+
+
+_LATE: Final = (ContainerRemoved, ContainerDied, ContainerLost, ContainerMemoryExhausted)
 
 
 def _anomaly(state: SessionState) -> SessionState:

@@ -23,7 +23,7 @@ def _session(session_id: str, state: SessionState) -> tuple[Any, ...]:
         session_id,
         state.container or None,
         state.container_id,
-        state.volumes[-1] if state.volumes else None,  # home and workspace, in this order
+        state.volumes[1] if len(state.volumes) > 1 else None,  # home and workspace; a folder of the host is sealed
         state.port,
         state.token.sha256 if state.token else None,
         state.created_at,

@@ -25,6 +25,8 @@ LOOSE_ENDS = re.compile(r"\b(?:TO" + "DO|FIX" + "ME|XX" + r"X)\b|Not" + "Impleme
 
 # Sources without a test file of their own name, and what holds them instead. An entry goes when its test comes.
 TESTED_ELSEWHERE = {
+    "docker/connection.py": "tests/docker/test_aiodocker_service.py",
+    "docker/networks.py": "tests/docker/test_aiodocker_service.py",
     "events/keyring_postgres.py": "tests/contracts/test_keyring.py",
     "events/ledger.py": "tests/contracts/test_event_store.py",
     "events/memory.py": "tests/contracts/test_event_store.py",

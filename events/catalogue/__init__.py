@@ -8,11 +8,13 @@ A field that can name a person is ``Sealed``. A field is never removed or given 
 from events.catalogue.access import AccessDenied, ApiKeyCreated, ApiKeyRevoked, LogForkAccepted, LogRead, SubjectErased
 from events.catalogue.admission import AdmissionDenied, AdmissionGranted, AdmissionReleased
 from events.catalogue.alert import AlertCleared, AlertRaised
+from events.catalogue.certificate import CertificateExpiryWarned, CertificateRefused, CertificateRotated
 from events.catalogue.container import (
     ContainerAdopted,
     ContainerCreated,
     ContainerDied,
     ContainerLost,
+    ContainerMemoryExhausted,
     ContainerRemoved,
     ContainerStarted,
 )
@@ -48,13 +50,20 @@ SessionEvent = (
     | TokenRevoked
 )
 ContainerEvent = (
-    ContainerCreated | ContainerStarted | ContainerDied | ContainerRemoved | ContainerAdopted | ContainerLost
+    ContainerCreated
+    | ContainerStarted
+    | ContainerDied
+    | ContainerMemoryExhausted
+    | ContainerRemoved
+    | ContainerAdopted
+    | ContainerLost
 )
 ExchangeEvent = ExchangeCompleted | ExchangeOpened | ExchangeClosed | ExchangeSummarized
 HealthEvent = HealthChanged | HealthSummarized
 AdmissionEvent = AdmissionGranted | AdmissionDenied | AdmissionReleased
 KeyEvent = ApiKeyCreated | ApiKeyRevoked
 AlertEvent = AlertRaised | AlertCleared
+CertificateEvent = CertificateExpiryWarned | CertificateRotated | CertificateRefused
 ProjectionEvent = ProjectionRebuilt | ProjectionVerified
 SystemEvent = (
     AccessDenied
@@ -65,6 +74,7 @@ SystemEvent = (
     | GatewayStopped
     | GatewayCrashed
     | AlertEvent
+    | CertificateEvent
     | ProjectionEvent
 )
 Payload = SessionEvent | ContainerEvent | ExchangeEvent | HealthEvent | AdmissionEvent | KeyEvent | SystemEvent
@@ -80,11 +90,16 @@ __all__ = [
     "AlertRaised",
     "ApiKeyCreated",
     "ApiKeyRevoked",
+    "CertificateEvent",
+    "CertificateExpiryWarned",
+    "CertificateRefused",
+    "CertificateRotated",
     "ContainerAdopted",
     "ContainerCreated",
     "ContainerDied",
     "ContainerEvent",
     "ContainerLost",
+    "ContainerMemoryExhausted",
     "ContainerRemoved",
     "ContainerStarted",
     "ExchangeClosed",

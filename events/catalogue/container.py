@@ -38,6 +38,15 @@ class ContainerDied(msgspec.Struct, frozen=True, kw_only=True, tag="container.di
     oom_killed: bool = False
 
 
+class ContainerMemoryExhausted(msgspec.Struct, frozen=True, kw_only=True, tag="container.memory_exhausted"):
+    """The kernel killed a process in it for want of memory. It may live on: its own end is ``container.died``."""
+
+    container: str
+    session_id: str
+    generation: int
+    container_id: str
+
+
 class ContainerRemoved(msgspec.Struct, frozen=True, kw_only=True, tag="container.removed"):
     container: str
     session_id: str

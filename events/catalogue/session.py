@@ -15,7 +15,11 @@ class SessionRequested(msgspec.Struct, frozen=True, kw_only=True, tag="session.r
     container: str
     image: str
     runtime: str  # "docker", "local", "mock"
-    volumes: tuple[str, ...]  # named volumes that hold the agent's data and the workspace
+    volumes: tuple[
+        str, ...
+    ]  # named volumes that hold the agent's data and the workspace; with host_dir the first alone
+    host_dir: Sealed | None = None  # folder of HOST_DIR_ROOT that is the workspace instead of a volume
+    host_dir_mac: str | None = None  # hex; tells two equal folders without naming them
     opened_by: str  # key id: only this key (and operators) may see the session
     owner: Sealed | None = None
     metadata: Sealed | None = None
@@ -72,7 +76,7 @@ class SessionDataRemoved(msgspec.Struct, frozen=True, kw_only=True, tag="session
 
     session_id: str
     volumes: tuple[str, ...]
-    reason: str  # a word: erased
+    reason: str  # a word: erased, policy
 
 
 class SessionImported(msgspec.Struct, frozen=True, kw_only=True, tag="session.imported"):

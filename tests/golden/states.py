@@ -19,6 +19,7 @@ from events.catalogue import (
     ContainerAdopted,
     ContainerCreated,
     ContainerDied,
+    ContainerMemoryExhausted,
     ContainerRemoved,
     ContainerStarted,
     ExchangeClosed,
@@ -62,6 +63,7 @@ _HISTORY: Final[Sequence[Any]] = (
     *(payload(SessionStopped, **_SECOND), payload(GatewayStopped, instance="g2")),
     payload(SessionRequested, session_id="s3", container="c3"),
     *(payload(kind, session_id="s3") for kind in (SessionStopRequested, SessionStopped)),
+    ContainerMemoryExhausted,
 )
 
 

@@ -1,0 +1,98 @@
+"""One client of the Docker daemon over mutual TLS, and what its failures mean: aiodocker's exceptions end here.
+
+The connection is made by the first call. What is said over it stands in ``aiodocker_service`` and ``networks``.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiodocker
+import aiohttp
+import msgspec
+from aiodocker.exceptions import DockerError as ForeignError
+
+from docker.errors import (
+    ContainerGone,
+    DaemonDown,
+    DaemonFailed,
+    DaemonPlainText,
+    DockerError,
+)
+from docker.settings import DockerSettings, daemon_url
+from docker.tls import PLAIN_TEXT_ANSWER, ask_why, classify, may_hide_refusal, ssl_context
+
+
+class Connection:
+    """aiodocker's client, made by the first call; whatever it raises becomes an error of this room."""
+
+    def __init__(self, settings: DockerSettings) -> None:
+        self._settings = settings
+        self._client: aiodocker.Docker | None = None
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    @asynccontextmanager
+    async def call(
+        self, what: str, *, seconds: float | None = None, gone: str | None = None
+    ) -> AsyncIterator[aiodocker.Docker]:
+        """One bounded conversation with the daemon; ``gone`` names the container that a 404 is about."""
+        async with self.mapped(what, gone):
+            async with asyncio.timeout(seconds or self._settings.docker_call_timeout):
+                yield self.client()
+
+    @asynccontextmanager
+    async def mapped(self, what: str, gone: str | None = None) -> AsyncIterator[None]:
+        """Turn whatever aiodocker, aiohttp or the socket raises into an error of this room."""
+        try:
+            yield
+        except ForeignError as error:
+            if error.status == 404 and gone is not None and "no such container" in error.message.lower():
+                raise ContainerGone(f"There is no container {gone}.") from error
+            raise await self._translated(error, what) from error
+        except ExceptionGroup as group:
+            raise await self._translated(group.exceptions[0], what) from group
+        except (aiohttp.ClientError, OSError, EOFError) as error:
+            raise await self._translated(error, what) from error
+        except (TypeError, ValueError, KeyError, msgspec.ValidationError) as error:
+            # From aiodocker, or our own reading, over an answer of another shape.
+            raise DaemonFailed(f"What answers at {self._address} cannot be understood as a Docker daemon.") from error
+
+    async def _translated(self, error: Exception, what: str) -> DockerError:
+        address = self._address
+        if isinstance(error, DockerError):
+            return error
+        if not isinstance(error, ForeignError) or error.status == 900:  # aiodocker's own number for "no connection"
+            return await self._connection_failure(error)
+        if error.status == 400 and PLAIN_TEXT_ANSWER in error.message:
+            # We speak nothing but TLS, so this is a proxy before the daemon that took ours off.
+            return DaemonPlainText(f"What answers at {address} speaks plain HTTP to a daemon that wants TLS.")
+        return DaemonFailed(f"The daemon could not {what}: {error.message.strip()} (status {error.status}).")
+
+    async def _connection_failure(self, error: Exception) -> DockerError:
+        found = classify(error, self._address)
+        lost = isinstance(error, ForeignError | aiohttp.ClientConnectionError | aiohttp.ClientPayloadError)
+        if lost and isinstance(found, DaemonFailed):  # aiohttp does not always show a lost connection as an OSError
+            found = DaemonDown(f"The daemon at {self._address} broke off the conversation.")
+        if isinstance(found, DaemonDown) and may_hide_refusal(error):
+            reason = await ask_why(daemon_url(self._settings), ssl_context(self._settings))
+            if reason is not None:
+                return classify(reason, self._address)
+        return found
+
+    @property
+    def _address(self) -> str:
+        """As the operator wrote it."""
+        return self._settings.docker_host or self._settings.docker_host_ip
+
+    def client(self) -> aiodocker.Docker:
+        if self._client is None:
+            settings = self._settings
+            limits = aiohttp.ClientTimeout(
+                total=settings.docker_call_timeout, sock_connect=settings.docker_connect_timeout
+            )
+            self._client = aiodocker.Docker(url=daemon_url(settings), ssl_context=ssl_context(settings), timeout=limits)
+        return self._client

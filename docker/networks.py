@@ -1,0 +1,56 @@
+"""The network of the session containers on a daemon: made when absent, one of its name, and its gateway's address.
+
+What it looks like is ``spec.network_body``.
+"""
+
+import asyncio
+from typing import Any
+
+import aiodocker
+from aiodocker.exceptions import DockerError as ForeignError
+
+from docker.settings import DockerSettings
+from docker.spec import network_body
+
+
+class SessionNetwork:
+    """SESSION_NETWORK on one daemon. Raises aiodocker's errors: called inside ``Connection.call``."""
+
+    def __init__(self, settings: DockerSettings) -> None:
+        self._settings = settings
+        self._lock = asyncio.Lock()
+
+    async def ensure(self, client: aiodocker.Docker) -> None:
+        """Make it when it is absent; asked each time, because an operator may prune networks."""
+        name = self._settings.session_network
+        async with self._lock:
+            if not (found := await _networks(client, name)):
+                await client.networks.create(network_body(self._settings))
+                found = await _networks(client, name)
+            # Gateways can outrun the daemon's check for a second one of that name: who sees two removes one, unused.
+            oldest, *younger = sorted(found, key=lambda network: (network["Created"], network["Id"]))
+            if not all([await _removed(client, network["Id"]) for network in younger]):
+                await _removed(client, oldest["Id"])
+
+    async def gateway(self, client: aiodocker.Docker) -> str | None:
+        """Its gateway's address: the daemon's machine, as containers reach it. None when it has none."""
+        await self.ensure(client)
+        (network, *_) = await _networks(client, self._settings.session_network)
+        ranges = (network.get("IPAM") or {}).get("Config") or []
+        return next((each["Gateway"].partition("/")[0] for each in ranges if each.get("Gateway")), None)
+
+
+async def _networks(client: aiodocker.Docker, name: str) -> list[dict[str, Any]]:
+    found = await client.networks.list(filters={"name": name})  # the daemon's filter also finds longer names
+    return [network for network in found if network["Name"] == name]
+
+
+async def _removed(client: aiodocker.Docker, network_id: str) -> bool:
+    """False when a container is in it."""
+    try:
+        await (await client.networks.get(network_id)).delete()
+    except ForeignError as error:
+        if error.status not in (403, 404, 409):
+            raise
+        return error.status == 404
+    return True
