@@ -5,18 +5,17 @@ Start: log, runtime, views up to the head, our beginning is told, then the jobs.
 the last event, the leases are given back, the log closes.
 """
 
-import asyncio
 import contextlib
 import errno
 import logging
 import os
 import platform
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -42,6 +41,7 @@ from gateway.api.lookback import Lookbacks
 from gateway.control import Control
 from gateway.errors import Refused
 from gateway.forks import MARK_SECONDS, MarkKeeper
+from gateway.jobs import Jobs
 from gateway.look import HEAD_SECONDS, SIZE_SECONDS, Look
 from gateway.outages import Outages
 from gateway.proxy.exchanges import ExchangeLog
@@ -92,38 +92,8 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
     services: Services
     runtime: Runtime
-    jobs: "Jobs"
+    jobs: Jobs
     notes: tuple[str, ...]  # lines for the person who started it
-
-
-class Jobs:
-    """What runs beside the requests until it is cancelled. One that ends by itself leaves the process unfit to serve:
-    ``on_death`` is told at once, and ``dead`` says which and why."""
-
-    def __init__(self, stack: AsyncExitStack, on_death: Callable[[], object]) -> None:
-        self._stack = stack
-        self._on_death = on_death
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.dead: list[str] = []
-
-    def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        """Run ``work``; it is cancelled when the stack unwinds to here."""
-        task = self._tasks[name] = asyncio.create_task(work, name=name)
-        task.add_done_callback(self._ended)
-        self._stack.push_async_callback(self.end, name)
-
-    async def end(self, *names: str) -> None:
-        """End some of the jobs now; those that were never started have ended."""
-        tasks = [self._tasks[name] for name in names if name in self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("the job %s ended: %s", task.get_name(), error, exc_info=error)
-            self.dead.append(f"The job {task.get_name()} ended: {error}")
-            self._on_death()
 
 
 @contextlib.asynccontextmanager

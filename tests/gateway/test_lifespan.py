@@ -25,7 +25,7 @@ from events.memory import MemoryEventStore
 from events.schema import Applied
 from gateway import lifespan
 from gateway.access.keys import proved, revoked
-from gateway.lifespan import NOT_SEPARATED, OPERATOR_KEY_FILE, Jobs, running
+from gateway.lifespan import NOT_SEPARATED, OPERATOR_KEY_FILE, running
 from gateway.proxy.exchange_records import Exchange
 from gateway.proxy.result import EndedBy, ExchangeResult
 from gateway.recorder import Who
@@ -296,25 +296,6 @@ async def test_a_stop_asked_of_another_gateway_reaches_a_boot(earth: World) -> N
         await two.stop(session_id)
         await one.reaches(session_id, Phase.STOPPED, seconds=1.5)
         assert not two.services.runner.busy(session_id)
-
-
-async def test_a_job_that_ends_by_itself_is_told_at_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The process serves nobody well any more: whoever runs it is told, and which job it was."""
-    told = asyncio.Event()
-
-    async def dies() -> None:
-        raise ValueError("a fault")
-
-    async def lives() -> None:
-        await asyncio.Event().wait()
-
-    async with contextlib.AsyncExitStack() as stack:
-        jobs = Jobs(stack, told.set)
-        jobs.start("good", lives())
-        jobs.start("bad", dies())
-        await asyncio.wait_for(told.wait(), 5)
-        assert jobs.dead == ["The job bad ended: a fault"]
-    assert jobs.dead == ["The job bad ended: a fault"]  # being ended is no death
 
 
 async def test_seats_and_sessions_are_known_before_the_first_request(earth: World) -> None:
