@@ -55,3 +55,18 @@ class BadDockerSettings(DockerError):
 
 class ImageUnbuildable(DockerError):
     """An image cannot be built on this machine; the message names what is missing."""
+class CertificateFilesMissing(BadCertificateFiles):
+    """One of our files is not there."""
+
+
+class CertificateFilesUnreadable(BadCertificateFiles):
+    """One of our files is there, and this user may not read it."""
+
+
+class LimitsNotApplied(DockerError):
+    """The daemon made something else than was asked: a limit or a hardening measure is missing. The message says which.
+
+    What it made is removed: no session starts in it.
+    """
+
+

@@ -1,16 +1,21 @@
 """What a session's container looks like: settings in, the daemon's create body out. Pure.
 
 Field names are the Docker Engine API's (``POST /containers/create``, ``POST /networks/create``). Every limit and every
-hardening measure of a session stands here and nowhere else.
+hardening measure of a session stands here and nowhere else; ``readback`` compares what a daemon made with it.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from docker.service import Volume
 from docker.settings import DockerSettings, parse_size
 
 Body = dict[str, Any]
+
+# /dev/shm, in bytes. Its pages count as the container's memory; the daemon's default can be set to any size.
+SHM: Final = 64 << 20
+# When the whole machine is short of memory, a session goes before the daemon, the gateway and the log.
+OOM_SCORE: Final = 500
 
 
 def container_body(
@@ -30,7 +35,7 @@ def container_body(
         "Labels": dict(labels),
         "User": settings.container_user,
         "ExposedPorts": {f"{port}/tcp": {}},
-        "HostConfig": _limits(settings) | _hardening(settings) | _surroundings(settings, volumes, port),
+        "HostConfig": confined(settings) | _surroundings(settings, volumes, port),
     }
     if command is not None:
         body["Cmd"] = list(command)
@@ -47,6 +52,11 @@ def network_body(settings: DockerSettings) -> Body:
     }
 
 
+def confined(settings: DockerSettings) -> Body:
+    """What of the ``HostConfig`` bounds a session, the same for every one."""
+    return _limits(settings) | _hardening(settings) | _isolation(settings)
+
+
 def _limits(settings: DockerSettings) -> Body:
     memory = parse_size(settings.container_memory_limit)
     return {
@@ -55,9 +65,17 @@ def _limits(settings: DockerSettings) -> Body:
         "CpuQuota": settings.container_cpu_quota,
         "CpuPeriod": settings.container_cpu_period,
         "PidsLimit": settings.container_pids_limit,
+        "ShmSize": SHM,
+        "OomScoreAdj": OOM_SCORE,
+        # No core files: they fill the workspace, or the host where its core_pattern is a program. Nothing is raised
+        # above the daemon's own limits, which not every daemon may do (then no container starts: tried with nofile).
+        "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
         "LogConfig": {
             "Type": "json-file",
-            "Config": {"max-size": settings.container_log_size, "max-file": str(settings.container_log_files)},
+            "Config": {  # in bytes: the daemon reads 10m as 10,000,000
+                "max-size": str(parse_size(settings.container_log_size)),
+                "max-file": str(settings.container_log_files),
+            },
         },
     }
 
@@ -70,17 +88,24 @@ def _hardening(settings: DockerSettings) -> Body:
         "SecurityOpt": ["no-new-privileges:true"],
         "ReadonlyRootfs": True,
         "Tmpfs": {"/tmp": tmp},
-        "IpcMode": "private",
         "Privileged": False,
+    }
+
+
+def _isolation(settings: DockerSettings) -> Body:
+    return {
+        "IpcMode": "private",
+        # Where cgroup v1 is, the default shows a container its path on the host.
+        "CgroupnsMode": "private",
+        "NetworkMode": settings.session_network,
+        # As PID 1 OpenCode ignores SIGTERM, and a stop takes its full time-out; under an init it takes 0.3 s.
+        "Init": True,
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
     }
 
 
 def _surroundings(settings: DockerSettings, volumes: tuple[Volume, ...], port: int) -> Body:
     return {
-        # As PID 1 OpenCode ignores SIGTERM, and a stop takes its full time-out; under an init it takes 0.3 s.
-        "Init": True,
-        "RestartPolicy": {"Name": "no"},
-        "NetworkMode": settings.session_network,
         "PortBindings": {f"{port}/tcp": [{"HostIp": settings.publish_address, "HostPort": ""}]},
         "Mounts": [_mount(volume) for volume in volumes],
     }

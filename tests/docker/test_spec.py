@@ -45,12 +45,28 @@ def test_an_init_passes_signals_on() -> None:
 
 
 def test_the_gateway_alone_decides_about_restarts() -> None:
-    assert body()["HostConfig"]["RestartPolicy"] == {"Name": "no"}
+    assert body()["HostConfig"]["RestartPolicy"]["Name"] == "no"
 
 
-def test_logs_are_bounded() -> None:
+def test_logs_are_bounded_in_units_of_1024() -> None:
+    """As the setting says; the daemon would read 10m as ten million."""
     log = body()["HostConfig"]["LogConfig"]
-    assert log == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+    assert log == {"Type": "json-file", "Config": {"max-size": str(10 << 20), "max-file": "3"}}
+
+
+def test_shared_memory_and_core_files_are_bounded_and_a_session_is_the_first_to_go() -> None:
+    """Whatever the daemon's own defaults are."""
+    host = body()["HostConfig"]
+    assert host["ShmSize"] == 64 << 20
+    assert host["Ulimits"] == [{"Name": "core", "Soft": 0, "Hard": 0}]
+    assert host["OomScoreAdj"] > 0
+
+
+def test_every_namespace_is_the_containers_own() -> None:
+    """Those not named here are private by default."""
+    host = body()["HostConfig"]
+    assert (host["IpcMode"], host["CgroupnsMode"]) == ("private", "private")
+    assert {"PidMode", "UTSMode", "UsernsMode"} & host.keys() == set()
 
 
 def test_the_port_is_published_on_loopback_with_a_number_of_the_daemons_choice() -> None:
