@@ -9,12 +9,14 @@ from typing import Any
 import aiodocker
 from aiodocker.exceptions import DockerError as ForeignError
 
+from docker.errors import LimitsNotApplied
+from docker.readback import network_departures
 from docker.settings import DockerSettings
 from docker.spec import network_body
 
 
 class SessionNetwork:
-    """SESSION_NETWORK on one daemon. Raises aiodocker's errors: called inside ``Connection.call``."""
+    """SESSION_NETWORK on one daemon. Raises LimitsNotApplied, aiodocker's errors: called inside ``Connection.call``."""
 
     def __init__(self, settings: DockerSettings) -> None:
         self._settings = settings
@@ -31,6 +33,10 @@ class SessionNetwork:
             oldest, *younger = sorted(found, key=lambda network: (network["Created"], network["Id"]))
             if not all([await _removed(client, network["Id"]) for network in younger]):
                 await _removed(client, oldest["Id"])
+            if clauses := network_departures(oldest, self._settings):
+                raise LimitsNotApplied(
+                    f"The network {name} cannot serve ({'; '.join(clauses)}): remove it, or set SESSION_NETWORK."
+                )
 
     async def gateway(self, client: aiodocker.Docker) -> str | None:
         """Its gateway's address: the daemon's machine, as containers reach it. None when it has none."""

@@ -72,9 +72,9 @@ class ContainerInfo(msgspec.Struct, frozen=True, kw_only=True):
 class DockerService(Protocol):
     """A container runtime. Every call is bounded in time, raises only ``docker.errors`` and may be cancelled.
 
-    ``create_container`` is idempotent by name: a container of that name with the same labels is answered as it is, one
-    with other labels raises ``NameTaken``. Stop and remove are idempotent: a container that is stopped, or gone, is
-    what was asked for. A missing container otherwise raises ``ContainerGone``.
+    ``create_container`` is idempotent by name: a container of that name with the same labels is answered as it is (one
+    that never started may be made anew), one with other labels raises ``NameTaken``. Stop and remove are idempotent: a
+    container that is stopped, or gone, is what was asked for. A missing container otherwise raises ``ContainerGone``.
     """
 
     runtime: str  # "docker", "mock", "local": shown to people, recorded in events
@@ -97,7 +97,8 @@ class DockerService(Protocol):
         port: int = 4096,
         command: tuple[str, ...] | None = None,
     ) -> ContainerInfo:
-        """Create, not start. ``port`` is the one served inside. Raises ImageMissing, NameTaken, DaemonDown."""
+        """Create, not start. ``port`` is the one served inside. Raises ImageMissing, NameTaken, DaemonDown,
+        LimitsNotApplied."""
         ...
 
     async def start_container(self, container_id: str) -> None:
