@@ -1,0 +1,160 @@
+"""Which files a client can use, and the first reason why not."""
+
+import datetime as dt
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import NameOID
+
+from docker.cert_files import usable
+from docker.certs import Authority
+
+NOW = dt.datetime(2030, 6, 1, tzinfo=dt.UTC)
+DAY = dt.timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority(days=10, now=NOW)
+
+
+def reason(authority: bytes, certificate: bytes, key: bytes, now: dt.datetime = NOW) -> str | None:
+    fault = usable(authority, certificate, key, now)
+    if fault is None:
+        return None
+    assert fault.detail.endswith((".", "?"))
+    assert "PRIVATE" not in fault.detail
+    return fault.reason
+
+
+def name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def certificate(
+    subject: str, key: ec.EllipticCurvePrivateKey, issuer: tuple[str, ec.EllipticCurvePrivateKey], *, ca: bool
+) -> bytes:
+    """One with no extension but basic constraints."""
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name(subject))
+        .issuer_name(name(issuer[0]))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW - DAY)
+        .not_valid_after(NOW + DAY)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .sign(issuer[1], hashes.SHA256())
+    )
+    return made.public_bytes(Encoding.PEM)
+
+
+def pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def test_what_was_made_for_a_client_can_be_used(authority: Authority) -> None:
+    assert reason(authority.certificate, *authority.client()) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"no PEM", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_damaged_files_are_unreadable(authority: Authority, content: bytes) -> None:
+    """A file that is being copied is empty, or ends in its middle."""
+    made, key = authority.client()
+    assert reason(content, made, key) == "unreadable"
+    assert reason(authority.certificate, content, key) == "unreadable"
+    assert reason(authority.certificate, made, content) == "unreadable"
+    assert reason(authority.certificate, made[: len(made) // 2], key) == "unreadable"
+    assert reason(authority.certificate, made, key[: len(key) // 2]) == "unreadable"
+
+
+def test_a_key_with_a_password_is_unreadable(authority: Authority) -> None:
+    made, key = authority.client()
+    locked = load_pem_private_key(key, None).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+    )
+    assert reason(authority.certificate, made, locked) == "unreadable"
+    fault = usable(authority.certificate, made, locked, NOW)
+    assert fault is not None
+    assert "password" in fault.detail
+
+
+def test_the_key_of_another_certificate_is_seen(authority: Authority) -> None:
+    """One of two files has been replaced so far."""
+    assert reason(authority.certificate, authority.client()[0], authority.client()[1]) == "key_mismatch"
+    other_kind = pem(rsa.generate_private_key(65537, 2048))
+    assert reason(authority.certificate, authority.client()[0], other_kind) == "key_mismatch"
+
+
+def test_the_daemons_certificate_is_not_for_a_client(authority: Authority) -> None:
+    assert reason(authority.certificate, *authority.server(["box"])) == "wrong_usage"
+
+
+def test_a_certificate_that_names_no_purpose_serves() -> None:
+    """Those of an operator's own PKI need not name one; dockerd takes them (RFC 5280, 4.2.1.12)."""
+    root, leaf = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    trusted = certificate("root", root, ("root", root), ca=True)
+    assert reason(trusted, certificate("leaf", leaf, ("root", root), ca=False), pem(leaf)) is None
+
+
+def test_a_certificate_of_another_authority_is_seen(authority: Authority) -> None:
+    """By its signature: both CAs have the same name."""
+    assert reason(Authority(days=10, now=NOW).certificate, *authority.client()) == "other_ca"
+
+
+def test_each_authority_of_a_bundle_is_trusted(authority: Authority) -> None:
+    """While a CA is replaced, both are in the file."""
+    newer = Authority(days=10, now=NOW)
+    bundle = newer.certificate + authority.certificate
+    assert reason(bundle, *authority.client()) is None
+    assert reason(bundle, *newer.client()) is None
+    assert reason(bundle, *Authority(days=10, now=NOW).client()) == "other_ca"
+
+
+def test_an_expired_authority_of_a_bundle_does_no_harm(authority: Authority) -> None:
+    expired = Authority(days=1, now=NOW - 10 * DAY)
+    assert reason(expired.certificate + authority.certificate, *authority.client()) is None
+
+
+def test_a_chain_leads_over_those_between() -> None:
+    root, between, leaf = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+    trusted = certificate("root", root, ("root", root), ca=True)
+    link = certificate("between", between, ("root", root), ca=True)
+    made = certificate("leaf", leaf, ("between", between), ca=False)
+    assert reason(trusted, made + link, pem(leaf)) is None
+    assert reason(trusted, made, pem(leaf)) == "other_ca"
+
+
+def test_who_is_no_authority_cannot_sign() -> None:
+    """A client's certificate must not make more clients."""
+    root, client, leaf = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+    trusted = certificate("root", root, ("root", root), ca=True)
+    link = certificate("client", client, ("root", root), ca=False)
+    made = certificate("leaf", leaf, ("client", client), ca=False)
+    assert reason(trusted, made + link, pem(leaf)) == "other_ca"
+    assert reason(trusted + link, made, pem(leaf)) == "other_ca"
+
+
+def test_time_is_told_of_certificate_and_authority(authority: Authority) -> None:
+    made = authority.client()
+    assert reason(authority.certificate, *made, now=NOW + 10 * DAY) is None  # its last second
+    assert reason(authority.certificate, *made, now=NOW + 10 * DAY + dt.timedelta(seconds=1)) == "expired"
+    assert reason(authority.certificate, *made, now=NOW - DAY) == "not_yet_valid"
+
+
+def test_the_end_of_the_authority_is_the_end_of_the_certificate() -> None:
+    root, leaf = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    trusted = certificate("root", root, ("root", root), ca=True)
+    made = certificate("leaf", leaf, ("root", root), ca=False)
+    fault = usable(trusted, made, pem(leaf), NOW + 2 * DAY)
+    assert fault is not None
+    assert fault.reason == "expired"
