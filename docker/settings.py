@@ -6,7 +6,7 @@ for this room's own commands and tests.
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -15,11 +15,15 @@ import msgspec
 
 from docker.errors import BadDockerSettings
 
-_SIZE = re.compile(r"(\d+)([kmgt]?)b?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,20})([kmgt]?)b?", re.IGNORECASE | re.ASCII)
 _FACTOR = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 # Below this the daemon refuses to create a container (moby, linuxMinMemory).
+_MOST_BYTES = (1 << 63) - 1  # the daemon counts in 64 bits with a sign
 _LEAST_MEMORY = 6 << 20
 # Docker gives its own bridges addresses from here first; a gateway that is itself a container publishes on one of them.
+_MOST_PIDS = 1 << 22  # the kernel's, PID_MAX_LIMIT: above it a container is created and never starts
+_MOST_CORES = 8192  # of any Linux machine (x86, NR_CPUS): a quota for more is a slip
+_LAST_ID = (1 << 32) - 2  # of a user or group
 _BRIDGES = ipaddress.ip_network("172.16.0.0/12")
 
 
@@ -85,8 +89,11 @@ def parse_size(text: str) -> int:
     """Bytes in ``4g``, ``512m``, ``64kb`` or ``1048576`` (units of 1024). Raises BadDockerSettings."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise BadDockerSettings(f"{text!r} is not a size: write a whole number and a unit, such as 512m or 4g.")
-    return int(match[1]) * _FACTOR[match[2].lower()]
+        raise BadDockerSettings(f"{text[:40]!r} is not a size: write a whole number and a unit, such as 512m or 4g.")
+    size = int(match[1]) * _FACTOR[match[2].lower()]
+    if size > _MOST_BYTES:
+        raise BadDockerSettings(f"{text!r} is more than a daemon can count: no machine has 8 million terabytes.")
+    return size
 
 
 def daemon_url(settings: DockerSettings) -> str:
@@ -100,7 +107,10 @@ def daemon_url(settings: DockerSettings) -> str:
     address = settings.docker_host or (f"tcp://{settings.docker_host_ip}" if settings.docker_host_ip else "")
     if not address:
         raise BadDockerSettings("DOCKER_HOST is empty: give the daemon's address, such as tcp://127.0.0.1:2376.")
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise BadDockerSettings(f"DOCKER_HOST={address} is no address: {error}.") from error
     if parts.scheme not in ("tcp", "https") or not parts.hostname or parts.path.strip("/"):
         raise BadDockerSettings(f"DOCKER_HOST={address} is not tcp://HOST:PORT; sockets and plain HTTP are refused.")
     try:
@@ -129,35 +139,63 @@ def problems(settings: DockerSettings) -> list[str]:
 
     Files are not opened here: they may appear later, and ``docker/tls.py`` says what is wrong with them.
     """
-    found = []
+    found = list[str]()
     if settings.docker_host or settings.docker_host_ip:
-        found += _refusal(lambda: daemon_url(settings))
-    found += _refusal(lambda: parse_size(settings.container_tmp_size), "CONTAINER_TMP_SIZE: ")
-    found += _refusal(lambda: parse_size(settings.container_log_size), "CONTAINER_LOG_SIZE: ")
-    found += _memory_problems(settings) + _publish_problems(settings)
-    if not re.fullmatch(r"\d+:\d+", settings.container_user) or settings.container_user.startswith("0:"):
+        try:
+            daemon_url(settings)
+        except BadDockerSettings as error:
+            found.append(str(error))
+    found += _size_problems(settings) + _number_problems(settings) + _publish_problems(settings)
+    if not _may_run_as(settings.container_user):
         found.append(f"CONTAINER_USER={settings.container_user}: give UID:GID in numbers, and not root.")
     if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", settings.session_network):
         found.append(f"SESSION_NETWORK={settings.session_network!r} is not a name that Docker takes for a network.")
     return found
 
 
-def _refusal(attempt: Callable[[], object], prefix: str = "") -> list[str]:
-    try:
-        attempt()
-    except BadDockerSettings as error:
-        return [f"{prefix}{error}"]
-    return []
+def _size_problems(settings: DockerSettings) -> list[str]:
+    found = list[str]()
+    memory = _size("CONTAINER_MEMORY_LIMIT", settings.container_memory_limit, found)
+    tmp = _size("CONTAINER_TMP_SIZE", settings.container_tmp_size, found)
+    log = _size("CONTAINER_LOG_SIZE", settings.container_log_size, found)
+    if memory is not None and memory < _LEAST_MEMORY:
+        found.append(f"CONTAINER_MEMORY_LIMIT={settings.container_memory_limit} is below the 6m that a daemon accepts.")
+    elif memory and tmp and tmp > memory:
+        found.append(
+            f"CONTAINER_TMP_SIZE={settings.container_tmp_size} is more than CONTAINER_MEMORY_LIMIT="
+            f"{settings.container_memory_limit}, as which it counts: who fills /tmp would be killed."
+        )
+    if tmp == 0:  # to the kernel, a tmpfs of size 0 is one without a bound
+        found.append("CONTAINER_TMP_SIZE=0 would be no limit: give a size.")
+    if log == 0:
+        found.append("CONTAINER_LOG_SIZE=0 would be no limit: give a size.")
+    return found
 
 
-def _memory_problems(settings: DockerSettings) -> list[str]:
+def _size(name: str, text: str, found: list[str]) -> int | None:
     try:
-        memory = parse_size(settings.container_memory_limit)
+        return parse_size(text)
     except BadDockerSettings as error:
-        return [f"CONTAINER_MEMORY_LIMIT: {error}"]
-    if memory < _LEAST_MEMORY:
-        return [f"CONTAINER_MEMORY_LIMIT={settings.container_memory_limit} is below the 6m that the daemon accepts."]
-    return []
+        found.append(f"{name}: {error}")
+        return None
+
+
+def _number_problems(settings: DockerSettings) -> list[str]:
+    found = []
+    cores = settings.container_cpu_quota / settings.container_cpu_period
+    if cores > _MOST_CORES:
+        found.append(
+            f"CONTAINER_CPU_QUOTA={settings.container_cpu_quota} in each CONTAINER_CPU_PERIOD="
+            f"{settings.container_cpu_period} is {cores:g} cores: no machine has so many."
+        )
+    if settings.container_pids_limit > _MOST_PIDS:
+        found.append(f"CONTAINER_PIDS_LIMIT={settings.container_pids_limit} is above the kernel's {_MOST_PIDS}.")
+    return found
+
+
+def _may_run_as(user: str) -> bool:
+    match = re.fullmatch(r"([0-9]{1,10}):([0-9]{1,10})", user)
+    return match is not None and 0 < int(match[1]) <= _LAST_ID and int(match[2]) <= _LAST_ID
 
 
 def _publish_problems(settings: DockerSettings) -> list[str]:

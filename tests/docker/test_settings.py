@@ -1,10 +1,13 @@
 """The operator's settings: defaults are safe, and what cannot serve is said in words before anything starts."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given as drawn
+from hypothesis import strategies as st
 
 from docker.errors import BadDockerSettings
 from docker.settings import DockerSettings, certificate_paths, daemon_url, from_environment, parse_size, problems
@@ -52,11 +55,72 @@ def test_sizes_are_read_in_units_of_1024(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "g", "4 g", "-1", "4gib", "1.5g", "four"])
+@pytest.mark.parametrize("text", ["", "g", "4 g", "-1", "4gib", "1.5g", "four", "\u0664g", "4\u212a", "9" * 5000])
 def test_a_size_that_is_none_is_refused(text: str) -> None:
     """A misread limit is no limit."""
     with pytest.raises(BadDockerSettings, match="is not a size"):
         parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["99999999t", "8388608t", "9223372036854775808"])
+def test_a_size_that_no_daemon_can_count_is_refused(text: str) -> None:
+    with pytest.raises(BadDockerSettings, match="more than a daemon can count"):
+        parse_size(text)
+
+
+@drawn(number=st.integers(0, 10**9), unit=st.sampled_from("kmg"), upper=st.booleans(), b=st.sampled_from(["", "b"]))
+def test_a_size_is_its_number_times_its_unit(number: int, unit: str, upper: bool, b: str) -> None:
+    text = f"{number}{unit}{b}"
+    size = parse_size(text.upper() if upper else text)
+    assert size == number * 1024 ** ("kmg".index(unit) + 1)
+    assert parse_size(str(size)) == parse_size(f" {size}b ") == size
+
+
+@drawn(st.text(max_size=30))
+def test_every_text_is_a_size_the_daemon_can_count_or_refused(text: str) -> None:
+    """Nothing else comes out of it, whatever goes in."""
+    try:
+        assert 0 <= parse_size(text) < 1 << 63
+    except BadDockerSettings as error:
+        assert str(error).endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"container_memory_limit": "5m", "container_tmp_size": "1m"}, "6m"),
+        ({"container_memory_limit": "0", "container_tmp_size": "1"}, "6m"),
+        ({"container_memory_limit": "256m"}, "CONTAINER_TMP_SIZE"),  # the default /tmp has 512m
+        ({"container_tmp_size": "0"}, "no limit"),
+        ({"container_log_size": "0k"}, "no limit"),
+        ({"container_memory_limit": "99999999t"}, "CONTAINER_MEMORY_LIMIT"),
+        ({"container_cpu_quota": 10**12}, "cores"),
+        ({"container_pids_limit": 10**7}, "kernel"),
+        *(
+            ({"container_user": user}, "root")
+            for user in ("00:1000", "app", "1000", "1000:4294967295", "\u0661:1", "-1:1")
+        ),
+    ],
+)
+def test_a_limit_that_would_be_none_or_kill_the_session_is_refused(given: dict[str, Any], word: str) -> None:
+    """To the kernel a tmpfs of size 0 has no bound; a /tmp larger than the memory kills whoever fills it."""
+    (sentence,) = problems(DockerSettings(**given))
+    assert word in sentence
+
+
+def test_limits_that_fit_are_none() -> None:
+    given = {"container_memory_limit": "64m", "container_tmp_size": "64m", "container_cpu_quota": 1000}
+    assert problems(msgspec.convert(given, DockerSettings)) == []
+
+
+@pytest.mark.parametrize("variable", ["CONTAINER_CPU_QUOTA", "CONTAINER_CPU_PERIOD", "CONTAINER_PIDS_LIMIT"])
+@pytest.mark.parametrize("value", ["0", "-1", "7", "99999999999999999999"])
+def test_a_number_out_of_its_range_is_refused_by_name(variable: str, value: str) -> None:
+    """Also zero and -1, which to the daemon mean: no limit."""
+    found = [variable.lower()]
+    with contextlib.suppress(BadDockerSettings):
+        found = problems(from_environment({variable: value}))
+    assert found
 
 
 @pytest.mark.parametrize(
@@ -83,6 +147,7 @@ def test_every_address_becomes_https(given: dict[str, Any], url: str) -> None:
         {"docker_host": "tcp://"},
         {"docker_host": "tcp://box:99999"},
         {"docker_host": "tcp://box:2376/path"},
+        {"docker_host": "tcp://["},
         {"docker_host": "tcp://box:2376", "docker_tls_verify": False},
         {},
     ],
