@@ -20,6 +20,7 @@ from aiodocker.exceptions import DockerError as ForeignError
 from docker.answers import container_event, container_info, image_of
 from docker.connection import Connection
 from docker.errors import ContainerRunning, DaemonDown, DaemonFailed, DockerError, ImageMissing, NameTaken
+from docker.host_ip import HostAddress
 from docker.networks import SessionNetwork
 from docker.service import Capability, ContainerEvent, ContainerInfo, Volume
 from docker.settings import DockerSettings
@@ -38,8 +39,9 @@ class AiodockerService:
     runtime = "docker"
     capabilities = frozenset({Capability.LIMITS, Capability.ISOLATION, Capability.ADOPTION, Capability.EXIT_CODE})
 
-    def __init__(self, settings: DockerSettings) -> None:
+    def __init__(self, settings: DockerSettings, host: HostAddress | None = None) -> None:
         self._settings = settings
+        self._host = host or HostAddress(settings)
         self._connection = Connection(settings)
         self._network = SessionNetwork(settings)
 
@@ -68,6 +70,7 @@ class AiodockerService:
         command: tuple[str, ...] | None = None,
     ) -> ContainerInfo:
         """As the contract says. One request makes container and volumes, so a cancelled call leaves all or nothing."""
+        self._settings = await self._host.publishing()
         body = container_body(
             self._settings,
             image=image,
@@ -119,6 +122,7 @@ class AiodockerService:
     async def get_container_info(self, container_id: str) -> ContainerInfo | None:
         async with self._connection.call(f"inspect container {container_id}") as client:
             answer = await _inspect(client, container_id)
+            await self._host.find()
             return None if answer is None else self._info(answer)
 
     async def list_containers(self, all: bool = False, labels: Mapping[str, str] = {}) -> list[ContainerInfo]:
@@ -134,6 +138,8 @@ class AiodockerService:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(inspect(container.id)) for container in found]
             answers = [task.result() for task in tasks]
+        if answers:
+            await self._host.find()
         return [self._info(answer) for answer in answers if answer is not None]
 
     async def remove_volume(self, name: str) -> None:
@@ -250,7 +256,8 @@ class AiodockerService:
                 reader.exception()  # read, or asyncio complains that nobody did
 
     def _info(self, answer: Mapping[str, Any]) -> ContainerInfo:
-        return container_info(answer, host=self._settings.host_ip)
+        here = self._host.last.address if self._host.last is not None else ""
+        return container_info(answer, host=self._settings.host_ip, here=here)
 
 
 def _total(seconds: float) -> aiohttp.ClientTimeout:

@@ -4,6 +4,7 @@ Field names are the Docker Engine API's (``GET /containers/{id}/json``, ``GET /e
 ignored, so a newer daemon that says more does not break us.
 """
 
+import ipaddress
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -60,8 +61,11 @@ class _Event(msgspec.Struct):
     time_nano: int = msgspec.field(name="timeNano")
 
 
-def container_info(answer: Mapping[str, Any], *, host: str) -> ContainerInfo:
-    """Our view of one inspected container; ``host`` is where its port is reached, empty: where it is published."""
+def container_info(answer: Mapping[str, Any], *, host: str, here: str = "") -> ContainerInfo:
+    """Our view of one inspected container. ``host`` is where its port is reached, empty: where it is published.
+
+    ``here``: what the loopback and every address of the daemon's machine are called from where we are.
+    """
     said = msgspec.convert(answer, _Container)
     ended = said.state.status in _ENDED
     return ContainerInfo(
@@ -70,7 +74,7 @@ def container_info(answer: Mapping[str, Any], *, host: str) -> ContainerInfo:
         image=said.config.image,
         state=said.state.status,
         labels=said.config.labels or {},
-        address=_address(said.network_settings, host) if said.state.status is ContainerState.RUNNING else None,
+        address=_address(said.network_settings, host, here) if said.state.status is ContainerState.RUNNING else None,
         created_at=_time(said.created) or datetime.fromtimestamp(0, UTC),
         started_at=_time(said.state.started_at),
         finished_at=_time(said.state.finished_at) if ended else None,
@@ -101,10 +105,12 @@ def container_event(answer: Mapping[str, Any]) -> ContainerEvent | None:
     )
 
 
-def _address(network: _Network, host: str) -> Address | None:
+def _address(network: _Network, host: str, here: str) -> Address | None:
     for bindings in (network.ports or {}).values():
         for binding in bindings or ():
             published = "127.0.0.1" if binding.host_ip in ("", "0.0.0.0", "::") else binding.host_ip
+            if here and ipaddress.ip_address(published).is_loopback:
+                published = here
             return Address(host=host or published, port=int(binding.host_port))
     return None
 

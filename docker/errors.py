@@ -53,6 +53,10 @@ class BadDockerSettings(DockerError):
     """A setting of this room cannot be used; the message names it."""
 
 
+class HostAddressUnknown(DockerError):
+    """Where published ports are reached could not be found out: the daemon's machine has no address known here."""
+
+
 class ImageUnbuildable(DockerError):
     """An image cannot be built on this machine; the message names what is missing."""
 class CertificateFilesMissing(BadCertificateFiles):

@@ -70,7 +70,11 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
         "127.0.0.1"
     )
     allow_public_publish: Annotated[bool, _text("Allow a PUBLISH_ADDRESS that other machines can reach.")] = False
-    host_ip: Annotated[str, _text("Where the gateway reaches published ports; empty: PUBLISH_ADDRESS.")] = ""
+    host_ip: Annotated[str, _text("Where the gateway reaches published ports; empty: it is found out.")] = ""
+    docker_host_gateway: Annotated[
+        str, _text("In a container: the daemon's machine, where host.docker.internal has no address.")
+    ] = ""
+    gateway: Annotated[str, _text("The same, as some platforms call it; what is no address is passed over.")] = ""
     session_network: Annotated[str, _text("Network of the session containers; made when absent.")] = "session-gateway"
 
 
@@ -119,6 +123,14 @@ def daemon_url(settings: DockerSettings) -> str:
         raise BadDockerSettings(f"DOCKER_HOST={address} has a port that is no port number.") from error
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"https://{host}:{port}"
+
+
+def is_bridge(address: str) -> bool:
+    """Whether Docker gives such addresses to bridges of its own: the machine and its containers reach them."""
+    try:
+        return ipaddress.ip_address(address) in _BRIDGES
+    except ValueError:
+        return False
 
 
 def certificate_paths(settings: DockerSettings) -> tuple[Path, Path, Path]:
@@ -203,7 +215,7 @@ def _publish_problems(settings: DockerSettings) -> list[str]:
         address = ipaddress.ip_address(settings.publish_address)
     except ValueError:
         return [f"PUBLISH_ADDRESS={settings.publish_address} is not an IP address."]
-    if address.is_loopback or address in _BRIDGES or settings.allow_public_publish:
+    if address.is_loopback or is_bridge(settings.publish_address) or settings.allow_public_publish:
         return []
     return [
         f"PUBLISH_ADDRESS={settings.publish_address} may be reached by other machines: "

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from docker.host_ip import HostAddress
 from docker.service import DockerService
 from events.keyring import Keyring
 from events.lease import Leases
@@ -51,6 +52,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     access: Access
     tokens: Tokens
     docker: DockerService
+    host: HostAddress | None  # where published ports are reached, of a daemon
     agent: Agent
     handler: SessionHandler
     runner: Runner

@@ -9,6 +9,7 @@ from datetime import datetime
 import msgspec
 from starlette.responses import Response
 
+from docker.host_ip import HostAddress
 from gateway import errors
 from gateway.access.roles import Role
 from gateway.api.call import Call, answer
@@ -50,6 +51,15 @@ class LogHealth(msgspec.Struct, frozen=True, kw_only=True):
     exchanges_waiting: int
 
 
+class HostAddressHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the gateway reaches the ports that the daemon publishes, and by which method it knows."""
+
+    address: str
+    method: str
+    confirmed: bool  # the daemon answers there
+    age_seconds: int  # since it was looked for
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """The bare ``status`` for everybody; the rest for operators."""
 
@@ -59,6 +69,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     log: LogHealth
     runtime: str
     runtime_answers: bool
+    host_address: HostAddressHealth | None  # None: no daemon, or not known yet
     sessions: dict[str, int]
     authenticated_sessions: int
     seats_taken: int
@@ -122,6 +133,7 @@ def _detail(call: Call, status: str, head: int | None, answers: bool, tables: in
         log=_log(call, head, tables),
         runtime=services.docker.runtime,
         runtime_answers=answers,
+        host_address=_host_address(services.host),
         sessions=dict(Counter(STATUS[state.phase].value for state in states if state.phase is not Phase.ABSENT)),
         authenticated_sessions=sum(
             state.token is not None and not state.token.revoked and state.token.expires_at > now for state in states
@@ -130,6 +142,15 @@ def _detail(call: Call, status: str, head: int | None, answers: bool, tables: in
         seats=services.settings.sessions.max_concurrent_sessions,
         http_connection_pool=services.pool.status(),
         websockets=services.sockets.open,
+    )
+
+
+def _host_address(host: HostAddress | None) -> HostAddressHealth | None:
+    if host is None or host.last is None:
+        return None
+    last = host.last
+    return HostAddressHealth(
+        address=last.address, method=last.method.value, confirmed=last.confirmed, age_seconds=int(host.age)
     )
 
 

@@ -100,7 +100,9 @@ class Observer:
             port=info.address.port,
             instance=self._instance,
         )
-        return await self._tell(payload, (info.id, self._instance, str(info.address.port)), cause)
+        # A session can be moved to an address where it was before: its position tells the moves apart.
+        moved = (info.address.host, str(info.address.port), str(state.position))
+        return await self._tell(payload, (info.id, self._instance, *moved), cause)
 
     async def lost(self, state: SessionState, info: ContainerInfo | None, cause: Cause = codec.NO_CAUSE) -> int | None:
         payload = ContainerLost(

@@ -64,6 +64,24 @@ def test_the_address_is_where_we_reach_the_port(published: str, host: str, reach
     assert container_info(said, host=host).address == Address(reached, 32768)
 
 
+@pytest.mark.parametrize(
+    ("published", "host", "reached"),
+    [
+        ("127.0.0.1", "", "172.17.0.1"),
+        ("0.0.0.0", "", "172.17.0.1"),
+        ("::1", "", "172.17.0.1"),
+        ("10.0.0.1", "", "10.0.0.1"),  # there and nowhere else, whatever was found out
+        ("127.0.0.1", "box", "box"),  # HOST_IP overrides
+    ],
+)
+def test_the_loopback_of_the_daemons_machine_is_called_otherwise_from_a_container(
+    published: str, host: str, reached: str
+) -> None:
+    said = answer()
+    said["NetworkSettings"]["Ports"]["4096/tcp"][0]["HostIp"] = published
+    assert container_info(said, host=host, here="172.17.0.1").address == Address(reached, 32768)
+
+
 def test_without_labels_or_ports_there_are_none() -> None:
     said = answer()
     said["Config"]["Labels"] = None

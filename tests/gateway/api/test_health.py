@@ -5,12 +5,16 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from docker.host_ip import HostAddress
 from docker.mock import MockDockerService
+from docker.settings import DockerSettings
 from events.errors import StoreUnavailable
 from events.store import Head
 from gateway.access.roles import Role
+from tests.docker.host_world import BRIDGE_ROUTE, World
 from tests.gateway.clients import nobody, websocket
 from tests.gateway.faulty import faulty, spooling_log
 from tests.gateway.world import eventually
@@ -162,3 +166,17 @@ async def test_health_is_told_without_the_runtime(tmp_path: Path) -> None:
         assert (told["status"], told["runtime_answers"]) == ("degraded", False)
         gateway.services.docker.come_back()
         assert (await gateway.client.get("/health")).json()["status"] == "healthy"
+
+
+async def test_operators_see_where_published_ports_are_reached(tmp_path: Path) -> None:
+    """Address, method and age; nothing where no daemon publishes."""
+    async with start_gateway(tmp_path, {"SESSION_RUNTIME": "mock"}) as gateway:
+        assert (await gateway.client.get("/health")).json()["host_address"] is None
+        world, now = World(files={"/proc/net/route": BRIDGE_ROUTE}), [100.0]
+        host = HostAddress(DockerSettings(docker_host="tcp://10.9.9.9:2376"), world.edges, lambda: now[0])
+        msgspec.structs.force_setattr(gateway.services, "host", host)
+        assert (await gateway.client.get("/health")).json()["host_address"] is None, "not looked for yet"
+        await host.find()
+        now[0] += 7.5
+        told = (await gateway.client.get("/health")).json()["host_address"]
+        assert told == {"address": "172.250.0.1", "method": "default route", "confirmed": False, "age_seconds": 7}

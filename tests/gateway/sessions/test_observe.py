@@ -98,6 +98,16 @@ async def test_each_adoption_is_its_own_fact(store: MemoryEventStore) -> None:
     assert [(each.instance, each.port) for each in told] == [("g1", 4096), ("g2", 4096), ("g2", 5000)]
 
 
+async def test_a_session_can_be_moved_back_to_an_address(store: MemoryEventStore) -> None:
+    """The address at which the daemon's machine is reached can change and change back: each is a fact of its own."""
+    for position, host in enumerate(("172.17.0.1", "172.18.0.1", "172.17.0.1")):
+        state = msgspec.structs.replace(STATE, position=position)
+        for _ in range(2):  # a second time at the same state is the same fact
+            await observer(store).adopted(state, msgspec.structs.replace(INFO, address=Address(host, 4096)))
+    told = [cast(ContainerAdopted, decode(event)).host for event in await store.read_log()]
+    assert told == ["172.17.0.1", "172.18.0.1", "172.17.0.1"]
+
+
 async def test_a_container_that_is_started_again_is_another_fact(store: MemoryEventStore) -> None:
     later = msgspec.structs.replace(INFO, started_at=MOMENT + timedelta(seconds=1))
     for info in (INFO, later, later):
