@@ -1,11 +1,12 @@
 """Mutual TLS to the daemon, and what a failed conversation means.
 
 TLS 1.3 is the least we accept, the daemon's certificate is always verified, and ``docker.settings.daemon_url`` lets no
-plain address through. ``classify`` reads only the standard library's exceptions, so it holds for any HTTP client.
+plain address through. ``classify`` reads only the standard library's exceptions, so it holds for any HTTP client. Why
+a daemon refuses us its alert often does not tell: ``docker/refusals.py`` asks our own files.
 """
 
 import asyncio
-import os
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,17 +14,44 @@ from urllib.parse import urlsplit
 
 from docker.errors import (
     BadCertificateFiles,
+    CertificateFilesMissing,
+    CertificateFilesUnreadable,
     DaemonDown,
+    DaemonExpired,
     DaemonFailed,
+    DaemonNotForServers,
+    DaemonNotYetValid,
+    DaemonOfAnotherAuthority,
+    DaemonOfAnotherName,
     DaemonPlainText,
     DaemonRefusedUs,
+    DaemonSilent,
+    DaemonTlsTooOld,
     DaemonUntrusted,
     DockerError,
+    HostUnknown,
+    PortClosed,
 )
 from docker.settings import DockerSettings, certificate_paths
 
 # What a daemon without TLS makes of our handshake: OpenSSL reads "HTTP/1.1 400" as a record.
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
+# A daemon without TLS 1.3 says so by an alert, or answers in an older version that we do not take.
+_TOO_OLD = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION")
+# OpenSSL's numbers for what is wrong with a certificate (x509_vfy.h, X509_V_ERR_*).
+_UNTRUSTED: dict[int, type[DaemonUntrusted]] = {
+    2: DaemonOfAnotherAuthority,  # its issuer is not among our CAs; so are the next five
+    7: DaemonOfAnotherAuthority,
+    18: DaemonOfAnotherAuthority,
+    19: DaemonOfAnotherAuthority,
+    20: DaemonOfAnotherAuthority,
+    21: DaemonOfAnotherAuthority,
+    9: DaemonNotYetValid,
+    10: DaemonExpired,
+    26: DaemonNotForServers,
+    62: DaemonOfAnotherName,
+    64: DaemonOfAnotherName,
+}
 # The words of Go's net/http, in which dockerd answers plain HTTP on its TLS port (status 400).
 PLAIN_TEXT_ANSWER = "Client sent an HTTP request to an HTTPS server"
 
@@ -59,17 +87,19 @@ def classify(error: BaseException, address: str) -> DockerError:
     chain = list(_causes(error))
     for cause in reversed(chain):  # aiohttp's own exception is of this type too, and has no message
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return DaemonUntrusted(
-                f"The daemon at {address} shows a certificate that we do not trust: {cause.verify_message}."
-            )
+            kind = _UNTRUSTED.get(cause.verify_code, DaemonUntrusted)
+            said = cause.verify_message.rstrip(".")
+            return kind(f"The daemon at {address} shows a certificate that we do not trust: {said}.")
     for cause in chain:
         if isinstance(cause, ssl.SSLError):
             return _from_tls(cause, address)
     for cause in chain:
         if isinstance(cause, TimeoutError):
-            return DaemonDown(f"The daemon at {address} did not answer in time.")
+            return DaemonSilent(f"The daemon at {address} did not answer in time.")
         if isinstance(cause, ConnectionRefusedError):
-            return DaemonDown(f"Nothing listens at {address}: is the daemon running, and does DOCKER_HOST name it?")
+            return PortClosed(f"Nothing listens at {address}: is the daemon running, and does DOCKER_HOST name it?")
+        if isinstance(cause, socket.gaierror):
+            return HostUnknown(f"The name of the daemon's host in {address} cannot be resolved ({cause.strerror}).")
     if any(isinstance(cause, OSError | EOFError) for cause in chain):
         words = [str(cause) or type(cause).__name__ for cause in chain]
         return DaemonDown(f"The connection to the daemon at {address} failed: {words[-1]}.")
@@ -83,7 +113,8 @@ def may_hide_refusal(error: BaseException) -> bool:
     answers our bytes can arrive before we have read its alert (40 calls of 40 against dockerd 20.10).
     """
     chain = list(_causes(error))
-    return not any(isinstance(cause, TimeoutError | ConnectionRefusedError | ssl.SSLError) for cause in chain)
+    telling = (TimeoutError, ConnectionRefusedError, socket.gaierror, ssl.SSLError)
+    return not any(isinstance(cause, telling) for cause in chain)
 
 
 async def ask_why(address: str, context: ssl.SSLContext, *, seconds: float = 1.0) -> ssl.SSLError | None:
@@ -105,6 +136,8 @@ async def ask_why(address: str, context: ssl.SSLContext, *, seconds: float = 1.0
 
 def _from_tls(error: ssl.SSLError, address: str) -> DockerError:
     reason = str(error)  # "[SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca (_ssl.c:2580)"
+    if any(mark in reason for mark in _TOO_OLD):
+        return DaemonTlsTooOld(f"The daemon at {address} speaks nothing newer than TLS 1.2; TLS 1.3 is the least here.")
     if any(mark in reason for mark in _NOT_TLS):
         return DaemonPlainText(f"The daemon at {address} speaks plain HTTP: start it with --tlsverify.")
     if "ALERT" in reason:
@@ -125,7 +158,14 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _check_readable(path: Path, setting: str) -> None:
-    if not path.is_file():
-        raise BadCertificateFiles(f"{path} does not exist: set {setting} or DOCKER_CERT_PATH, or make certificates.")
-    if not os.access(path, os.R_OK):
-        raise BadCertificateFiles(f"{path} cannot be read by this user.")
+    """By opening it: whether a user may read a file depends on every folder above it."""
+    try:
+        path.open("rb").close()
+    except FileNotFoundError as error:
+        raise CertificateFilesMissing(
+            f"{path} does not exist: set {setting} or DOCKER_CERT_PATH, or make certificates."
+        ) from error
+    except PermissionError as error:
+        raise CertificateFilesUnreadable(f"{path} cannot be read by this user.") from error
+    except OSError as error:
+        raise BadCertificateFiles(f"{path} cannot be read: {error.strerror}.") from error

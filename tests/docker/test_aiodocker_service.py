@@ -25,6 +25,7 @@ from docker.errors import (
     DaemonUntrusted,
     DockerError,
     ImageMissing,
+    NoDaemon,
 )
 from docker.service import ContainerEvent, ContainerInfo, Volume
 from docker.settings import DockerSettings
@@ -298,10 +299,10 @@ async def test_the_first_bytes_on_the_wire_are_a_client_hello(tmp_path: Path) ->
             DaemonPlainText,
             "",
         ),
-        (http_answer("200 OK", "<html>", "text/html"), DaemonFailed, ""),
-        (http_answer("200 OK", "{not json"), DaemonFailed, ""),
-        (http_answer("200 OK", '{"message": "no version"}'), DaemonFailed, ""),
-        (b"SSH-2.0-hello\r\n", DaemonFailed, ""),
+        (http_answer("200 OK", "<html>", "text/html"), NoDaemon, ""),
+        (http_answer("200 OK", "{not json"), NoDaemon, ""),
+        (http_answer("200 OK", '{"message": "no version"}'), NoDaemon, ""),
+        (b"SSH-2.0-hello\r\n", NoDaemon, ""),
     ],
 )
 async def test_whatever_answers_there_becomes_an_error_of_this_room(

@@ -12,14 +12,19 @@ from pathlib import Path
 import pytest
 
 from docker import certs
+from docker.authority import Authority
 from docker.errors import (
     BadCertificateFiles,
     DaemonDown,
     DaemonFailed,
     DaemonPlainText,
     DaemonRefusedUs,
+    DaemonSilent,
+    DaemonTlsTooOld,
     DaemonUntrusted,
     DockerError,
+    HostUnknown,
+    PortClosed,
 )
 from docker.settings import DockerSettings
 from docker.tls import classify, ssl_context
@@ -86,7 +91,7 @@ async def failure(port: int, context: ssl.SSLContext, name: str = "127.0.0.1") -
     return classify(caught.value, f"https://127.0.0.1:{port}")
 
 
-def reissue(folder: Path, authority: certs.Authority, *, use: str) -> None:
+def reissue(folder: Path, authority: Authority, *, use: str) -> None:
     """Give the client a certificate and key of ``authority`` made for ``use``."""
     certificate, key = authority.client() if use == "client" else authority.server(["127.0.0.1"])
     for name, content in (("client-cert.pem", certificate), ("client-key.pem", key)):
@@ -100,7 +105,7 @@ async def test_two_sides_of_one_authority_talk(folder: Path) -> None:
 
 
 async def test_a_client_of_another_authority_is_refused_by_the_daemon(folder: Path) -> None:
-    reissue(folder, certs.Authority(), use="client")
+    reissue(folder, Authority(), use="client")
     with daemon(folder) as port:
         found = await failure(port, ssl_context(settings_of(folder)))
     assert isinstance(found, DaemonRefusedUs)
@@ -127,7 +132,7 @@ async def test_a_daemon_of_another_name_is_not_trusted(folder: Path) -> None:
 
 
 async def test_an_expired_daemon_is_not_trusted(folder: Path) -> None:
-    long_ago = certs.Authority(days=1, now=dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
+    long_ago = Authority(days=1, now=dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
     certificate, key = long_ago.server(["127.0.0.1"])
     contents = {"ca.pem": long_ago.certificate, "server-cert.pem": certificate, "server-key.pem": key}
     for name, content in contents.items():
@@ -141,7 +146,9 @@ async def test_an_expired_daemon_is_not_trusted(folder: Path) -> None:
 
 async def test_nothing_older_than_tls_1_3_is_spoken(folder: Path) -> None:
     with daemon(folder, newest=ssl.TLSVersion.TLSv1_2) as port:
-        assert isinstance(await failure(port, ssl_context(settings_of(folder))), DaemonRefusedUs)
+        found = await failure(port, ssl_context(settings_of(folder)))
+    assert type(found) is DaemonTlsTooOld
+    assert "nothing newer than TLS 1.2" in str(found)
 
 
 async def test_a_plain_text_daemon_is_named(folder: Path) -> None:
@@ -167,7 +174,14 @@ async def test_a_closed_port_is_a_daemon_that_is_down(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("error", "kind"),
-    [(TimeoutError(), DaemonDown), (ConnectionResetError("cut"), DaemonDown), (ValueError("odd"), DaemonFailed)],
+    [
+        (TimeoutError(), DaemonSilent),
+        (ConnectionRefusedError(), PortClosed),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), HostUnknown),
+        (ConnectionResetError("cut"), DaemonDown),
+        (ValueError("odd"), DaemonFailed),
+        (ssl.SSLError(1, "[SSL: UNSUPPORTED_PROTOCOL] unsupported protocol"), DaemonTlsTooOld),
+    ],
 )
 def test_other_failures_are_told_apart(error: Exception, kind: type[DockerError]) -> None:
     assert type(classify(error, "a")) is kind

@@ -1,0 +1,91 @@
+"""Why a call to the daemon failed, as exactly as can be told from here.
+
+Under TLS 1.3 a daemon's alert is the same for a certificate that is expired, of another CA, or not for clients
+(dockerd 20.10 says "bad certificate" to all three), and it may be lost. Our own files know which it is.
+"""
+
+import datetime as dt
+import ssl
+from pathlib import Path
+
+from docker.cert_files import usable
+from docker.errors import (
+    AuthorityUnknownToDaemon,
+    CertificateExpired,
+    CertificateNotForClients,
+    CertificateNotSent,
+    CertificateNotYetValid,
+    DaemonDown,
+    DaemonFailed,
+    DaemonRefusedUs,
+    DockerError,
+)
+from docker.settings import DockerSettings, certificate_paths, daemon_url
+from docker.tls import ask_why, classify, may_hide_refusal, ssl_context
+
+# Words of ``cert_files.usable`` -> what they mean once the daemon has refused us.
+_FAULTS: dict[str, type[DaemonRefusedUs]] = {
+    "expired": CertificateExpired,
+    "not_yet_valid": CertificateNotYetValid,
+    "wrong_usage": CertificateNotForClients,
+    "other_ca": AuthorityUnknownToDaemon,
+}
+# What only some servers say so exactly (RFC 8446, 6.2).
+_ALERTS: dict[str, type[DaemonRefusedUs]] = {
+    "CERTIFICATE_REQUIRED": CertificateNotSent,
+    "CERTIFICATE_EXPIRED": CertificateExpired,
+    "UNSUPPORTED_CERTIFICATE": CertificateNotForClients,
+    "UNKNOWN_CA": AuthorityUnknownToDaemon,
+    "BAD_CERTIFICATE": AuthorityUnknownToDaemon,
+    "CERTIFICATE_UNKNOWN": AuthorityUnknownToDaemon,
+}
+
+
+async def failure_of(
+    error: Exception,
+    settings: DockerSettings,
+    address: str,
+    *,
+    lost: bool = False,
+    context: ssl.SSLContext | None = None,
+    now: dt.datetime | None = None,
+) -> DockerError:
+    """What ``error``, of a call to ``address``, means. ``lost``: the connection broke, whatever the exception says.
+
+    When the daemon's alert may have been lost it is asked for once more, with ``context``, in a second at the most.
+    """
+    found = classify(error, address)
+    if lost and isinstance(found, DaemonFailed):
+        found = DaemonDown(f"The daemon at {address} broke off the conversation.")
+    if isinstance(found, DaemonDown) and may_hide_refusal(error):
+        alert = await ask_why(daemon_url(settings), context or ssl_context(settings))
+        if alert is not None:
+            found = classify(alert, address)
+    if type(found) is DaemonRefusedUs:
+        return why_refused(found, settings, address, now or dt.datetime.now(dt.UTC))
+    return found
+
+
+def why_refused(refusal: DaemonRefusedUs, settings: DockerSettings, address: str, now: dt.datetime) -> DaemonRefusedUs:
+    """The refusal with its cause; as it is when neither our files nor the alert tell one."""
+    authority, certificate, key = certificate_paths(settings)
+    contents = [_content(path) for path in (authority, certificate, key)]
+    fault = usable(contents[0], contents[1], contents[2], now) if all(contents) else None
+    if fault is not None and fault.reason in _FAULTS:
+        return _FAULTS[fault.reason](f"The daemon at {address} refused our certificate {certificate}: {fault.detail}")
+    kind = next((kind for word, kind in _ALERTS.items() if word in str(refusal)), None)
+    if kind is CertificateNotSent:
+        return kind(f"The daemon at {address} wants a certificate, and none was sent.")
+    if kind is AuthorityUnknownToDaemon:
+        return kind(
+            f"The daemon at {address} refused our certificate {certificate}, which holds by our own CA and clock: "
+            "the daemon was given another CA (--tlscacert), or its clock is wrong."
+        )
+    return refusal if kind is None else kind(str(refusal))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
