@@ -6,31 +6,31 @@ not there is ``ImageMissing``.
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import IO, Any, Self
 
 import aiodocker
 import aiohttp
 from aiodocker.containers import DockerContainer
-from aiodocker.events import DockerEvents
 from aiodocker.exceptions import DockerError as ForeignError
 
-from docker.answers import container_event, container_info, image_of
+from docker.answers import container_info, image_of
 from docker.connection import Connection
-from docker.errors import ContainerRunning, DaemonDown, DaemonFailed, DockerError, ImageMissing, NameTaken
+from docker.errors import ContainerRunning, DockerError, ImageMissing, NameTaken
+from docker.handshake import shown_certificate
 from docker.host_ip import HostAddress
+from docker.identity import Certificate, Credentials
 from docker.networks import SessionNetwork
 from docker.service import Capability, ContainerEvent, ContainerInfo, Volume
-from docker.settings import DockerSettings
+from docker.settings import DockerSettings, daemon_url
 from docker.spec import Body, container_body
+from docker.subscription import events
 
 _PING_SECONDS = 5.0
 _IMPORT_SECONDS = 600.0
 _PARALLEL_INSPECTS = 8
 _POLL_SECONDS = 0.05
-_LONGEST_PAUSE = 5.0
 
 
 class AiodockerService:
@@ -42,11 +42,12 @@ class AiodockerService:
     def __init__(self, settings: DockerSettings, host: HostAddress | None = None) -> None:
         self._settings = settings
         self._host = host or HostAddress(settings)
-        self._connection = Connection(settings)
+        self.credentials = Credentials(settings)
+        self._connection = Connection(settings, self.credentials)
         self._network = SessionNetwork(settings)
 
     async def __aenter__(self) -> Self:
-        self._connection.client()
+        self._connection.clients.current()
         return self
 
     async def __aexit__(
@@ -158,26 +159,9 @@ class AiodockerService:
             pieces = await container.log(stdout=True, stderr=True, tail=tail, timeout=limit)
         return "".join(pieces).splitlines()
 
-    async def events(self) -> AsyncIterator[ContainerEvent]:
-        """As the contract says; subscribes again, with growing pauses, for as long as the daemon is away.
-
-        After a lost connection the daemon is asked for what happened since the last event seen. It forgets that when it
-        restarts, so only a full list tells the truth.
-        """
-        last_ns = 0
-        pause = _POLL_SECONDS
-        while True:
-            try:
-                async with aclosing(self._subscription(last_ns)) as subscription:
-                    async for event in subscription:
-                        pause = _POLL_SECONDS
-                        if event.at_ns > last_ns:
-                            last_ns = event.at_ns
-                            yield event
-            except (DaemonDown, DaemonFailed):
-                pass  # away or starting: what the pause is for; another cause will not mend itself and is raised
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+    def events(self) -> AsyncIterator[ContainerEvent]:
+        """As the contract says; goes on when the daemon comes back and when other certificates are in use."""
+        return events(self._connection)
 
     async def ping(self) -> bool:
         try:
@@ -233,27 +217,18 @@ class AiodockerService:
         async with self._connection.call("look at the session network") as client:
             return await self._network.gateway(client)
 
-    async def _subscription(self, last_ns: int) -> AsyncGenerator[ContainerEvent]:
-        """One connection's events. A fresh DockerEvents each time: a used one never starts again (aiodocker 0.27)."""
-        parameters = {"filters": json.dumps({"type": ["container"], "event": ["die", "oom"]})}
-        if last_ns:
-            parameters["since"] = f"{last_ns // 10**9}.{last_ns % 10**9:09d}"
-        untyped: Any = DockerEvents  # in aiodocker
-        stream = untyped(self._connection.client())
-        subscriber = stream.subscribe(create_task=False)
-        reader = asyncio.create_task(stream.run(**parameters))
-        try:
-            while (line := await subscriber.get()) is not None:
-                event = container_event(line)
-                if event is not None:
-                    yield event
-            async with self._connection.mapped("follow events"):
-                await reader
-        finally:
-            reader.cancel()
-            await asyncio.wait([reader])
-            if not reader.cancelled():
-                reader.exception()  # read, or asyncio complains that nobody did
+    async def daemon_certificate(self) -> Certificate:
+        """The certificate that the daemon shows now, over a connection of its own."""
+        async with self._connection.mapped("show its certificate"):
+            return await shown_certificate(
+                daemon_url(self._settings),
+                self.credentials.identity().context,
+                seconds=self._settings.docker_connect_timeout,
+            )
+
+    def on_return(self, listener: Callable[[], object]) -> None:
+        """``listener`` is told when the daemon answers again after it was away, or another one has its place."""
+        self._connection.on_return(listener)
 
     def _info(self, answer: Mapping[str, Any]) -> ContainerInfo:
         here = self._host.last.address if self._host.last is not None else ""

@@ -13,6 +13,7 @@ import msgspec
 
 from docker.service import Address, ContainerEvent, ContainerInfo, ContainerState
 
+_KILLED = 137  # 128 + SIGKILL: the main process, or the agent as the init under it tells its end
 _ENDED = (ContainerState.EXITED, ContainerState.DEAD)
 # What the daemon mixes into an event's attributes beside the container's labels.
 _NOT_LABELS = {"image", "name", "exitCode", "execDuration", "signal"}
@@ -61,6 +62,10 @@ class _Event(msgspec.Struct):
     time_nano: int = msgspec.field(name="timeNano")
 
 
+class _Information(msgspec.Struct, rename="pascal"):
+    system_time: str
+
+
 def container_info(answer: Mapping[str, Any], *, host: str, here: str = "") -> ContainerInfo:
     """Our view of one inspected container. ``host`` is where its port is reached, empty: where it is published.
 
@@ -79,7 +84,8 @@ def container_info(answer: Mapping[str, Any], *, host: str, here: str = "") -> C
         started_at=_time(said.state.started_at),
         finished_at=_time(said.state.finished_at) if ended else None,
         exit_code=said.state.exit_code if ended else None,
-        oom_killed=said.state.oom_killed,
+        # The daemon's mark stays when only a child was killed: then the end that comes later is another one.
+        oom_killed=said.state.oom_killed and (not ended or said.state.exit_code == _KILLED),
     )
 
 
@@ -103,6 +109,12 @@ def container_event(answer: Mapping[str, Any]) -> ContainerEvent | None:
         exit_code=int(code) if code is not None else None,
         labels={key: value for key, value in attributes.items() if key not in _NOT_LABELS},
     )
+
+
+def clock_ns(answer: Mapping[str, Any]) -> int:
+    """The daemon's clock (``GET /info``) in nanoseconds since 1970, to the microsecond."""
+    moment = datetime.fromisoformat(msgspec.convert(answer, _Information).system_time)
+    return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
 
 
 def _address(network: _Network, host: str, here: str) -> Address | None:

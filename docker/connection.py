@@ -1,10 +1,11 @@
-"""One client of the Docker daemon over mutual TLS, and what its failures mean: aiodocker's exceptions end here.
+"""Conversations with the Docker daemon over mutual TLS, and what their failures mean: aiodocker's exceptions end here.
 
-The connection is made by the first call. What is said over it stands in ``aiodocker_service`` and ``networks``.
+Connections are made by the first call (``client_pool``). What is said over them stands in ``aiodocker_service``,
+``networks`` and ``subscription``.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import aiodocker
@@ -12,6 +13,7 @@ import aiohttp
 import msgspec
 from aiodocker.exceptions import DockerError as ForeignError
 
+from docker.client_pool import Clients
 from docker.errors import (
     ContainerGone,
     DaemonDown,
@@ -19,30 +21,37 @@ from docker.errors import (
     DaemonPlainText,
     DockerError,
 )
+from docker.identity import Credentials
 from docker.settings import DockerSettings, daemon_url
-from docker.tls import PLAIN_TEXT_ANSWER, ask_why, classify, may_hide_refusal, ssl_context
+from docker.tls import PLAIN_TEXT_ANSWER, ask_why, classify, may_hide_refusal
 
 
 class Connection:
-    """aiodocker's client, made by the first call; whatever it raises becomes an error of this room."""
+    """Lends aiodocker's client for each conversation; whatever it raises becomes an error of this room."""
 
-    def __init__(self, settings: DockerSettings) -> None:
-        self._settings = settings
-        self._client: aiodocker.Docker | None = None
+    def __init__(self, settings: DockerSettings, credentials: Credentials) -> None:
+        self._settings, self._credentials = settings, credentials
+        self.clients = Clients(settings, credentials)
+        self.accepted = False  # the daemon has answered a call of ours
+        self._lost = False
+        self._listeners: list[Callable[[], object]] = []
 
     async def close(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        await self.clients.close()
+
+    def on_return(self, listener: Callable[[], object]) -> None:
+        """``listener`` is told when the daemon answers again after a connection was lost or refused."""
+        self._listeners.append(listener)
 
     @asynccontextmanager
     async def call(
         self, what: str, *, seconds: float | None = None, gone: str | None = None
     ) -> AsyncIterator[aiodocker.Docker]:
         """One bounded conversation with the daemon; ``gone`` names the container that a 404 is about."""
-        async with self.mapped(what, gone):
+        async with self.mapped(what, gone), self.clients.lent() as client:
             async with asyncio.timeout(seconds or self._settings.docker_call_timeout):
-                yield self.client()
+                yield client
+        self._answered()
 
     @asynccontextmanager
     async def mapped(self, what: str, gone: str | None = None) -> AsyncIterator[None]:
@@ -72,13 +81,21 @@ class Connection:
             return DaemonPlainText(f"What answers at {address} speaks plain HTTP to a daemon that wants TLS.")
         return DaemonFailed(f"The daemon could not {what}: {error.message.strip()} (status {error.status}).")
 
+    def _answered(self) -> None:
+        self.accepted = True
+        if self._lost:
+            self._lost = False
+            for listener in self._listeners:
+                listener()
+
     async def _connection_failure(self, error: Exception) -> DockerError:
+        self._lost = True
         found = classify(error, self._address)
         lost = isinstance(error, ForeignError | aiohttp.ClientConnectionError | aiohttp.ClientPayloadError)
         if lost and isinstance(found, DaemonFailed):  # aiohttp does not always show a lost connection as an OSError
             found = DaemonDown(f"The daemon at {self._address} broke off the conversation.")
         if isinstance(found, DaemonDown) and may_hide_refusal(error):
-            reason = await ask_why(daemon_url(self._settings), ssl_context(self._settings))
+            reason = await ask_why(daemon_url(self._settings), self._credentials.identity().context)
             if reason is not None:
                 return classify(reason, self._address)
         return found
@@ -87,12 +104,3 @@ class Connection:
     def _address(self) -> str:
         """As the operator wrote it."""
         return self._settings.docker_host or self._settings.docker_host_ip
-
-    def client(self) -> aiodocker.Docker:
-        if self._client is None:
-            settings = self._settings
-            limits = aiohttp.ClientTimeout(
-                total=settings.docker_call_timeout, sock_connect=settings.docker_connect_timeout
-            )
-            self._client = aiodocker.Docker(url=daemon_url(settings), ssl_context=ssl_context(settings), timeout=limits)
-        return self._client

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from docker.answers import container_event, container_info, image_of
+from docker.answers import clock_ns, container_event, container_info, image_of
 from docker.service import Address, ContainerState
 
 NEVER = "0001-01-01T00:00:00Z"
@@ -114,3 +114,8 @@ def test_an_oom_kill_has_no_exit_code_yet() -> None:
 
 def test_other_events_are_none() -> None:
     assert container_event(event("start", name="gw-1")) is None
+
+
+def test_the_daemons_clock_is_read_to_the_microsecond() -> None:
+    assert clock_ns({"SystemTime": "2026-12-01T12:00:00.123456789Z", "NCPU": 2}) == 1_796_126_400_123_456_000
+    assert clock_ns({"SystemTime": "2026-12-01T14:00:00+02:00"}) == 1_796_126_400_000_000_000

@@ -1,0 +1,115 @@
+"""Other certificate files under running conversations: the next one has them, and none is disturbed."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from docker.certs import Authority
+from docker.connection import Connection
+from docker.errors import DaemonUntrusted
+from docker.identity import Credentials
+from tests.docker.cert_folder import Clock, issue, issue_server, settings_of
+from tests.docker.certified_daemon import CertifiedDaemon, certified_daemon, serial_of
+from tests.gateway.served import reached
+
+
+def connection_to(folder: Path, daemon: CertifiedDaemon, clock: Clock) -> Connection:
+    settings = settings_of(folder, daemon.port)
+    return Connection(settings, Credentials(settings, now=clock.now, monotonic=clock.monotonic))
+
+
+async def images(connection: Connection) -> None:
+    async with connection.call("list images") as client:
+        await client.images.list()
+
+
+async def containers(connection: Connection) -> None:
+    async with connection.call("list containers") as client:
+        await client.containers.list()
+
+
+async def test_the_next_conversation_shows_the_new_certificate_and_the_former_ends_in_peace(tmp_path: Path) -> None:
+    authority, clock = Authority(), Clock()
+    issue(tmp_path, authority)
+    issue_server(tmp_path, authority)
+    old = serial_of(tmp_path)
+    async with certified_daemon(tmp_path) as daemon:
+        connection = connection_to(tmp_path, daemon, clock)
+        await containers(connection)
+        under_way = [asyncio.create_task(images(connection)) for _ in range(3)]
+        await reached(lambda: len(daemon.serials("/images/json")) == 3)
+        issue(tmp_path, authority)
+        new = serial_of(tmp_path)
+        clock.pass_by()
+        for _ in range(3):
+            await containers(connection)
+        assert daemon.serials("/containers/json") == [old, new, new, new]
+        assert connection.clients.open == 2, "the former is open for what began on it"
+        daemon.release.set()
+        await asyncio.gather(*under_way)
+        assert daemon.serials("/images/json") == [old] * 3
+        await reached(lambda: connection.clients.open == 1 and daemon.open == 1)
+        await connection.close()
+        await reached(lambda: daemon.open == 0)
+
+
+async def test_a_conversation_that_is_cancelled_lets_the_former_client_be_closed(tmp_path: Path) -> None:
+    authority, clock = Authority(), Clock()
+    issue(tmp_path, authority)
+    issue_server(tmp_path, authority)
+    async with certified_daemon(tmp_path) as daemon:
+        connection = connection_to(tmp_path, daemon, clock)
+        under_way = asyncio.create_task(images(connection))
+        await reached(lambda: len(daemon.serials("/images/json")) == 1)
+        issue(tmp_path, authority)
+        clock.pass_by()
+        connection.clients.current()
+        under_way.cancel()
+        await asyncio.wait([under_way])
+        await reached(lambda: connection.clients.open == 1)
+        daemon.release.set()
+        await reached(lambda: daemon.open == 0)
+        await connection.close()
+
+
+async def test_an_authority_that_was_taken_out_is_trusted_no_more(tmp_path: Path) -> None:
+    """The way to revoke: both are trusted for a while, then the new one alone, without a restart of ours."""
+    old, new, clock = Authority(), Authority(), Clock()
+    both = old.certificate + new.certificate
+    issue(tmp_path, old)
+    issue_server(tmp_path, old)
+    async with certified_daemon(tmp_path, authority=both) as daemon:
+        connection = connection_to(tmp_path, daemon, clock)
+        await containers(connection)
+        issue(tmp_path, new, ca=both)
+        clock.pass_by()
+        await containers(connection)
+        issue(tmp_path, new)
+        clock.pass_by()
+        with pytest.raises(DaemonUntrusted):
+            await containers(connection)
+        issue_server(tmp_path, new)
+        await daemon.stop()
+        await daemon.start()
+        await containers(connection)
+        await connection.close()
+
+
+async def test_everything_is_closed_at_the_end_whatever_is_under_way(tmp_path: Path) -> None:
+    authority, clock = Authority(), Clock()
+    issue(tmp_path, authority)
+    issue_server(tmp_path, authority)
+    async with certified_daemon(tmp_path) as daemon:
+        connection = connection_to(tmp_path, daemon, clock)
+        under_way = asyncio.create_task(images(connection))
+        await reached(lambda: len(daemon.serials("/images/json")) == 1)
+        issue(tmp_path, authority)
+        clock.pass_by()
+        await containers(connection)
+        await connection.close()
+        await asyncio.wait([under_way])
+        assert under_way.exception() is not None
+        daemon.release.set()
+        await reached(lambda: daemon.open == 0)
+        assert connection.clients.open == 0
