@@ -41,7 +41,7 @@ class AiodockerService:
 
     def __init__(self, settings: DockerSettings, host: HostAddress | None = None) -> None:
         self._settings = settings
-        self._host = host or HostAddress(settings)
+        self.host = host or HostAddress(settings)  # where published ports are reached
         self.credentials = Credentials(settings)
         self._connection = Connection(settings, self.credentials)
         self._network = SessionNetwork(settings)
@@ -71,7 +71,7 @@ class AiodockerService:
         command: tuple[str, ...] | None = None,
     ) -> ContainerInfo:
         """As the contract says. One request makes container and volumes, so a cancelled call leaves all or nothing."""
-        self._settings = await self._host.publishing()
+        self._settings = await self.host.publishing()
         body = container_body(
             self._settings,
             image=image,
@@ -123,7 +123,7 @@ class AiodockerService:
     async def get_container_info(self, container_id: str) -> ContainerInfo | None:
         async with self._connection.call(f"inspect container {container_id}") as client:
             answer = await _inspect(client, container_id)
-            await self._host.find()
+            await self.host.find()
             return None if answer is None else self._info(answer)
 
     async def list_containers(self, all: bool = False, labels: Mapping[str, str] = {}) -> list[ContainerInfo]:
@@ -140,7 +140,7 @@ class AiodockerService:
                 tasks = [group.create_task(inspect(container.id)) for container in found]
             answers = [task.result() for task in tasks]
         if answers:
-            await self._host.find()
+            await self.host.find()
         return [self._info(answer) for answer in answers if answer is not None]
 
     async def remove_volume(self, name: str) -> None:
@@ -231,7 +231,7 @@ class AiodockerService:
         self._connection.on_return(listener)
 
     def _info(self, answer: Mapping[str, Any]) -> ContainerInfo:
-        here = self._host.last.address if self._host.last is not None else ""
+        here = self.host.last.address if self.host.last is not None else ""
         return container_info(answer, host=self._settings.host_ip, here=here)
 
 

@@ -15,7 +15,7 @@ from docker.agent import opencode
 from docker.agent.model import MODEL, StubModel
 from docker.agent.opencode import Missing
 from docker.aiodocker_service import AiodockerService
-from docker.host_ip import HostAddress, published
+from docker.host_ip import published
 from docker.image import ECHO_IMAGE, OPENCODE_IMAGE
 from docker.local import ECHO_COMMAND, LocalService
 from docker.mock import MockDockerService
@@ -40,7 +40,6 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
     agent: Agent
     summary: str
     notes: tuple[str, ...] = ()
-    host: HostAddress | None = None  # where published ports are reached, of a daemon
 
 
 @contextlib.asynccontextmanager
@@ -59,8 +58,7 @@ async def open_runtime(settings: Settings, storage: Storage, report: Report) -> 
 
 
 async def _docker(stack: AsyncExitStack, settings: Settings) -> Runtime:
-    host = HostAddress(settings.docker)
-    service = await stack.enter_async_context(AiodockerService(settings.docker, host))
+    service = await stack.enter_async_context(AiodockerService(settings.docker))
     await service.list_containers()  # raises what is wrong with the daemon, its certificate or ours
     image = settings.sessions.session_image
     notes: tuple[str, ...] = ()
@@ -69,11 +67,10 @@ async def _docker(stack: AsyncExitStack, settings: Settings) -> Runtime:
         if image == ECHO_IMAGE:
             notes = (f"Sessions run the echo agent: `make image` builds {OPENCODE_IMAGE} for real ones.",)
     model, note = _model(stack, settings, await service.host_address())
-    _, publishing = published(settings.docker, await host.find())
+    _, publishing = published(settings.docker, await service.host.find())
     notes += (publishing,) if publishing else ()
     return Runtime(
         docker=service,
-        host=host,
         agent=_agent(settings, image, model, "allow"),
         summary=f"Docker at {daemon_url(settings.docker)} over mutual TLS, image {image}",
         notes=notes + note,

@@ -2,7 +2,6 @@
 
 import msgspec
 
-from docker.host_ip import HostAddress
 from docker.service import DockerService
 from events.keyring import Keyring
 from events.lease import Leases
@@ -52,7 +51,6 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     access: Access
     tokens: Tokens
     docker: DockerService
-    host: HostAddress | None  # where published ports are reached, of a daemon
     agent: Agent
     handler: SessionHandler
     runner: Runner

@@ -9,7 +9,8 @@ from datetime import datetime
 import msgspec
 from starlette.responses import Response
 
-from docker.host_ip import HostAddress
+from docker.aiodocker_service import AiodockerService
+from docker.service import DockerService
 from gateway import errors
 from gateway.access.roles import Role
 from gateway.api.call import Call, answer
@@ -133,7 +134,7 @@ def _detail(call: Call, status: str, head: int | None, answers: bool, tables: in
         log=_log(call, head, tables),
         runtime=services.docker.runtime,
         runtime_answers=answers,
-        host_address=_host_address(services.host),
+        host_address=_host_address(services.docker),
         sessions=dict(Counter(STATUS[state.phase].value for state in states if state.phase is not Phase.ABSENT)),
         authenticated_sessions=sum(
             state.token is not None and not state.token.revoked and state.token.expires_at > now for state in states
@@ -145,12 +146,11 @@ def _detail(call: Call, status: str, head: int | None, answers: bool, tables: in
     )
 
 
-def _host_address(host: HostAddress | None) -> HostAddressHealth | None:
-    if host is None or host.last is None:
+def _host_address(docker: DockerService) -> HostAddressHealth | None:
+    if not isinstance(docker, AiodockerService) or (last := docker.host.last) is None:
         return None
-    last = host.last
     return HostAddressHealth(
-        address=last.address, method=last.method.value, confirmed=last.confirmed, age_seconds=int(host.age)
+        address=last.address, method=last.method.value, confirmed=last.confirmed, age_seconds=int(docker.host.age)
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from docker.aiodocker_service import AiodockerService
 from docker.host_ip import HostAddress
 from docker.mock import MockDockerService
 from docker.settings import DockerSettings
@@ -173,8 +174,9 @@ async def test_operators_see_where_published_ports_are_reached(tmp_path: Path) -
     async with start_gateway(tmp_path, {"SESSION_RUNTIME": "mock"}) as gateway:
         assert (await gateway.client.get("/health")).json()["host_address"] is None
         world, now = World(files={"/proc/net/route": BRIDGE_ROUTE}), [100.0]
-        host = HostAddress(DockerSettings(docker_host="tcp://10.9.9.9:2376"), world.edges, lambda: now[0])
-        msgspec.structs.force_setattr(gateway.services, "host", host)
+        settings = DockerSettings(docker_host="tcp://10.9.9.9:2376", docker_cert_path=str(tmp_path))
+        host = HostAddress(settings, world.edges, lambda: now[0])
+        msgspec.structs.force_setattr(gateway.services, "docker", AiodockerService(settings, host))
         assert (await gateway.client.get("/health")).json()["host_address"] is None, "not looked for yet"
         await host.find()
         now[0] += 7.5
