@@ -82,16 +82,16 @@ def belongs(key: PrivateKeyTypes, certificate: x509.Certificate) -> bool:
 
 def serves(certificate: x509.Certificate, purpose: x509.ObjectIdentifier) -> bool:
     """Whether it may be shown for ``purpose``: one that names no purpose may for all (RFC 5280, 4.2.1.12)."""
-    usage = _extension(certificate, x509.KeyUsage)
+    usage = extension(certificate, x509.KeyUsage)
     if usage is not None and not usage.digital_signature:
         return False
-    named = _extension(certificate, x509.ExtendedKeyUsage)
+    named = extension(certificate, x509.ExtendedKeyUsage)
     return named is None or purpose in named or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in named
 
 
 def is_authority(certificate: x509.Certificate) -> bool:
     """Whether it may sign others."""
-    basic, usage = _extension(certificate, x509.BasicConstraints), _extension(certificate, x509.KeyUsage)
+    basic, usage = extension(certificate, x509.BasicConstraints), extension(certificate, x509.KeyUsage)
     return basic is not None and basic.ca and (usage is None or usage.key_cert_sign)
 
 
@@ -134,7 +134,8 @@ def _public(key: PublicKeyTypes) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:
+def extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:
+    """What it says in that extension, None when it has none."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:

@@ -1,197 +1,293 @@
-"""Makes the certificates of mutual TLS: one CA, one for the daemon, one for its client. ``python -m docker.certs``.
+"""Makes, renews and replaces the certificate files of mutual TLS. ``python -m docker.certs``.
 
-Elliptic-curve keys (P-256), each certificate good for its one use (RFC 5280, extended key usage). Handing them out and
-replacing them is left to the operator.
+One folder holds what belongs to one daemon: the CA, the daemon's certificate and its clients'. Whatever is written
+there appears at one moment (``cert_placing``); a command that fails has changed nothing. Who signs is ``authority``,
+where the files go is ``cert_handout``.
+
+The CA is replaced in two stages, so that nobody is locked out meanwhile. First ``ca.pem`` becomes a bundle of the new
+CA and the former, and the daemon gets a certificate of the new one; the client keeps its own, which every daemon still
+accepts. Once the daemon runs with these, ``finish`` gives the client a certificate of the new CA and leaves the former
+out of the bundle: what it signed is then refused. The former CA's key is not kept: it would serve nobody but a thief.
 """
 
 import argparse
 import datetime as dt
-import ipaddress
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Final, Literal
 
+import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from docker import cert_handout
+from docker.authority import DAYS, environment_of, host_names
+from docker.authority import Authority as Authority
+from docker.cert_files import UnreadableFile, certificates, extension, signed_by
+from docker.cert_handout import DAEMON, Delivery
+from docker.cert_placing import alone, place
 from docker.errors import BadCertificateFiles
+from docker.settings import DockerSettings, certificate_paths
 
-FILES = ("ca.pem", "ca-key.pem", "server-cert.pem", "server-key.pem", "client-cert.pem", "client-key.pem")
-# Two machines' clocks differ; a certificate that starts "now" is refused by one that is behind.
-_CLOCK_SKEW = dt.timedelta(hours=1)
+FILES: Final = ("ca.pem", "ca-key.pem", "server-cert.pem", "server-key.pem", "client-cert.pem", "client-key.pem")
+HERE: Final = ("127.0.0.1", "localhost")
+
+Role = Literal["client", "server", "ca"]
+_Plan = tuple[dict[str, bytes], tuple[Delivery, ...]]
 
 
-class Authority:
-    """A CA in memory: signs one daemon's and any number of clients' certificates."""
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command wrote, or with ``dry_run`` would write."""
 
-    def __init__(self, *, environment: str = "development", days: int = 3650, now: dt.datetime | None = None) -> None:
-        self.environment = environment
-        self._begin = (now or dt.datetime.now(dt.UTC)) - _CLOCK_SKEW
-        self._end = self._begin + _CLOCK_SKEW + dt.timedelta(days=days)
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name(f"session-gateway {environment} CA")
-        usage = _key_usage(sign_certificates=True)
-        self._certificate = (
-            self._builder(self._name, self._key)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(usage, critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
-
-    @property
-    def certificate(self) -> bytes:
-        """Our own certificate, PEM."""
-        return _pem(self._certificate)
-
-    @property
-    def key(self) -> bytes:
-        """Our private key, PEM; whoever holds it can make daemons and clients."""
-        return _key_pem(self._key)
-
-    def server(self, hosts: Sequence[str]) -> tuple[bytes, bytes]:
-        """Certificate and key (PEM) of a daemon that is reached under each of ``hosts``, names or IP addresses."""
-        names = x509.SubjectAlternativeName([_general_name(host) for host in dict.fromkeys(hosts)])
-        return self._leaf("daemon", ExtendedKeyUsageOID.SERVER_AUTH, names)
-
-    def client(self) -> tuple[bytes, bytes]:
-        """Certificate and key (PEM) of a client: with it one is root on the daemon's machine."""
-        return self._leaf("client", ExtendedKeyUsageOID.CLIENT_AUTH, None)
-
-    def _leaf(
-        self, role: str, purpose: x509.ObjectIdentifier, names: x509.SubjectAlternativeName | None
-    ) -> tuple[bytes, bytes]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        builder = (
-            self._builder(_name(f"session-gateway {self.environment} {role}"), key)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(sign_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-        )
-        if names is not None:
-            builder = builder.add_extension(names, critical=False)
-        return _pem(builder.sign(self._key, hashes.SHA256())), _key_pem(key)
-
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(self._begin)
-            .not_valid_after(self._end)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-        )
+    folder: str
+    files: tuple[str, ...]
+    not_after: dt.datetime  # of the certificates that were made
+    hosts: tuple[str, ...]  # of the daemon's certificate, when one was made
+    deliveries: tuple[Delivery, ...]
+    dry_run: bool = False
 
 
 def generate(
     folder: Path,
     *,
-    hosts: Sequence[str] = ("127.0.0.1", "localhost"),
+    hosts: Sequence[str] = HERE,
     environment: str = "development",
-    days: int = 3650,
+    days: int = DAYS,
     force: bool = False,
 ) -> list[Path]:
     """Write the six files of ``FILES`` into ``folder``: keys 0400, certificates 0444.
 
-    Raises BadCertificateFiles when one of them is there already, unless ``force``. Each file is put in place whole.
+    Raises BadCertificateFiles when one of them is there already, unless ``force``.
     """
-    if days < 1:
-        raise BadCertificateFiles(f"DAYS={days}: a certificate must hold for at least one day.")
-    present = [name for name in FILES if (folder / name).exists()]
-    if present and not force:
-        raise BadCertificateFiles(
-            f"{folder} already holds {', '.join(present)}: nothing was written (--force replaces)."
-        )
     authority = Authority(environment=environment, days=days)
-    server, server_key = authority.server(hosts)
-    client, client_key = authority.client()
-    folder.mkdir(parents=True, exist_ok=True)
-    contents = (authority.certificate, authority.key, server, server_key, client, client_key)
-    return [_write(folder / name, content) for name, content in zip(FILES, contents, strict=True)]
+    made = (authority.certificate, authority.key, *authority.server(hosts), *authority.client())
+    with alone(folder, make=True):
+        present = [name for name in FILES if os.path.lexists(folder / name)]
+        if present and not force:
+            raise BadCertificateFiles(
+                f"{folder} already holds {', '.join(present)}: nothing was written (--force replaces)."
+            )
+        return place(folder, dict(zip(FILES, made, strict=True)))
+
+
+def renew(
+    folder: Path,
+    role: Role,
+    *,
+    hosts: Sequence[str] = (),
+    days: int = DAYS,
+    now: dt.datetime | None = None,
+    dry_run: bool = False,
+) -> Change:
+    """Replace the certificate and key of ``role``; the other files stay byte for byte. Raises BadCertificateFiles.
+
+    ``client`` and ``server`` are signed with the ``ca-key.pem`` that is kept, and do not outlive their CA; ``ca``
+    begins the replacement of the CA. Without ``hosts`` the daemon's certificate names those that it names now.
+    """
+
+    def plan() -> _Plan:
+        if role == "ca":
+            return _second_authority(folder, hosts, days=days, now=now)
+        authority, names = _authority(folder), _client_names(folder) if role == "client" else DAEMON
+        if role == "client":
+            pair = authority.client(days=days, now=now)
+        else:
+            pair = authority.server(_names(folder, hosts), days=days, now=now)
+        return dict(zip(names, pair, strict=True)), cert_handout.of_a_new_leaf(role, names)
+
+    return _carried_out(folder, plan, dry_run=dry_run)
+
+
+def finish(folder: Path, *, days: int = DAYS, now: dt.datetime | None = None, dry_run: bool = False) -> Change:
+    """End the replacement of the CA: the former one is trusted no longer. Raises BadCertificateFiles.
+
+    A client's certificate of the former CA is replaced too. The daemon's must be of the new one already.
+    """
+
+    def plan() -> _Plan:
+        bundle, authority = _bundle(folder), _authority(folder)
+        if len(bundle) < 2:
+            raise BadCertificateFiles(f"{folder}/ca.pem holds one CA: no replacement of it is under way.")
+        if authority.parsed != bundle[0]:
+            raise BadCertificateFiles(f"{folder}/ca-key.pem is the key of the former CA: bring the new one here.")
+        if not _is_signed(folder / DAEMON[0], authority):
+            raise BadCertificateFiles(
+                f"{folder}/{DAEMON[0]} is not of the new CA: renew the server's, and restart dockerd with it first."
+            )
+        contents, client = {"ca.pem": authority.certificate}, _client_names(folder)
+        if not _is_signed(folder / client[0], authority):
+            contents |= zip(client, authority.client(days=days, now=now), strict=True)
+        return contents, cert_handout.of_one_authority_again(client)
+
+    return _carried_out(folder, plan, dry_run=dry_run)
 
 
 def hosts_of(environment: Mapping[str, str]) -> list[str]:
-    """The daemon's names: DOCKER_HOST_IP and DOCKER_HOST_NAME, each a comma-separated list."""
-    given = f"{environment.get('DOCKER_HOST_IP', '127.0.0.1')},{environment.get('DOCKER_HOST_NAME', 'localhost')}"
-    return [host.strip() for host in given.split(",") if host.strip()]
+    """The daemon's names: DOCKER_HOST_IP and DOCKER_HOST_NAME, each a comma-separated list; this machine's if none."""
+    given = f"{environment.get('DOCKER_HOST_IP', HERE[0])},{environment.get('DOCKER_HOST_NAME', HERE[1])}"
+    return [host.strip() for host in given.split(",") if host.strip()] or list(HERE)
 
 
-def _write(path: Path, content: bytes) -> Path:
-    mode = 0o400 if path.name.endswith("-key.pem") else 0o444
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        os.fchmod(descriptor, mode)  # whatever the umask is
-        os.write(descriptor, content)
-    finally:
-        os.close(descriptor)
-    os.replace(fresh, path)
-    return path
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
-
-
-def _general_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        pass
-    try:
-        return x509.DNSName(host)
-    except ValueError as error:
-        raise BadCertificateFiles(f"{host!r} is neither an IP address nor a host name.") from error
-
-
-def _key_usage(*, sign_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not sign_certificates,
-        key_cert_sign=sign_certificates,
-        crl_sign=sign_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
+def _carried_out(folder: Path, plan: Callable[[], _Plan], *, dry_run: bool) -> Change:
+    with nullcontext() if dry_run else alone(folder):
+        contents, deliveries = plan()
+        if not dry_run:
+            place(folder, contents)
+    # A bundle begins with what was made last.
+    made = {name: certificates(content, name)[0] for name, content in contents.items() if not name.endswith("key.pem")}
+    return Change(
+        folder=str(folder),
+        files=tuple(contents),
+        not_after=min(certificate.not_valid_after_utc for certificate in made.values()),
+        hosts=hosts_in(made[DAEMON[0]]) if DAEMON[0] in made else (),
+        deliveries=deliveries,
+        dry_run=dry_run,
     )
 
 
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
+def _second_authority(folder: Path, hosts: Sequence[str], *, days: int, now: dt.datetime | None) -> _Plan:
+    bundle = _bundle(folder)
+    if len(bundle) > 1:
+        raise BadCertificateFiles(
+            f"{folder}/ca.pem holds {len(bundle)} CAs: finish their replacement first (--finish)."
+        )
+    names = _names(folder, hosts)
+    authority = Authority(environment=environment_of(bundle[0]), days=days, now=now)
+    certificate, key = authority.server(names)
+    contents = {
+        "ca.pem": authority.certificate + bundle[0].public_bytes(Encoding.PEM),
+        "ca-key.pem": authority.key,
+        DAEMON[0]: certificate,
+        DAEMON[1]: key,
+    }
+    return contents, cert_handout.of_a_second_authority()
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+def _authority(folder: Path) -> Authority:
+    try:
+        key = (folder / "ca-key.pem").read_bytes()
+    except OSError as error:
+        raise BadCertificateFiles(
+            f"{folder}/ca-key.pem cannot be read ({error.strerror}): do this where the CA's key is kept."
+        ) from error
+    return Authority.load(_content(folder / "ca.pem"), key)
+
+
+def _bundle(folder: Path) -> list[x509.Certificate]:
+    return _read(folder / "ca.pem")
+
+
+def _names(folder: Path, hosts: Sequence[str]) -> x509.SubjectAlternativeName:
+    """Of the daemon's next certificate."""
+    if hosts:
+        return host_names(hosts)
+    path = folder / DAEMON[0]
+    found = extension(_read(path)[0], x509.SubjectAlternativeName) if path.exists() else None
+    if found is None:
+        raise BadCertificateFiles(f"{path} names no hosts that could be kept: give them with --host.")
+    return found
+
+
+def _is_signed(path: Path, authority: Authority) -> bool:
+    return path.exists() and signed_by(_read(path)[0], authority.parsed)
+
+
+def _client_names(folder: Path) -> tuple[str, str]:
+    """Ours, or those of the docker command when only they are there."""
+    _, certificate, key = certificate_paths(DockerSettings(docker_cert_path=str(folder)))
+    return certificate.name, key.name
+
+
+def _read(path: Path) -> list[x509.Certificate]:
+    try:
+        return certificates(_content(path), str(path))
+    except UnreadableFile as error:
+        raise BadCertificateFiles(str(error)) from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadCertificateFiles(f"{path} cannot be read ({error.strerror}).") from error
+
+
+def hosts_in(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The names and IP addresses that a daemon's certificate is good for."""
+    found = extension(certificate, x509.SubjectAlternativeName)
+    return tuple(str(name.value) for name in found or () if isinstance(name, x509.DNSName | x509.IPAddress))
+
+
+def told(change: Change) -> list[str]:
+    """What was done and what is to be done with it, a line each."""
+    verb = "would be written" if change.dry_run else "written"
+    hosts = f"; the daemon's certificate names {', '.join(change.hosts)}" if change.hosts else ""
+    lines = [f"{verb}: {change.folder}/{name}" for name in change.files]
+    return [*lines, f"It holds until {change.not_after:%Y-%m-%d %H:%M} UTC{hosts}.", *handed_out(change.deliveries)]
+
+
+def handed_out(deliveries: Sequence[Delivery]) -> list[str]:
+    """The steps of handing out, a line each."""
+    lines = []
+    for number, step in enumerate(deliveries, 1):
+        files = ", ".join(f"{name} ({cert_handout.mode_of(name):04o})" for name in step.files)
+        where = "keep away" if step.machine == "offline" else f"to the {step.machine}'s machine"
+        lines.append(f"{number}. {where}: {files}. {step.then}")
+    return lines
+
+
+def _days(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise BadCertificateFiles(f"DAYS={text!r} is no number of days.")
+    return int(text[:9])
+
+
+def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    def given(name: str, default: str) -> str:
+        return environment.get(name) or default
+
+    parser = argparse.ArgumentParser(prog="python -m docker.certs", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--folder", type=Path, default=Path(given("DOCKER_CERT_PATH", "./docker/certs")))
+    parser.add_argument("--environment", default=given("DOCKER_ENV", "development"), help="DOCKER_ENV")
+    parser.add_argument("--host", action="append", help="a name or address of the daemon; DOCKER_HOST_IP and _NAME")
+    parser.add_argument("--days", default=given("DAYS", str(DAYS)), help="DAYS")
+    parser.add_argument("--force", action="store_true", help="replace what is there, by a set of a new CA")
+    parser.add_argument("--renew", choices=("server", "client", "ca"), help="replace this alone, signed by the CA")
+    parser.add_argument("--finish", action="store_true", help="end the replacement of the CA: trust the new one alone")
+    parser.add_argument("--dry-run", action="store_true", help="with --renew or --finish: say what would be written")
+    return parser
+
+
+def _run(chosen: argparse.Namespace) -> list[str]:
+    days = _days(chosen.days)
+    if [bool(chosen.renew), chosen.finish, chosen.force].count(True) > 1:
+        raise BadCertificateFiles("--renew, --finish and --force are three things to do: give one of them.")
+    if chosen.renew:
+        return told(renew(chosen.folder, chosen.renew, hosts=chosen.host or (), days=days, dry_run=chosen.dry_run))
+    if chosen.finish:
+        return told(finish(chosen.folder, days=days, dry_run=chosen.dry_run))
+    if chosen.dry_run:
+        raise BadCertificateFiles("--dry-run goes with --renew or --finish.")
+    hosts = chosen.host or hosts_of(os.environ)
+    written = generate(chosen.folder, hosts=hosts, environment=chosen.environment, days=days, force=chosen.force)
+    return [
+        *map(str, written),
+        f"The daemon's certificate names {', '.join(hosts)} and holds for {days} days.",
+        *handed_out(cert_handout.of_a_new_set(FILES[4:])),
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; answers its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m docker.certs", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path(os.environ.get("DOCKER_CERT_PATH", "./docker/certs")))
-    parser.add_argument("--environment", default=os.environ.get("DOCKER_ENV", "development"), help="DOCKER_ENV")
-    parser.add_argument("--host", action="append", help="a name or address of the daemon; DOCKER_HOST_IP and _NAME")
-    parser.add_argument("--days", type=int, default=os.environ.get("DAYS", "3650"), help="DAYS")
-    parser.add_argument("--force", action="store_true", help="replace what is there")
-    chosen = parser.parse_args(arguments)
-    hosts = chosen.host or hosts_of(os.environ)
     try:
-        written = generate(
-            chosen.folder, hosts=hosts, environment=chosen.environment, days=chosen.days, force=chosen.force
-        )
-    except (BadCertificateFiles, OSError) as error:
+        lines = _run(_parser(os.environ).parse_args(arguments))
+    except BadCertificateFiles as error:
         print(error, file=sys.stderr)
         return 1
-    print("\n".join(str(path) for path in written))
-    print(f"The daemon's certificate names {', '.join(hosts)} and holds for {chosen.days} days.")
+    print("\n".join(lines))
     return 0
 
 

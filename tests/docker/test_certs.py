@@ -97,16 +97,111 @@ def test_what_cannot_be_certified_is_refused(tmp_path: Path, hosts: list[str], d
     assert list(tmp_path.iterdir()) == []
 
 
+def script(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "PYTHON": sys.executable, "DOCKER_CERT_PATH": str(folder)} | variables
+    command = [str(ROOT / "docker" / "scripts" / "generate-certs.sh"), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, cwd=folder.parent)
+
+
 def test_the_shell_script_honours_its_variables(tmp_path: Path) -> None:
     given = {"DOCKER_ENV": "production", "DOCKER_HOST_IP": "10.1.2.3", "DOCKER_HOST_NAME": "box", "DAYS": "7"}
-    environment = {"PATH": os.environ["PATH"], "PYTHON": sys.executable, "DOCKER_CERT_PATH": str(tmp_path)} | given
-    script = [str(ROOT / "docker" / "scripts" / "generate-certs.sh")]
-    first = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    first = script(tmp_path, **given)
     assert first.returncode == 0, first.stderr
     certificate = read(tmp_path / "server-cert.pem")
     assert "production" in certificate.subject.rfc4514_string()
     assert (certificate.not_valid_after_utc - certificate.not_valid_before_utc).days == 7
     assert "10.1.2.3, box" in first.stdout
-    second = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    second = script(tmp_path, **given)
     assert second.returncode == 1
     assert "already holds" in second.stderr
+    before = (tmp_path / "ca.pem").read_bytes(), (tmp_path / "client-cert.pem").read_bytes()
+    third = script(tmp_path, "--renew", "client", DAYS="3")
+    assert third.returncode == 0, third.stderr
+    assert "1. to the gateway's machine: client-cert.pem (0444), client-key.pem (0400)." in third.stdout
+    after = (tmp_path / "ca.pem").read_bytes(), (tmp_path / "client-cert.pem").read_bytes()
+    assert (before[0] == after[0], before[1] == after[1]) == (True, False)
+
+
+def command(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    code = certs.main(arguments)
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_variables_that_are_empty_are_not_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A compose file passes on what is not set as an empty text."""
+    for name in ("DOCKER_ENV", "DOCKER_HOST_IP", "DOCKER_HOST_NAME", "DAYS"):
+        monkeypatch.setenv(name, "")
+    code, out, _ = command("--folder", str(tmp_path), capsys=capsys)
+    assert code == 0
+    assert "names 127.0.0.1, localhost and holds for 3650 days" in out
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "sentence"),
+    [
+        ({"DAYS": "ten"}, [], "DAYS='ten' is no number of days."),
+        ({"DAYS": "0"}, [], "DAYS=0: a certificate must hold for 1 to 36500 days."),
+        ({"DAYS": "9" * 40}, [], "DAYS=999999999: a certificate must hold for 1 to 36500 days."),
+        ({"DOCKER_HOST_IP": "10.0.0.5:2376"}, [], "'10.0.0.5:2376' is neither an IP address nor a host name"),
+        ({"DOCKER_HOST_NAME": "tcp://box"}, [], "'tcp://box' is neither"),
+        ({"DOCKER_ENV": "x" * 41}, [], "DOCKER_ENV="),
+        ({}, ["--renew", "client"], "ca-key.pem cannot be read"),
+        ({}, ["--finish"], "ca.pem cannot be read"),
+        ({}, ["--renew", "client", "--force"], "give one of them"),
+        ({}, ["--dry-run"], "--dry-run goes with"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variables: dict[str, str],
+    arguments: list[str],
+    sentence: str,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    code, out, err = command("--folder", str(tmp_path), *arguments, capsys=capsys)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert sentence in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["file", "file/below", "/proc/self/certs"])
+def test_a_folder_that_cannot_be_written_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    (tmp_path / "file").write_bytes(b"kept")
+    code, out, err = command("--folder", str(tmp_path / where), capsys=capsys)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "nothing was written" in err
+    assert (tmp_path / "file").read_bytes() == b"kept"
+
+
+def test_the_authority_is_replaced_by_two_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    certs.generate(tmp_path, hosts=["box"])
+    code, out, _ = command("--folder", str(tmp_path), "--renew", "ca", capsys=capsys)
+    assert code == 0
+    assert [line.split(":")[0] for line in out.splitlines() if line[1] == "."] == [
+        "1. to the gateway's machine",
+        "2. to the daemon's machine",
+        "3. keep away",
+    ]
+    code, out, _ = command("--folder", str(tmp_path), "--finish", "--dry-run", capsys=capsys)
+    assert code == 0
+    assert out.startswith(f"would be written: {tmp_path}/ca.pem\n")
+    assert (tmp_path / "ca.pem").read_bytes().count(b"BEGIN CERTIFICATE") == 2
+    assert command("--folder", str(tmp_path), "--finish", capsys=capsys)[0] == 0
+    assert (tmp_path / "ca.pem").read_bytes().count(b"BEGIN CERTIFICATE") == 1
+
+
+def test_a_link_in_place_of_a_file_is_there_already(tmp_path: Path) -> None:
+    """Also one that leads nowhere: it would be written through, or replaced unseen."""
+    (tmp_path / "ca-key.pem").symlink_to(tmp_path / "elsewhere")
+    for force in (False, True):
+        with pytest.raises(BadCertificateFiles):
+            certs.generate(tmp_path, force=force)
+    assert [path.name for path in tmp_path.iterdir()] == ["ca-key.pem"]
