@@ -17,12 +17,21 @@ from aiodocker.exceptions import DockerError as ForeignError
 
 from docker.answers import container_info, image_of
 from docker.connection import Connection
-from docker.errors import ContainerRunning, DockerError, ImageMissing, NameTaken
+from docker.errors import (
+    BadDockerSettings,
+    ContainerRunning,
+    DockerError,
+    HostDirRefused,
+    ImageMissing,
+    LimitsNotApplied,
+    NameTaken,
+)
 from docker.handshake import shown_certificate
-from docker.host_ip import HostAddress
 from docker.identity import Certificate, Credentials
+from docker.host_ip import HostAddress
 from docker.networks import SessionNetwork
-from docker.service import Capability, ContainerEvent, ContainerInfo, Volume
+from docker.readback import cannot_give, daemon_departures, departures, more_than_there_is, refusal
+from docker.service import Capability, ContainerEvent, ContainerInfo, ContainerState, Mount
 from docker.settings import DockerSettings, daemon_url
 from docker.spec import Body, container_body
 from docker.subscription import events
@@ -37,7 +46,9 @@ class AiodockerService:
     """A ``DockerService`` on a real daemon. ``settings`` are checked when the first call connects."""
 
     runtime = "docker"
-    capabilities = frozenset({Capability.LIMITS, Capability.ISOLATION, Capability.ADOPTION, Capability.EXIT_CODE})
+    capabilities = frozenset(
+        {Capability.LIMITS, Capability.ISOLATION, Capability.ADOPTION, Capability.EXIT_CODE, Capability.HOST_DIRS}
+    )
 
     def __init__(self, settings: DockerSettings, host: HostAddress | None = None) -> None:
         self._settings = settings
@@ -66,7 +77,7 @@ class AiodockerService:
         *,
         environment: Mapping[str, str] = {},
         labels: Mapping[str, str] = {},
-        volumes: tuple[Volume, ...] = (),
+        volumes: tuple[Mount, ...] = (),
         port: int = 4096,
         command: tuple[str, ...] | None = None,
     ) -> ContainerInfo:
@@ -83,10 +94,11 @@ class AiodockerService:
         )
         async with self._connection.call(f"create container {name}") as client:
             await self._network.ensure(client)
+            _demand(daemon_departures(await client.system.info()))
             # A name is reserved before the container can be inspected, and freed after it cannot: between the two
             # (a create cancelled a moment ago, a removal at work) we ask again. ``_call`` bounds it.
             while True:
-                info = await self._create(client, name, body) or await self._existing(client, name, labels)
+                info = await self._create(client, name, body) or await self._existing(client, name, body)
                 if info is not None:
                     return info
                 await asyncio.sleep(_POLL_SECONDS)
@@ -187,7 +199,7 @@ class AiodockerService:
             await client.images.import_image(archive, timeout=_total(_IMPORT_SECONDS))
 
     async def _create(self, client: aiodocker.Docker, name: str, body: Body) -> ContainerInfo | None:
-        """A new container; None when the name is taken."""
+        """A new container, read back; None when the name is taken."""
         try:
             container = await client.containers.create(body, name=name)
         except ForeignError as error:
@@ -197,10 +209,19 @@ class AiodockerService:
                 raise ImageMissing(
                     f"The image {body['Image']} is not on the daemon's machine: build it there."
                 ) from error
+            if error.status == 400 and "bind source path does not exist" in error.message:
+                raise HostDirRefused(
+                    "The daemon does not see the folder: it runs on another machine, or in another file system, than "
+                    "the gateway."
+                ) from error
             raise
-        return self._info(await container.show())
+        answer = await container.show()
+        if clauses := self._departures(answer, body):
+            await container.delete(force=True, v=True)
+            raise LimitsNotApplied(refusal(clauses))
+        return self._info(answer)
 
-    async def _existing(self, client: aiodocker.Docker, name: str, labels: Mapping[str, str]) -> ContainerInfo | None:
+    async def _existing(self, client: aiodocker.Docker, name: str, body: Body) -> ContainerInfo | None:
         """The container that has the name, if it is the one that was asked for; None when there is none now."""
         answer = await _inspect(client, name)
         if answer is None:
@@ -208,9 +229,26 @@ class AiodockerService:
         info = self._info(answer)
         # The daemon adds the image's labels to those that were asked for.
         inherited = await _image_labels(client, image_of(answer))
-        if dict(labels) | inherited != dict(info.labels) | inherited:
+        if body["Labels"] | inherited != dict(info.labels) | inherited:
             raise NameTaken(f"A container named {name} exists with other labels.")
+        if info.state is ContainerState.CREATED and self._departures(answer, body):
+            # Made before the settings changed, or by a call that was cancelled before it could look: made anew.
+            await client.containers.container(info.id).delete(force=True, v=True)
+            return None
         return info
+
+    def _departures(self, answer: Mapping[str, Any], body: Body) -> list[str]:
+        folders = [mount["Source"] for mount in body["HostConfig"]["Mounts"] if mount["Type"] == "bind"]
+        return departures(answer, self._settings, labels=body["Labels"], folders=folders)
+
+    async def examine(self) -> tuple[str, ...]:
+        """Notes on the daemon's machine. Raises LimitsNotApplied, BadDockerSettings when it cannot hold sessions."""
+        async with self._connection.call("look at the daemon") as client:
+            info = await client.system.info()
+        _demand(daemon_departures(info))
+        if sentences := cannot_give(info, self._settings):
+            raise BadDockerSettings(" ".join(sentences))
+        return tuple(more_than_there_is(info, self._settings))
 
     async def host_address(self) -> str | None:
         """Where a container reaches the daemon's machine: the session network's gateway. None when it has none."""
@@ -233,6 +271,11 @@ class AiodockerService:
     def _info(self, answer: Mapping[str, Any]) -> ContainerInfo:
         here = self.host.last.address if self.host.last is not None else ""
         return container_info(answer, host=self._settings.host_ip, here=here)
+
+
+def _demand(clauses: list[str]) -> None:
+    if clauses:
+        raise LimitsNotApplied(refusal(clauses))
 
 
 def _total(seconds: float) -> aiohttp.ClientTimeout:

@@ -25,9 +25,9 @@ import psutil
 
 from docker.errors import ContainerGone, ContainerRunning, DaemonDown, DaemonFailed, ImageMissing, NameTaken
 from docker.local_child import HOST, Child, free_port, is_free, last_lines, older
-from docker.local_places import SEARCH_PATH, UNPRIVILEGED, Places
+from docker.local_places import SEARCH_PATH, UNPRIVILEGED, Places, volumes_alone
 from docker.local_record import Identity, Record, Registry, death, info
-from docker.service import Capability, ContainerEvent, ContainerInfo, ContainerState, Volume
+from docker.service import Capability, ContainerEvent, ContainerInfo, ContainerState, Mount, Volume
 
 ECHO = Path(__file__).with_name("agent") / "echo.py"
 ECHO_COMMAND = ("{python}", "-I", str(ECHO), "--host", "{host}", "--port", "{port}")
@@ -124,24 +124,24 @@ class LocalService:
         *,
         environment: Mapping[str, str] = {},
         labels: Mapping[str, str] = {},
-        volumes: tuple[Volume, ...] = (),
+        volumes: tuple[Mount, ...] = (),
         port: int = 4096,
         command: tuple[str, ...] | None = None,
     ) -> ContainerInfo:
         """Create, not start. ``port`` is not used: each process serves on a free one, filled in for ``{port}``."""
-        places = self._open()
-        for word in (name, *(volume.name for volume in volumes)):
+        places, named = self._open(), volumes_alone(volumes)
+        for word in (name, *(volume.name for volume in named)):
             if not NAME_RULE.fullmatch(word):
                 raise DaemonFailed(f"{word!r} is not a name for a container or volume: letters, digits, _ . and -.")
         if image not in self._images:
             raise ImageMissing(f"There is no local image {image!r}; there are: {', '.join(sorted(self._images))}.")
         known = self._registry.find(name)
         if known is None:
-            known = self._new_record(places, name, image, labels, volumes)
+            known = self._new_record(places, name, image, labels, named)
         if known.labels != dict(labels):
             raise NameTaken(f"A container named {name} exists with other labels.")
         if name not in self._launches:
-            own = {"HOSTNAME": name} | {word: str(path) for word, path in places.mounts(name, volumes).items()}
+            own = {"HOSTNAME": name} | {word: str(path) for word, path in places.mounts(name, named).items()}
             words = await asyncio.to_thread(places.command, command or self._images[image])
             surroundings = {"PATH": self._search_path, "LANG": "C.UTF-8", **environment, **own}
             self._launches[name] = Launch(words, surroundings)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from docker.errors import DaemonFailed, ImageMissing
-from docker.service import Volume
+from docker.errors import DaemonFailed, HostDirRefused, ImageMissing
+from docker.service import Mount, Volume
 
 # Above the ranges of people and of systemd's home users, below its dynamic ones: nobody else is given it.
 UNPRIVILEGED = 60_998
@@ -137,6 +137,14 @@ def choose_base(state: Path, user: int | None, fallback: Path) -> Path:
         directory.mkdir(mode=0o711, parents=True, exist_ok=True)
     pointer.write_bytes(msgspec.json.encode(Pointer(str(base))))
     return base
+
+
+def volumes_alone(mounts: tuple[Mount, ...]) -> tuple[Volume, ...]:
+    """The same, when it is volumes. All sessions are one user here: given a folder, they would share it."""
+    named = tuple(mount for mount in mounts if isinstance(mount, Volume))
+    if len(named) < len(mounts):
+        raise HostDirRefused("Local processes are given no folders of the host: every session could enter them.")
+    return named
 
 
 def walkable(directory: Path) -> bool:

@@ -9,13 +9,22 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 import msgspec
 
-from docker.errors import ContainerGone, ContainerRunning, DaemonDown, DaemonFailed, ImageMissing, NameTaken
-from docker.service import Address, Capability, ContainerEvent, ContainerInfo, ContainerState, Volume
+from docker.errors import (
+    ContainerGone,
+    ContainerRunning,
+    DaemonDown,
+    DaemonFailed,
+    HostDirRefused,
+    ImageMissing,
+    NameTaken,
+)
+from docker.service import Address, Capability, ContainerEvent, ContainerInfo, ContainerState, HostDir, Mount, Volume
 
 Call = Literal["create", "start", "stop", "remove", "inspect", "list", "remove_volume", "logs", "ping"]
 
@@ -69,7 +78,9 @@ class MockDockerService(Faults):
     """
 
     runtime = "mock"
-    capabilities = frozenset({Capability.ADOPTION, Capability.EXIT_CODE, Capability.PAUSE, Capability.FAULTS})
+    capabilities = frozenset(
+        {Capability.ADOPTION, Capability.EXIT_CODE, Capability.PAUSE, Capability.HOST_DIRS, Capability.FAULTS}
+    )
 
     def __init__(
         self,
@@ -81,12 +92,14 @@ class MockDockerService(Faults):
     ) -> None:
         super().__init__(sleep)
         self.images = None if images is None else set(images)
+        self.sees_host = True  # False: as if the daemon ran on another machine
         self.volumes: dict[str, dict[str, bytes]] = {}  # what a test puts in stays, as on a disk
         self._address_of = address_of or self._next_address
         self._now = now
         self._containers: dict[str, ContainerInfo] = {}  # by id
         self._environments: dict[str, dict[str, str]] = {}
         self._mounts: dict[str, set[str]] = {}
+        self._folders: dict[str, dict[str, str]] = {}
         self._lines: defaultdict[str, list[str]] = defaultdict(list)
         self._deaf: set[str] = set()
         self._frozen: dict[str, Address | None] = {}  # where a paused container was reached
@@ -109,7 +122,7 @@ class MockDockerService(Faults):
         *,
         environment: Mapping[str, str] = {},
         labels: Mapping[str, str] = {},
-        volumes: tuple[Volume, ...] = (),
+        volumes: tuple[Mount, ...] = (),
         port: int = 4096,
         command: tuple[str, ...] | None = None,
     ) -> ContainerInfo:
@@ -122,6 +135,10 @@ class MockDockerService(Faults):
         if self.images is not None and image not in self.images:
             raise ImageMissing(f"The image {image} is not here.")
         for volume in volumes:
+            if isinstance(volume, HostDir) and not self._sees(volume):
+                raise HostDirRefused("The mock daemon does not see the folder.")
+        named = [volume for volume in volumes if isinstance(volume, Volume)]
+        for volume in named:
             self.volumes.setdefault(volume.name, {})
         self._made += 1
         made = ContainerInfo(
@@ -134,7 +151,8 @@ class MockDockerService(Faults):
         )
         self._containers[made.id] = made
         self._environments[made.id] = dict(environment)
-        self._mounts[made.id] = {volume.name for volume in volumes}
+        self._mounts[made.id] = {volume.name for volume in named}
+        self._folders[made.id] = {volume.target: volume.source for volume in volumes if isinstance(volume, HostDir)}
         return made
 
     async def start_container(self, container_id: str) -> None:
@@ -220,6 +238,10 @@ class MockDockerService(Faults):
         self._tell(info, "oom", None)
         self._end(name, _KILLED, oom_killed=True)
 
+    def oom_child(self, name: str) -> None:
+        """Let the kernel kill a child in a container that lives on: an ``oom`` event, and a mark that stays."""
+        self._tell(self._change(self._living(name), oom_killed=True), "oom", None)
+
     def pause(self, name: str) -> None:
         """Freeze a running container."""
         info = self._living(name)
@@ -245,12 +267,19 @@ class MockDockerService(Faults):
         """The environment that a container was created with."""
         return self._environments[self._existing(name).id]
 
+    def folders_of(self, name: str) -> Mapping[str, str]:
+        """The host's folders that a container was created with: where it sees them -> what they are."""
+        return self._folders[self._existing(name).id]
+
     async def _follow(self, queue: "asyncio.Queue[ContainerEvent]") -> AsyncIterator[ContainerEvent]:
         try:
             while True:
                 yield await queue.get()
         finally:
             self._followers.remove(queue)
+
+    def _sees(self, folder: HostDir) -> bool:
+        return self.sees_host and Path(folder.source).is_dir()
 
     def _find(self, container: str) -> ContainerInfo | None:
         by_id = self._containers.get(container)

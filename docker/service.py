@@ -35,6 +35,7 @@ class Capability(enum.StrEnum):
     ADOPTION = "adoption"  # containers outlive the gateway and are found again by their labels
     EXIT_CODE = "exit_code"  # the exit code of a container that ended is known
     PAUSE = "pause"  # a container can be frozen
+    HOST_DIRS = "host_dirs"  # a folder of the host can be mounted
     FAULTS = "faults"  # can be told to fail, lag and die (the mock)
 
 
@@ -53,6 +54,16 @@ class Volume(msgspec.Struct, frozen=True):
     labels: Mapping[str, str] = {}
 
 
+class HostDir(msgspec.Struct, frozen=True):
+    """A folder of the runtime's own machine, which is there already, and where the container sees it. Never removed."""
+
+    source: str  # absolute path on that machine
+    target: str
+
+
+Mount = Volume | HostDir
+
+
 class ContainerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What is true of one container now, as the runtime says."""
 
@@ -66,7 +77,7 @@ class ContainerInfo(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     exit_code: int | None = None  # only when it ended, and only with Capability.EXIT_CODE
-    oom_killed: bool = False
+    oom_killed: bool = False  # while it runs: the kernel killed a process in it; when it ended: that was its end
 
 
 class DockerService(Protocol):
@@ -93,12 +104,12 @@ class DockerService(Protocol):
         *,
         environment: Mapping[str, str] = {},
         labels: Mapping[str, str] = {},
-        volumes: tuple[Volume, ...] = (),
+        volumes: tuple[Mount, ...] = (),
         port: int = 4096,
         command: tuple[str, ...] | None = None,
     ) -> ContainerInfo:
         """Create, not start. ``port`` is the one served inside. Raises ImageMissing, NameTaken, DaemonDown,
-        LimitsNotApplied."""
+        LimitsNotApplied; HostDirRefused for a folder that the runtime does not see, or without the capability."""
         ...
 
     async def start_container(self, container_id: str) -> None:

@@ -5,6 +5,7 @@ for this room's own commands and tests.
 """
 
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,16 +15,17 @@ from urllib.parse import urlsplit
 import msgspec
 
 from docker.errors import BadDockerSettings
+from docker.host_dirs import root_problem
 
 _SIZE = re.compile(r"([0-9]{1,20})([kmgt]?)b?", re.IGNORECASE | re.ASCII)
 _FACTOR = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-# Below this the daemon refuses to create a container (moby, linuxMinMemory).
 _MOST_BYTES = (1 << 63) - 1  # the daemon counts in 64 bits with a sign
+# Below this the daemon refuses to create a container (moby, linuxMinMemory).
 _LEAST_MEMORY = 6 << 20
-# Docker gives its own bridges addresses from here first; a gateway that is itself a container publishes on one of them.
 _MOST_PIDS = 1 << 22  # the kernel's, PID_MAX_LIMIT: above it a container is created and never starts
 _MOST_CORES = 8192  # of any Linux machine (x86, NR_CPUS): a quota for more is a slip
 _LAST_ID = (1 << 32) - 2  # of a user or group
+# Docker gives its own bridges addresses from here first; a gateway that is itself a container publishes on one of them.
 _BRIDGES = ipaddress.ip_network("172.16.0.0/12")
 
 
@@ -50,7 +52,7 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     docker_host_ip: Annotated[
         str, _text("The daemon's host when DOCKER_HOST is empty; also names its certificate.")
     ] = ""
-    docker_connect_timeout: Annotated[float, _number("Seconds to wait for a connection to the daemon.", 0.05)] = 5.0
+    docker_connect_timeout: Annotated[float, _number("Seconds to wait for a connection to the daemon.", 0.05)] = 3.0
     docker_call_timeout: Annotated[float, _number("Seconds that one call to the daemon may take.", 0.05)] = 60.0
 
     container_memory_limit: Annotated[str, _text("Memory of a container, swap included: 4g, 512m, bytes.")] = "4g"
@@ -65,6 +67,10 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     container_user: Annotated[str, _text("UID:GID that a container runs as.")] = "1000:1000"
     container_log_size: Annotated[str, _text("Size at which a container's log file is turned over.")] = "10m"
     container_log_files: Annotated[int, _number("Log files kept for each container.", 1)] = 3
+
+    host_dir_root: Annotated[
+        str, _text("Folder whose folders sessions may have as workspace (host_dir); empty: none may.")
+    ] = ""
 
     publish_address: Annotated[str, _text("Address of the daemon's host on which container ports appear.")] = (
         "127.0.0.1"
@@ -137,7 +143,8 @@ def certificate_paths(settings: DockerSettings) -> tuple[Path, Path, Path]:
     """CA, certificate and key. Ours go by our names, or by the docker command's own when only those are there."""
     folder = Path(settings.docker_cert_path)
     certificate, key = folder / "client-cert.pem", folder / "client-key.pem"
-    if not certificate.exists() and not key.exists() and (folder / "cert.pem").exists():
+    # os.path: a folder that we may not look into is no reason to fail here
+    if not any(map(os.path.exists, (certificate, key))) and os.path.exists(folder / "cert.pem"):
         certificate, key = folder / "cert.pem", folder / "key.pem"
     return (
         Path(settings.docker_ca_cert) if settings.docker_ca_cert else folder / "ca.pem",
@@ -160,6 +167,8 @@ def problems(settings: DockerSettings) -> list[str]:
     found += _size_problems(settings) + _number_problems(settings) + _publish_problems(settings)
     if not _may_run_as(settings.container_user):
         found.append(f"CONTAINER_USER={settings.container_user}: give UID:GID in numbers, and not root.")
+    if settings.host_dir_root and (problem := root_problem(settings.host_dir_root)):
+        found.append(problem)
     if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", settings.session_network):
         found.append(f"SESSION_NETWORK={settings.session_network!r} is not a name that Docker takes for a network.")
     return found

@@ -7,7 +7,7 @@ hardening measure of a session stands here and nowhere else; ``readback`` compar
 from collections.abc import Mapping
 from typing import Any, Final
 
-from docker.service import Volume
+from docker.service import HostDir, Mount
 from docker.settings import DockerSettings, parse_size
 
 Body = dict[str, Any]
@@ -24,7 +24,7 @@ def container_body(
     image: str,
     environment: Mapping[str, str],
     labels: Mapping[str, str],
-    volumes: tuple[Volume, ...],
+    volumes: tuple[Mount, ...],
     port: int,
     command: tuple[str, ...] | None = None,
 ) -> Body:
@@ -104,18 +104,32 @@ def _isolation(settings: DockerSettings) -> Body:
     }
 
 
-def _surroundings(settings: DockerSettings, volumes: tuple[Volume, ...], port: int) -> Body:
+def _surroundings(settings: DockerSettings, volumes: tuple[Mount, ...], port: int) -> Body:
     return {
         "PortBindings": {f"{port}/tcp": [{"HostIp": settings.publish_address, "HostPort": ""}]},
         "Mounts": [_mount(volume) for volume in volumes],
     }
 
 
-def _mount(volume: Volume) -> Body:
+def _mount(volume: Mount) -> Body:
+    if isinstance(volume, HostDir):
+        return _bind(volume)
     # With NoCopy off, a fresh volume takes over the image's folder at its target, owner included: uid 1000 may write.
     return {
         "Type": "volume",
         "Source": volume.name,
         "Target": volume.target,
         "VolumeOptions": {"NoCopy": False, "Labels": dict(volume.labels)},
+    }
+
+
+def _bind(folder: HostDir) -> Body:
+    # A mount, not one of Binds: it is refused when the source is not there, where Binds would make it, as root. What
+    # else is mounted beneath the folder stays out. The API cannot say nosuid or nodev of a folder: that a setuid file
+    # gives nothing, and a device opens nothing, is due to no-new-privileges and to the device list.
+    return {
+        "Type": "bind",
+        "Source": folder.source,
+        "Target": folder.target,
+        "BindOptions": {"Propagation": "rprivate", "NonRecursive": True},
     }

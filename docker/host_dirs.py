@@ -1,0 +1,206 @@
+"""Folders of the host that sessions have as their workspace: made, checked, and shown to be what a runtime sees.
+
+They lie side by side in one root, HOST_DIR_ROOT, each by a name of one component. A container is given a folder by its
+path, and the API has no other way; so the path is made one that only root and the gateway's own user can bend: every
+component of the root is walked without following links, and none may be changed by others. What an agent does within
+its folder is then of no consequence, since no folder lies in another. Blocking: call it from a thread.
+
+Messages leave as ``session.failed`` and problem details: they never say the folder's name, which is personal.
+"""
+
+import contextlib
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Final
+
+import msgspec
+
+from docker.errors import HostDirRefused
+
+NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+_NAME: Final = re.compile(NAME)
+# No more than a handle: a folder of another user can be looked at, but not be listed.
+_HANDLE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_BY_OTHERS: Final = 0o022  # group and everybody may write
+_OWNERS_ALONE: Final = 0o700
+
+
+class Folder(msgspec.Struct, frozen=True):
+    """A folder that was checked, and which one it was."""
+
+    path: str
+    device: int
+    inode: int
+
+
+def is_name(text: str) -> bool:
+    """One path component that no shell, log or file system reads as more."""
+    return _NAME.fullmatch(text) is not None
+
+
+def root_problem(root: str) -> str | None:
+    """Why ``root`` cannot be what HOST_DIR_ROOT names, as far as its text tells; None when it can."""
+    path = PurePosixPath(root)
+    if path.is_absolute() and str(path) == root and ".." not in path.parts and len(path.parts) > 1:
+        return None
+    return f"HOST_DIR_ROOT={root} is not a plain absolute path, such as /srv/workspaces."
+
+
+def prepare(root: str, name: str, user: str) -> Folder:
+    """The folder ``name`` of ``root`` as the workspace of ``user`` (UID:GID); made when absent. Raises HostDirRefused.
+
+    What is there is never changed: a folder of another owner, or one that others may enter, is refused.
+    """
+    uid, gid = _ids(name, user)
+    with _mapped(), _opened(root) as parent:
+        try:
+            found = _look(parent, name)
+        except FileNotFoundError:
+            _make(parent, name, uid, gid)
+            found = _look(parent, name)
+        _check(parent, name, found, uid)
+    return Folder(f"{root}/{name}", found.st_dev, found.st_ino)
+
+
+def check(root: str, name: str, user: str) -> None:
+    """Raises HostDirRefused when ``prepare`` would, as far as that can be told without making anything."""
+    uid, _ = _ids(name, user)
+    with _mapped(), _opened(root) as parent:
+        try:
+            found = _look(parent, name)
+        except FileNotFoundError:
+            _may_make(uid)
+        else:
+            _check(parent, name, found, uid)
+
+
+def verify(folder: Folder) -> None:
+    """Raises HostDirRefused when another folder lies at its path by now."""
+    with _mapped():
+        now = os.lstat(folder.path)
+        if (now.st_dev, now.st_ino) != (folder.device, folder.inode):
+            raise HostDirRefused("The folder was replaced by another one while the session began.")
+
+
+@contextlib.contextmanager
+def probe(root: str) -> Iterator[str]:
+    """A folder that nobody else can have: whoever sees it at this path sees our file system. Raises HostDirRefused."""
+    name = f".probe-{secrets.token_hex(16)}"  # no name of a session's folder begins with a dot
+    with _mapped(), _opened(root) as parent:
+        os.mkdir(name, _OWNERS_ALONE, dir_fd=parent)
+        try:
+            yield f"{root}/{name}"
+        finally:
+            os.rmdir(name, dir_fd=parent)
+
+
+@contextlib.contextmanager
+def _mapped() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HostDirRefused(
+            f"Folders of HOST_DIR_ROOT cannot be used: {(error.strerror or 'failed').lower()}."
+        ) from error
+
+
+@contextlib.contextmanager
+def _opened(root: str) -> Iterator[int]:
+    """A handle of the root, reached through directories that only root and we can change."""
+    if problem := root_problem(root):
+        raise HostDirRefused(problem)
+    parts = PurePosixPath(root).parts
+    with contextlib.ExitStack() as stack:
+        handle: int | None = None
+        for depth, part in enumerate(parts, 1):
+            try:
+                handle = os.open(part, _HANDLE, dir_fd=handle)
+            except FileNotFoundError:
+                raise HostDirRefused(f"HOST_DIR_ROOT={root} does not exist: make it, for the gateway alone.") from None
+            except NotADirectoryError:
+                raise HostDirRefused(
+                    f"HOST_DIR_ROOT={root} leads over a symbolic link, or to no directory: give its real path."
+                ) from None
+            stack.callback(os.close, handle)
+            _trusted(os.fstat(handle), PurePosixPath(*parts[:depth]), last=depth == len(parts))
+        assert handle is not None  # an absolute path has a part
+        yield handle
+
+
+def _trusted(found: os.stat_result, path: PurePosixPath, *, last: bool) -> None:
+    """In a sticky directory (/tmp) others cannot move what is not theirs; the root itself must be ours alone."""
+    sticky = bool(found.st_mode & stat.S_ISVTX) and not last
+    if found.st_uid not in (0, os.geteuid()):
+        raise HostDirRefused(
+            f"{path}, of HOST_DIR_ROOT, belongs to uid {found.st_uid}, who could replace what is in it."
+        )
+    if found.st_mode & _BY_OTHERS and not sticky:
+        raise HostDirRefused(f"{path}, of HOST_DIR_ROOT, can be changed by others: chmod go-w {path}.")
+
+
+def _look(parent: int, name: str) -> os.stat_result:
+    """Raises FileNotFoundError; HostDirRefused when something else lies there."""
+    try:
+        handle = os.open(name, _HANDLE, dir_fd=parent)
+    except NotADirectoryError:
+        raise HostDirRefused("What has that name in HOST_DIR_ROOT is a symbolic link, or no directory.") from None
+    try:
+        return os.fstat(handle)
+    finally:
+        os.close(handle)
+
+
+def _ids(name: str, user: str) -> tuple[int, int]:
+    if not is_name(name):
+        raise HostDirRefused("A folder's name is 1 to 64 letters, digits, dots, - and _, the first a letter or digit.")
+    uid, gid = user.split(":")
+    return int(uid), int(gid)
+
+
+def _check(parent: int, name: str, found: os.stat_result, uid: int) -> None:
+    if found.st_uid != uid:
+        raise HostDirRefused(
+            f"The folder belongs to uid {found.st_uid}, and sessions run as {uid} (CONTAINER_USER): chown it, or take "
+            "another name."
+        )
+    if stat.S_IMODE(found.st_mode) & 0o777 != _OWNERS_ALONE:
+        raise HostDirRefused("The folder must be its owner's alone: chmod 700 it, or take another name.")
+    _check_case(parent, name, found)
+
+
+def _check_case(parent: int, name: str, found: os.stat_result) -> None:
+    """Where Work and work are one folder, two names would be two sessions on it."""
+    other = name.swapcase()
+    try:
+        twin = _look(parent, other)
+    except (FileNotFoundError, HostDirRefused):
+        return
+    if other != name and (twin.st_dev, twin.st_ino) == (found.st_dev, found.st_ino):
+        raise HostDirRefused("HOST_DIR_ROOT lies on a file system that does not tell upper from lower case.")
+
+
+def _may_make(uid: int) -> None:
+    ours = os.geteuid()
+    if ours not in (0, uid):
+        raise HostDirRefused(
+            f"The gateway runs as uid {ours} and can make no folder for sessions, which run as {uid} (CONTAINER_USER): "
+            "make it beforehand (chown, chmod 700), or run the gateway as root or as that user."
+        )
+
+
+def _make(parent: int, name: str, uid: int, gid: int) -> None:
+    """It has its name when it is complete: killed in between, we leave nothing that is refused later."""
+    _may_make(uid)
+    fresh = f".new-{secrets.token_hex(8)}"
+    os.mkdir(fresh, _OWNERS_ALONE, dir_fd=parent)
+    try:
+        if os.geteuid() == 0:
+            os.chown(fresh, uid, gid, dir_fd=parent, follow_symlinks=False)
+        os.rename(fresh, name, src_dir_fd=parent, dst_dir_fd=parent)
+    except OSError:
+        os.rmdir(fresh, dir_fd=parent)
+        raise
