@@ -16,14 +16,15 @@ from aiodocker.exceptions import DockerError as ForeignError
 from docker.client_pool import Clients
 from docker.errors import (
     ContainerGone,
-    DaemonDown,
     DaemonFailed,
     DaemonPlainText,
     DockerError,
+    NoDaemon,
 )
 from docker.identity import Credentials
-from docker.settings import DockerSettings, daemon_url
-from docker.tls import PLAIN_TEXT_ANSWER, ask_why, classify, may_hide_refusal
+from docker.refusals import failure_of
+from docker.settings import DockerSettings
+from docker.tls import PLAIN_TEXT_ANSWER
 
 
 class Connection:
@@ -68,12 +69,14 @@ class Connection:
             raise await self._translated(error, what) from error
         except (TypeError, ValueError, KeyError, msgspec.ValidationError) as error:
             # From aiodocker, or our own reading, over an answer of another shape.
-            raise DaemonFailed(f"What answers at {self._address} cannot be understood as a Docker daemon.") from error
+            raise NoDaemon(f"What answers at {self._address} cannot be understood as a Docker daemon.") from error
 
     async def _translated(self, error: Exception, what: str) -> DockerError:
         address = self._address
         if isinstance(error, DockerError):
             return error
+        if isinstance(error, aiohttp.ClientResponseError):
+            return NoDaemon(f"What answers at {address} speaks TLS, but not HTTP.")
         if not isinstance(error, ForeignError) or error.status == 900:  # aiodocker's own number for "no connection"
             return await self._connection_failure(error)
         if error.status == 400 and PLAIN_TEXT_ANSWER in error.message:
@@ -90,15 +93,10 @@ class Connection:
 
     async def _connection_failure(self, error: Exception) -> DockerError:
         self._lost = True
-        found = classify(error, self._address)
+        # aiohttp does not always show a lost connection as an OSError
         lost = isinstance(error, ForeignError | aiohttp.ClientConnectionError | aiohttp.ClientPayloadError)
-        if lost and isinstance(found, DaemonFailed):  # aiohttp does not always show a lost connection as an OSError
-            found = DaemonDown(f"The daemon at {self._address} broke off the conversation.")
-        if isinstance(found, DaemonDown) and may_hide_refusal(error):
-            reason = await ask_why(daemon_url(self._settings), self._credentials.identity().context)
-            if reason is not None:
-                return classify(reason, self._address)
-        return found
+        context = self._credentials.identity().context
+        return await failure_of(error, self._settings, self._address, lost=lost, context=context)
 
     @property
     def _address(self) -> str:

@@ -4,7 +4,7 @@ import datetime as dt
 import os
 from pathlib import Path
 
-from docker.certs import Authority
+from docker.authority import Authority
 from docker.settings import DockerSettings
 
 LOOK = 1.01  # seconds after which the files are looked at again

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from docker.certs import Authority
+from docker.authority import Authority
 from docker.connection import Connection
 from docker.errors import DaemonUntrusted
 from docker.identity import Credentials

@@ -7,7 +7,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from docker.certs import Authority
+from docker.authority import Authority
 from docker.handshake import shown_certificate
 from docker.tls import ssl_context
 from tests.docker.cert_folder import issue, issue_server, settings_of

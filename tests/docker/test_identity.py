@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from docker import identity
-from docker.certs import Authority
+from docker.authority import Authority
 from docker.errors import BadCertificateFiles
 from docker.identity import Credentials, Identity, Refused, Taken
 from docker.settings import DockerSettings
@@ -51,9 +51,14 @@ def watched(tmp_path: Path) -> Watched:
 
 def test_files_are_looked_at_once_a_second(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call asks, hundreds a second."""
-    looks: list[object] = []
+    looks: list[Path] = []
     status = identity._status
-    monkeypatch.setattr(identity, "_status", lambda path: looks.append(path) or status(path))
+
+    def counted(path: Path) -> tuple[int, ...]:
+        looks.append(path)
+        return status(path)
+
+    monkeypatch.setattr(identity, "_status", counted)
     for _ in range(1000):
         watched.clock.pass_by(0.001)
         watched.credentials.identity()
@@ -66,7 +71,7 @@ def test_files_that_do_not_change_are_not_read_again(watched: Watched, monkeypat
     for _ in range(2):
         watched.later()
     reads: list[Path] = []
-    monkeypatch.setattr(identity, "_content", lambda path: reads.append(path))
+    monkeypatch.setattr(identity, "_content", reads.append)
     for _ in range(10):
         assert watched.later() is watched.first
     assert reads == []

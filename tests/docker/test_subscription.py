@@ -10,7 +10,7 @@ import pytest
 
 from docker import subscription
 from docker.aiodocker_service import AiodockerService
-from docker.certs import Authority
+from docker.authority import Authority
 from docker.errors import DaemonUntrusted
 from docker.service import ContainerEvent
 from docker.subscription import Told
