@@ -65,7 +65,8 @@ from gateway.workers.keys_at_hand import SECONDS as KEYS_SECONDS
 from gateway.workers.keys_at_hand import KeysAtHand, follow_openings
 from gateway.workers.prove import SECONDS as PROVE_SECONDS
 from gateway.workers.prove import proving
-from gateway.workers.reconcile import Reconciler, watch
+from gateway.workers.reconcile import Reconciler
+from gateway.workers.watch import watch
 from gateway.workers.worker import Worker
 from projections.errors import ProjectionError
 from projections.lifecycle import SEATED
@@ -267,7 +268,8 @@ def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Re
     # Beside the comparison, which a slow runtime can hold up for longer than the lease lasts.
     jobs.start("announce", Worker("announce", reconciler.announce, ANNOUNCE_SECONDS).run())
     jobs.start("reconcile", worker.run())
-    jobs.start("watch", watch(services.docker, worker.poke))
+    watching = watch(services.docker, str(services.store.log_id), exhausted=reconciler.exhausted, changed=worker.poke)
+    jobs.start("watch", watching)
     jobs.start("fork", _end_with_the_log(services, jobs))
     if Capability.ADOPTION not in services.docker.capabilities:
         stack.push_async_callback(_stop_sessions, services)

@@ -99,13 +99,20 @@ class Recorder:
         return seal(await self.keyring.key_for(subject), clear, Place(stream_id, event_type, field))
 
     async def fact(
-        self, stream_id: str, payload: Payload, *, who: Who, cause: Cause = codec.NO_CAUSE, event_id: UUID | None = None
+        self,
+        stream_id: str,
+        payload: Payload,
+        *,
+        who: Who,
+        cause: Cause = codec.NO_CAUSE,
+        event_id: UUID | None = None,
+        occurred_at: datetime | None = None,
     ) -> int | None:
         """Append one fact, true in any order; durable when this returns.
 
         Its position (the first one, when it was told before); None while the log is away and it waits in the spool.
         """
-        event = await self.event(stream_id, payload, who=who, cause=cause, event_id=event_id)
+        event = await self.event(stream_id, payload, who=who, cause=cause, event_id=event_id, occurred_at=occurred_at)
         position = await self.append(stream_id, event)
         if position is not None:
             telemetry.event_positions(position)

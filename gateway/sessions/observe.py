@@ -7,6 +7,7 @@ a fact waits in the spool and has no position yet; without room there it is trie
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from events.catalogue import (
     ContainerDied,
     ContainerEvent,
     ContainerLost,
+    ContainerMemoryExhausted,
     ContainerRemoved,
     ContainerStarted,
     SessionDataRemoved,
@@ -48,6 +50,11 @@ async def until_stored(write: Callable[[], Awaitable[T]]) -> T:
 def died_id(info: ContainerInfo) -> UUID:
     """The id of the ``container.died`` that tells this end, whoever tells it."""
     return named("container.died", info.id, str(info.finished_at))
+
+
+def exhausted_id(container_id: str, minute: int | None = None) -> UUID:
+    """The id of a ``container.memory_exhausted``, whoever tells it: the container's first, or that of a minute."""
+    return named("container.memory_exhausted", container_id, *([] if minute is None else [str(minute)]))
 
 
 def lost_id(state: SessionState) -> UUID:
@@ -86,6 +93,15 @@ class Observer:
         )
         who = Who(kind=ActorKind.CONTAINER, id=payload.container)
         return await self._append(payload, who, cause, died_id(info))
+
+    async def memory_exhausted(
+        self, state: SessionState, container_id: str, event_id: UUID, at: datetime | None, cause: Cause = codec.NO_CAUSE
+    ) -> int | None:
+        """``at``: the daemon's time of the kill; None when it was found later. Raises StoreUnavailable: tried again."""
+        payload = ContainerMemoryExhausted(**_subject(state), container_id=container_id)
+        who = Who(kind=ActorKind.CONTAINER, id=payload.container)
+        stream_id = container_stream(payload.container)
+        return await self._recorder.fact(stream_id, payload, who=who, cause=cause, event_id=event_id, occurred_at=at)
 
     async def removed(self, state: SessionState, cause: Cause = codec.NO_CAUSE) -> int | None:
         return await self._tell(ContainerRemoved(**_subject(state)), (state.container,), cause)

@@ -15,7 +15,7 @@ from uuid import UUID
 import msgspec
 
 from docker import names
-from docker.errors import ContainerGone, DaemonDown, DockerError, ImageMissing
+from docker.errors import ContainerGone, DaemonDown, DockerError, ImageMissing, LimitsNotApplied
 from docker.service import Address, Capability, ContainerInfo, ContainerState, DockerService
 from events import codec
 from events.codec import Cause
@@ -201,6 +201,8 @@ class Runner:
             return (time.monotonic_ns() - began) // 1000
         except ImageMissing as error:
             raise BootFailed("image_missing", str(error)) from error
+        except LimitsNotApplied as error:
+            raise BootFailed("limits_not_applied", str(error)) from error
         except DaemonDown as error:
             raise BootFailed("daemon_down", str(error)) from error
         except DockerError as error:
@@ -213,8 +215,9 @@ class Runner:
             if info is not None and info.state in ENDED:
                 await self._parts.observer.died(state, info, cause)
                 fact = died_id(info)
-            code = "" if info is None or info.exit_code is None else f" with exit code {info.exit_code}"
-            raise BootFailed("container_died", f"The container ended{code} right after its start.", fact=fact)
+            raise BootFailed(
+                "container_died", f"The container ended right after its start ({end_of(info)}).", fact=fact
+            )
         return info
 
     async def _wait_ready(self, state: SessionState, info: ContainerInfo, cause: Cause) -> None:
@@ -248,8 +251,7 @@ class Runner:
         if now is not None:
             await self._parts.observer.died(state, now, cause)
             fact = died_id(now)
-        code = now.exit_code if now else None
-        raise BootFailed("container_died", f"The container ended before it was ready (exit code {code}).", fact=fact)
+        raise BootFailed("container_died", f"The container ended before it was ready ({end_of(now)}).", fact=fact)
 
     async def _fail(self, state: SessionState, failure: BootFailed, cause: Cause) -> None:
         log.warning(
@@ -328,6 +330,14 @@ def caused_by(intent: Intent | None, span: "telemetry.Span | None") -> Cause:
         trace_id=span.trace_id if span else intent.trace_id,
         span_id=span.span_id if span else intent.span_id,
     )
+
+
+def end_of(info: ContainerInfo | None) -> str:
+    """How a container ended, in words."""
+    if info is None:
+        return "it is gone"
+    code = "exit code unknown" if info.exit_code is None else f"exit code {info.exit_code}"
+    return f"{code}: killed for want of memory, see CONTAINER_MEMORY_LIMIT" if info.oom_killed else code
 
 
 def address_of(state: SessionState) -> Address | None:

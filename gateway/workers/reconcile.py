@@ -4,11 +4,10 @@ Run at start, every interval and whenever a container ended. Foreign containers 
 carry this log's label are looked at, and only what the log knows is repaired.
 """
 
-import asyncio
 import enum
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -16,7 +15,7 @@ import msgspec
 
 from docker import names
 from docker.errors import DockerError
-from docker.service import ContainerInfo, ContainerState, DockerService
+from docker.service import ContainerEvent, ContainerInfo, ContainerState
 from events.catalogue import GatewayCrashed
 from events.codec import Cause
 from events.envelope import ActorKind, gateway_stream
@@ -28,7 +27,8 @@ from gateway.services import Services
 from gateway.sessions.commands import MarkFailed
 from gateway.sessions.handler import Origin
 from gateway.sessions.observe import because, died_id, lost_id
-from gateway.sessions.runner import caused_by
+from gateway.sessions.runner import caused_by, end_of
+from gateway.workers.exhaustion import Exhaustion
 from projections.gateways import GatewayState
 from projections.lifecycle import SEATED, Phase
 from projections.session_state import SessionState
@@ -139,6 +139,19 @@ class Reconciler:
         self._who = Who(kind=ActorKind.GATEWAY, id=services.instance)
         self._lease = LEASE + services.docker.runtime
         self._grace_until = time.monotonic() + GRACE_SECONDS  # the log may just be back
+        self._exhaustion = Exhaustion(
+            services.store,
+            services.views,
+            services.runner,
+            services.observer,
+            instance=services.instance,
+            runtime=services.docker.runtime,
+            now=services.recorder.now,
+        )
+
+    def exhausted(self, event: ContainerEvent) -> bool:
+        """The kernel killed a process in a container; True when that is reason for a round."""
+        return self._exhaustion.heard(event)
 
     async def announce(self) -> None:
         """Take, or keep, the lease that says that this instance lives."""
@@ -164,6 +177,7 @@ class Reconciler:
         first = await services.leases.claim(self._lease, services.instance) is not None
         containers = await services.docker.list_containers(all=True, labels=names.owned_by(str(services.store.log_id)))
         await services.views.catch_up_to_head()
+        await self._exhaustion.run_once(containers)
         gateways, sessions = services.views.gateways, services.views.sessions
         alive = await self._alive() if first else frozenset(gateways)
         if first:
@@ -210,7 +224,8 @@ class Reconciler:
             case Do.DIED if state is not None and action.info is not None:
                 async with self._reconciling(state) as cause:
                     await self._services.observer.died(state, action.info, cause)
-                    detail = f"The container ended (exit code {action.info.exit_code})."
+                    detail = f"The container ended ({end_of(action.info)})."
+                    log.warning("%s", detail, extra=_about(action))
                     await self._fail(state, "container_died", detail, because(cause, died_id(action.info)))
             case Do.LOST if state is not None:
                 async with self._reconciling(state) as cause:
@@ -273,17 +288,3 @@ class Reconciler:
 
 def _about(action: Action) -> dict[str, str]:
     return {"session_id": action.session_id, "operation": "reconcile"}
-
-
-async def watch(docker: DockerService, ended: Callable[[], None]) -> None:
-    """Call ``ended`` when a container of ours ends, until cancelled. A hint: the list is the truth."""
-    while True:
-        try:
-            async for event in docker.events():
-                if names.OWNER in event.labels:
-                    ended()
-            return  # the runtime was closed
-        except DockerError as error:
-            log.warning("the runtime's events stopped: %s", error, extra={"operation": "watch"})
-            await asyncio.sleep(1)
-            ended()

@@ -2,16 +2,16 @@
 gateways that are killed, starved and lied to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
 
 import msgspec
 import pytest
 
 from docker import names
-from docker.errors import DaemonDown, DaemonFailed
-from docker.service import Address, ContainerEvent, ContainerInfo, ContainerState, DockerService
-from gateway.workers.reconcile import Do, crashed, plan, watch
+from docker.errors import DaemonFailed
+from docker.service import Address, ContainerInfo, ContainerState
+from gateway.workers.reconcile import Do, crashed, plan
 from projections.gateways import GatewayState
 from projections.lifecycle import Phase
 from projections.session_state import SessionState
@@ -273,30 +273,3 @@ async def test_a_list_that_is_older_than_a_session_loses_nothing(earth: World) -
         await eventually(lambda: len([call for call, _ in earth.docker.calls if call == "list"]) > lists)
         assert gateway.views.sessions[state.session_id].phase is Phase.READY
         assert await earth.log("container.lost") == []
-
-
-async def test_the_watch_outlives_a_daemon_that_is_away() -> None:
-    """And pokes when it is back, since it may have missed something."""
-    seen: list[str] = []
-    ended = asyncio.Event()
-
-    class Flaky:
-        def events(self) -> AsyncIterator[ContainerEvent]:
-            seen.append("asked")
-            return self._events(len(seen))
-
-        async def _events(self, nth: int) -> AsyncIterator[ContainerEvent]:
-            if nth == 1:
-                raise DaemonDown("The daemon is down.")
-            foreign = ContainerEvent(container_id="i", name="foreign", kind="die", at_ns=1)
-            yield foreign
-            yield msgspec.structs.replace(foreign, labels=names.labels("log", "s1", "c1"))
-
-    pokes: list[int] = []
-
-    def poke() -> None:
-        pokes.append(len(seen))
-        ended.set()
-
-    await asyncio.wait_for(watch(cast(DockerService, Flaky()), poke), 5)
-    assert ended.is_set() and pokes == [1, 2]
