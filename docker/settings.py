@@ -52,6 +52,7 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     docker_host_ip: Annotated[
         str, _text("The daemon's host when DOCKER_HOST is empty; also names its certificate.")
     ] = ""
+    certificate_warning_days: Annotated[int, _number("Days before its end when a certificate is warned of.", 0)] = 30
     docker_connect_timeout: Annotated[float, _number("Seconds to wait for a connection to the daemon.", 0.05)] = 3.0
     docker_call_timeout: Annotated[float, _number("Seconds that one call to the daemon may take.", 0.05)] = 60.0
 
