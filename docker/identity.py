@@ -85,6 +85,11 @@ class Credentials:
         """``listener`` is told at once of files that are taken up, and once of each content that is refused."""
         self._listeners.append(listener)
 
+    @property
+    def in_use(self) -> Identity | None:
+        """The one in use, without a look at the files; None before the first conversation. For any thread."""
+        return self._identity
+
     def identity(self) -> Identity:
         """The one to begin a conversation with now. Raises BadCertificateFiles when there never was one."""
         moment = self._monotonic()

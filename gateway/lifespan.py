@@ -59,6 +59,7 @@ from gateway.sessions.runner import Parts, Runner
 from gateway.settings import Settings
 from gateway.storage import Report, Storage, open_storage, token_secret
 from gateway.unreadable import Unreadables
+from gateway.workers.certs import certificate_watch
 from gateway.workers.indexing import SECONDS as INDEX_SECONDS
 from gateway.workers.indexing import Indexing
 from gateway.workers.keys_at_hand import SECONDS as KEYS_SECONDS
@@ -185,6 +186,9 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         views=views,
         projector=projector,
         proving=proving(recorder, storage, settings.projections.projection_verify_hour),
+        certificates=certificate_watch(
+            recorder, runtime.docker, instance, days=settings.docker.certificate_warning_days
+        ),
         outages=outages,
         unreadables=unreadables,
         head=Look(storage.store, lambda: _head(storage.store), HEAD_SECONDS),
@@ -263,6 +267,8 @@ def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Re
         jobs.start("projector", Worker("projector", projector.run_once, PROJECT_SECONDS).run())
     if services.proving is not None:
         jobs.start("prove", Worker("prove", services.proving.run_once, PROVE_SECONDS).run())
+    if services.certificates is not None:
+        jobs.start("certificates", services.certificates.worker.run())
     stack.push_async_callback(_flush, services)
     stack.push_async_callback(services.runner.close)
     # Beside the comparison, which a slow runtime can hold up for longer than the lease lasts.
@@ -283,7 +289,7 @@ async def _end_with_the_log(services: Services, jobs: Jobs) -> None:
         forked,
         extra={"operation": "log_forked", "position": forked.differs_from},
     )
-    await jobs.end("announce", "reconcile", "watch", "projector", "index", "prove", "unreadable")
+    await jobs.end("announce", "reconcile", "watch", "projector", "index", "prove", "certificates", "unreadable")
     await services.runner.close()
 
 

@@ -74,3 +74,17 @@ def watch_proofs(
     name = "session_gateway.projection"
     meter.create_observable_gauge(f"{name}.differing", [differing], "{row}", "rows that are not what the log says")
     meter.create_observable_gauge(f"{name}.proof_age", [age], "s", "how long ago the table was compared with the log")
+
+
+def watch_certificates(
+    meter: Meter, instance: str, seconds_left: Callable[[], Iterable[tuple[str, str, float]]]
+) -> None:
+    """Until each certificate between us and the daemon ends: role, SHA-256, seconds; below 0 when it has ended."""
+
+    def observe(options: CallbackOptions) -> Iterable[Observation]:
+        for role, sha256, left in seconds_left():
+            which = {"certificate.role": role, "certificate.sha256": sha256}
+            yield Observation(left, {"gateway.instance": instance, **which})
+
+    name, words = "session_gateway.certificate.time_left", "how long a certificate still holds"
+    meter.create_observable_gauge(name, [observe], "s", words)

@@ -24,6 +24,7 @@ from gateway.sessions.observe import Observer
 from gateway.sessions.runner import Runner
 from gateway.settings import Settings
 from gateway.unreadable import Unreadables
+from gateway.workers.certs import CertificateWatch
 from gateway.workers.prove import Proving
 from projections.projector import Projector
 from projections.views import Views
@@ -41,6 +42,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     views: Views
     projector: Projector | None  # where the log has tables
     proving: Proving | None
+    certificates: CertificateWatch | None  # where the runtime has any
     outages: Outages
     unreadables: Unreadables
     head: Look  # of the log, for health

@@ -16,6 +16,7 @@ from gateway.access.roles import Role
 from gateway.api.call import Call, answer
 from gateway.look import size_text
 from gateway.proxy.pool import PoolStatus
+from gateway.workers.certs import InUse
 from projections.lifecycle import SEATED, STATUS, Phase
 from projections.table_report import Proved
 
@@ -70,6 +71,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     log: LogHealth
     runtime: str
     runtime_answers: bool
+    certificates: tuple[InUse, ...] | None  # between us and the daemon; None: the runtime has none
+    warnings: tuple[str, ...]  # sentences for an operator; what is warned of works still
     host_address: HostAddressHealth | None  # None: no daemon, or not known yet
     sessions: dict[str, int]
     authenticated_sessions: int
@@ -122,6 +125,7 @@ async def _is_operator(call: Call) -> bool:
 def _detail(call: Call, status: str, head: int | None, answers: bool, tables: int | None) -> Health:
     services, states = call.services, call.services.views.sessions.values()
     now = services.recorder.now()
+    certificates = None if services.certificates is None else services.certificates.standing
     return Health(
         status=status,
         storage_backend="database" if services.storage == "embedded" else services.storage,
@@ -134,6 +138,8 @@ def _detail(call: Call, status: str, head: int | None, answers: bool, tables: in
         log=_log(call, head, tables),
         runtime=services.docker.runtime,
         runtime_answers=answers,
+        certificates=None if certificates is None else certificates.certificates,
+        warnings=() if certificates is None else certificates.warnings,
         host_address=_host_address(services.docker),
         sessions=dict(Counter(STATUS[state.phase].value for state in states if state.phase is not Phase.ABSENT)),
         authenticated_sessions=sum(

@@ -12,7 +12,7 @@ from events.catalogue import AccessDenied
 from events.envelope import SYSTEM
 from events.keyring import MemoryKeyring
 from gateway import telemetry
-from gateway.metrics import watch_log, watch_proofs
+from gateway.metrics import watch_certificates, watch_log, watch_proofs
 from gateway.recorder import Recorder
 from gateway.telemetry import Telemetry, TelemetrySettings
 from projections.table_report import Proved
@@ -110,3 +110,10 @@ async def test_the_end_does_not_wait_for_a_receiver_that_hangs() -> None:
         began = time.monotonic()
         await made.aclose()
         assert time.monotonic() - began < PROMPT
+
+
+async def test_the_time_that_a_certificate_has_left_is_a_gauge() -> None:
+    async with receivers.otlp() as (endpoint, receiver), receivers.delivering(endpoint, otel_metric_export_interval=20):
+        watch_certificates(telemetry.meter(), "g1", lambda: [("client", "b" * 64, -3.5)])
+        told = await receivers.gauge(receiver, "session_gateway.certificate.time_left", -3.5)
+    assert told == {"gateway.instance": "g1", "certificate.role": "client", "certificate.sha256": "b" * 64}

@@ -57,6 +57,7 @@ async def test_operators_are_told_figures_that_move(gateway: Gateway) -> None:
     assert (told["seats_taken"], told["authenticated_sessions"], told["websockets"]) == (1, 1, 1)
     assert told["http_connection_pool"]["streams"] == 1
     assert (told["runtime"], told["runtime_answers"], told["storage_backend"]) == ("local", True, "memory")
+    assert (told["certificates"], told["warnings"]) == (None, [])  # local processes are spoken to without any
     assert told["log"]["log_id"] == str(gateway.services.store.log_id)
     assert told["log"]["head"] >= told["log"]["view"] > before["log"]["view"]
 
