@@ -8,7 +8,7 @@ DEV := $(SETUP) requirements.lock requirements-dev.lock
 WORKERS ?= 2
 
 .PHONY: help venv run test test-all quick check check-format check-lint check-types check-imports check-house \
-	fix docs image lock release-archive clean bench bench-append bench-scale bench-fold bench-search
+	fix docs image image-gateway lock release-archive clean bench bench-append bench-scale bench-fold bench-search
 
 help:  ## this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
@@ -53,6 +53,9 @@ fix:  ## format and mend what ruff can mend
 docs:  ## write the generated pages anew (docs/settings.md)
 	$(DEV)
 	$(PY) -m tools.settings_page > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
+
+image-gateway:  ## build the gateway's own image and give it to the Docker daemon of DOCKER_HOST
+	$(SETUP) requirements.lock && exec $(PY) -m docker.image gateway
 
 image:  ## build the image that sessions run and give it to the Docker daemon of DOCKER_HOST
 	$(SETUP) requirements.lock && exec $(PY) -m docker.image opencode

@@ -1,67 +1,36 @@
-"""Builds the images that sessions run, out of this machine's files and nothing pulled. ``python -m docker.image NAME``.
+"""Builds images out of this machine's files, with nothing pulled, and gives them to the daemon of DOCKER_HOST.
 
-``echo`` is this machine's Python with the echo agent (a few MB, for trying out and for tests), ``opencode`` the real
-thing. An image is given to the daemon in the form that ``docker save`` writes, so its id is the hash of its content and
-building it twice does nothing the second time.
+``python -m docker.image NAME``: ``echo`` is this machine's Python with the echo agent (for trying out and for tests),
+``opencode`` what sessions run in earnest, ``gateway`` the gateway itself. Building one again changes nothing.
 """
 
 import argparse
 import asyncio
-import hashlib
-import io
-import json
 import os
-import platform
 import subprocess
 import sys
-import sysconfig
-import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
-
-import msgspec
 
 from docker import opencode
 from docker.aiodocker_service import AiodockerService
 from docker.errors import DockerError, ImageUnbuildable
+from docker.gateway_image import gateway_image
+from docker.image_archive import Image, Say, install
+from docker.python_files import add_python
 from docker.rootfs import RootFilesystem, base, found_program, shared_libraries
-from docker.settings import from_environment
+from docker.settings import daemon_url, from_environment
 
 ECHO_IMAGE = "session-gateway/echo:1"
 OPENCODE_IMAGE = f"session-gateway/opencode:{opencode.VERSION}"
 PORT = 4096
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-# Three quarters of the standard library's bytes, and nothing that an agent runs.
-_NOT_SHIPPED = {"site-packages", "dist-packages", "test", "tests", "idlelib", "tkinter", "turtledemo", "ensurepip"}
-_NOT_SHIPPED |= {"lib2to3", "pydoc_data", "turtle.py"}
-_EPOCH = "1970-01-01T00:00:00Z"  # an image that is dated is another image each time
-
-Say = Callable[[str], None]
-
-
-class Image(msgspec.Struct, frozen=True, kw_only=True):
-    """An image before it is built."""
-
-    name: str
-    files: RootFilesystem
-    command: tuple[str, ...]
-    environment: tuple[str, ...] = ("PATH=/usr/bin:/bin", "HOME=/home/app")
-
 
 def echo_image() -> Image:
     """The Python that runs this, its standard library and the echo agent. Raises ImageUnbuildable."""
     files = base()
-    interpreter = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    files.program("/usr/bin/python3", interpreter)
-    library = Path(sysconfig.get_path("stdlib"))
-    files.tree(f"/usr/lib/{version}", library, skip=_not_shipped)
-    for extension in sorted((library / "lib-dynload").glob("*.so")):
-        if not _not_shipped(extension.name):
-            _extension_libraries(files, extension)
+    add_python(files)
     files.file("/agent/echo.py", Path(__file__).parent / "agent" / "echo.py")
     command = ("python3", "/agent/echo.py", "--host", "0.0.0.0", "--port", str(PORT))
     return Image(name=ECHO_IMAGE, files=files, command=command)
@@ -81,83 +50,6 @@ def opencode_image(cache: Path, say: Say = print) -> Image:
         command=command,
         environment=("PATH=/usr/bin:/bin", "HOME=/home/app", "SHELL=/bin/sh", *quiet),
     )
-
-
-def write_archive(image: Image, layer: IO[bytes], out: IO[bytes]) -> str:
-    """Write what ``docker load`` reads to ``out`` and answer the image's id; ``layer`` is scratch space."""
-    image.files.write(layer)
-    layer.seek(0)
-    content = hashlib.sha256()
-    while piece := layer.read(1 << 20):
-        content.update(piece)
-    digest, size = content.hexdigest(), layer.tell()
-    layer.seek(0)
-    config = _config(image, digest)
-    image_id = hashlib.sha256(config).hexdigest()
-    manifest = [{"Config": f"{image_id}.json", "RepoTags": [image.name], "Layers": [f"{digest}/layer.tar"]}]
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        _member(archive, f"{image_id}.json", io.BytesIO(config), len(config))
-        _member(archive, f"{digest}/layer.tar", layer, size)
-        text = json.dumps(manifest).encode()
-        _member(archive, "manifest.json", io.BytesIO(text), len(text))
-    return f"sha256:{image_id}"
-
-
-async def install(service: AiodockerService, image: Image, say: Say = print) -> str:
-    """Give ``image`` to the daemon unless it has it; answers the image's id. Raises any error of ``docker.errors``."""
-    with tempfile.TemporaryFile() as layer, tempfile.TemporaryFile() as archive:
-        image_id = await asyncio.to_thread(write_archive, image, layer, archive)
-        if await service.image_id(image.name) == image_id:
-            say(f"{image.name} is on the daemon already ({image_id[7:19]}).")
-            return image_id
-        say(f"Giving {image.name} to the daemon ({archive.tell() >> 20} MB).")
-        archive.seek(0)
-        await service.load_image(archive)
-    if await service.image_id(image.name) is None:
-        raise ImageUnbuildable(f"The daemon took {image.name} and does not know it.")
-    say(f"{image.name} is ready ({image_id[7:19]}).")
-    return image_id
-
-
-def _config(image: Image, layer: str) -> bytes:
-    machine = platform.machine()
-    config: dict[str, Any] = {
-        "architecture": _ARCHITECTURES.get(machine, machine),
-        "os": "linux",
-        "created": _EPOCH,
-        "config": {
-            "Env": list(image.environment),
-            "Cmd": list(image.command),
-            "User": "1000:1000",
-            "WorkingDir": "/workspace",
-            "ExposedPorts": {f"{PORT}/tcp": {}},
-        },
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer}"]},
-        "history": [{"created": _EPOCH, "created_by": f"python -m docker.image ({image.name})"}],
-    }
-    return json.dumps(config, sort_keys=True).encode()
-
-
-def _member(archive: tarfile.TarFile, name: str, content: IO[bytes], size: int) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = size, 0o644
-    archive.addfile(entry, content)
-
-
-def _not_shipped(name: str) -> bool:
-    return (
-        name in _NOT_SHIPPED
-        or name.startswith(("config-", "_tkinter.", "_test", "_xx", "xx"))
-        or name.endswith((".opt-1.pyc", ".opt-2.pyc"))
-    )
-
-
-def _extension_libraries(files: RootFilesystem, extension: Path) -> None:
-    """Most of Python's compiled modules need nothing more; one whose library is absent here fails here as well."""
-    try:
-        files.libraries(extension)
-    except ImageUnbuildable:
-        return
 
 
 def _add_ripgrep(files: RootFilesystem, cache: Path, say: Say) -> None:
@@ -200,15 +92,18 @@ def _run(command: list[str], folder: str) -> None:
 
 
 async def _build(name: str, cache: Path) -> None:
-    image = echo_image() if name == "echo" else opencode_image(cache)
-    async with AiodockerService(from_environment(os.environ)) as service:
+    settings = from_environment(os.environ)
+    daemon_url(settings)  # refused before anything is built
+    makers = {"echo": echo_image, "opencode": lambda: opencode_image(cache), "gateway": gateway_image}
+    image = makers[name]()
+    async with AiodockerService(settings) as service:
         await install(service, image)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; answers its exit code."""
     parser = argparse.ArgumentParser(prog="python -m docker.image", description=__doc__)
-    parser.add_argument("name", choices=["echo", "opencode"])
+    parser.add_argument("name", choices=["echo", "opencode", "gateway"])
     parser.add_argument("--cache", type=Path, default=Path("var/cache"), help="where what was fetched is kept")
     chosen = parser.parse_args(arguments)
     try:

@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -20,7 +20,7 @@ USER = 1000
 # glibc loads these while a program runs, so ldd does not tell of them: name service, and a terminal's openpty.
 _LOADED_LATER = ["libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2", "libutil.so.1"]
 _LOADED_LATER += ["libpthread.so.0", "libdl.so.2", "libm.so.6"]
-_LDD_LINE = re.compile(r"^\s*(?:(?P<name>\S+) => )?(?P<path>/\S+|not found)", re.MULTILINE)
+_LDD_LINE = re.compile(r"^[ \t]+(?:(?P<name>\S+) => )?(?P<path>/\S+|not found)", re.MULTILINE)
 
 
 class RootFilesystem:
@@ -53,7 +53,12 @@ class RootFilesystem:
 
     def libraries(self, source: Path) -> None:
         """The libraries of ``source``, in places where the loader looks without being told."""
-        needed = shared_libraries(source)
+        self.libraries_of([source])
+
+    def libraries_of(self, sources: Sequence[Path]) -> None:
+        """The same of many. One that lies beside them goes where they go: its path is in the file that needs it."""
+        beside = {str(source.resolve()) for source in sources}
+        needed = [path for path in shared_libraries(*sources) if str(path.resolve()) not in beside]
         home = next((path.parent for path in needed if path.name == "libc.so.6"), None)
         for path in needed:
             # A library from an odd place (a Python built at home) is put beside the C library.
@@ -72,6 +77,10 @@ class RootFilesystem:
             for name in files:
                 if not skip(name) and (Path(folder) / name).is_file():
                     self.file(str(inside / name), Path(folder) / name, dated=True)
+
+    def paths(self) -> set[str]:
+        """What is in it so far."""
+        return set(self._entries)
 
     def write(self, out: IO[bytes]) -> None:
         """The layer: an uncompressed tar."""
@@ -121,14 +130,15 @@ def found_program(name: str, advice: str) -> Path:
     return Path(path).resolve()
 
 
-def shared_libraries(program: Path) -> list[Path]:
-    """What ``program`` loads at its start, the loader included; empty for a static one. Raises ImageUnbuildable."""
+def shared_libraries(*programs: Path) -> list[Path]:
+    """What ``programs`` load at their start, the loader included; empty for static ones. Raises ImageUnbuildable."""
     found = []
-    for match in _LDD_LINE.finditer(_output("ldd", str(program), may_fail=True)):
+    for match in _LDD_LINE.finditer(_output("ldd", *map(str, programs), may_fail=True) if programs else ""):
         if match["path"] == "not found":
-            raise ImageUnbuildable(f"{program} needs {match['name']}, which is not on this machine.")
+            asking = programs[0] if len(programs) == 1 else "A package"
+            raise ImageUnbuildable(f"{asking} needs {match['name']}, which is not on this machine.")
         found.append(Path(match["path"]))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _output(*command: str, may_fail: bool = False) -> str:

@@ -5,6 +5,7 @@ tests are skipped with the reason, or failed under REQUIRE_DOCKER=1.
 """
 
 import asyncio
+import contextlib
 import os
 import secrets
 import tempfile
@@ -19,6 +20,7 @@ import pytest
 from docker import image, names
 from docker.aiodocker_service import AiodockerService
 from docker.errors import BadDockerSettings, ImageUnbuildable
+from docker.image_archive import Image, install
 from docker.settings import DockerSettings, from_environment
 from tests.docker.daemon import PrivateDaemon, answers, ask, missing
 
@@ -47,9 +49,20 @@ class DockerDaemon(msgspec.Struct, frozen=True, kw_only=True):
             for name, value in differing.items()
         }
 
-    def ask(self, method: str, path: str) -> tuple[int, Any]:
+    def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """One request to the daemon, past the client that is under test."""
-        return ask(self.settings, method, path)
+        return ask(self.settings, method, path, body)
+
+    def run_in(self, container: str, *command: str, wait: bool = True) -> str:
+        """Run a command in a running container, as its user and within its limits; what it said, if waited for."""
+        asked = {"Cmd": command, "AttachStdout": wait, "AttachStderr": wait, "Tty": wait}
+        status, made = self.ask("POST", f"/containers/{container}/exec", asked)
+        if status != 201:
+            raise RuntimeError(f"{command[0]} in {container}: {made}")
+        status, said = self.ask("POST", f"/exec/{made['Id']}/start", {"Detach": not wait, "Tty": wait})
+        if status != 200:
+            raise RuntimeError(f"{command[0]} in {container}: {said}")
+        return str(said).replace("\r\n", "\n")
 
     def host_address(self) -> str:
         """Where a container reaches this machine, such as a stub model; needs the session network to exist."""
@@ -101,6 +114,21 @@ def opencode_image(docker_daemon: DockerDaemon) -> str:
     return image.OPENCODE_IMAGE
 
 
+@contextlib.contextmanager
+def daemon_of_its_own(nth: int, *flags: str) -> Iterator[tuple[PrivateDaemon, DockerDaemon]]:
+    """A daemon beside the run's, which a test may restart, with the echo image. ``nth``: of this process, from 1."""
+    if reason := missing():
+        without_docker(f"no Docker daemon that can be restarted: {reason}")
+    private = PrivateDaemon(nth, flags)
+    private.start()
+    try:
+        daemon = _handle(private.settings, tuple(private.enter), private.gateway)
+        _install(daemon, image.echo_image)
+        yield private, daemon
+    finally:
+        private.stop()
+
+
 def without_docker(reason: str) -> NoReturn:
     """Skip, saying why; fail where Docker is required."""
     if os.environ.get("REQUIRE_DOCKER") == "1":
@@ -124,14 +152,14 @@ def _handle(settings: DockerSettings, enter: tuple[str, ...] = (), gateway: str 
     return DockerDaemon(settings=own, owner=f"test-{run}", enter=enter, gateway=gateway)
 
 
-def _install(daemon: DockerDaemon, build: Callable[[], image.Image]) -> None:
+def _install(daemon: DockerDaemon, build: Callable[[], Image]) -> None:
     wanted = build()
 
-    async def install() -> None:
+    async def give() -> None:
         async with AiodockerService(daemon.settings) as service:
-            await image.install(service, wanted)
+            await install(service, wanted)
 
-    _run(install)
+    _run(give)
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

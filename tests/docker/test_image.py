@@ -1,7 +1,6 @@
-"""Images are built of this machine's files and known by their content."""
+"""The images that sessions run are built of this machine's files."""
 
 import io
-import json
 import tarfile
 from pathlib import Path
 
@@ -9,41 +8,10 @@ import httpx
 import pytest
 
 from docker import names
-from docker.aiodocker_service import AiodockerService
-from docker.image import ECHO_IMAGE, Image, echo_image, install, main, write_archive
-from docker.rootfs import RootFilesystem
+from docker.image import ECHO_IMAGE, echo_image, main
 from docker.service import Volume
 from tests.contracts.runtimes import daemon_runtime, until
 from tests.docker_fixtures import DockerDaemon
-
-
-def tiny(content: bytes) -> Image:
-    files = RootFilesystem()
-    files.file("/hello", content)
-    return Image(name="session-gateway/test-tiny:1", files=files, command=("hello",))
-
-
-def archived(image: Image) -> tuple[str, dict[str, bytes]]:
-    out = io.BytesIO()
-    image_id = write_archive(image, io.BytesIO(), out)
-    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as archive:
-        members = {entry.name: archive.extractfile(entry) for entry in archive.getmembers()}
-        return image_id, {name: file.read() for name, file in members.items() if file is not None}
-
-
-def test_an_images_id_is_the_hash_of_its_content() -> None:
-    assert archived(tiny(b"1")) == archived(tiny(b"1"))
-    assert archived(tiny(b"1"))[0] != archived(tiny(b"2"))[0]
-
-
-def test_an_image_runs_as_nobody_special_in_the_workspace() -> None:
-    image_id, members = archived(tiny(b"1"))
-    manifest = json.loads(members["manifest.json"])[0]
-    assert manifest["RepoTags"] == ["session-gateway/test-tiny:1"]
-    config = json.loads(members[manifest["Config"]])["config"]
-    assert manifest["Config"] == image_id.removeprefix("sha256:") + ".json"
-    assert (config["User"], config["WorkingDir"], config["Cmd"]) == ("1000:1000", "/workspace", ["hello"])
-    assert config["ExposedPorts"] == {"4096/tcp": {}}
 
 
 def test_the_echo_image_has_what_a_session_needs() -> None:
@@ -66,19 +34,6 @@ def test_without_a_daemon_the_command_says_so(
     monkeypatch.delenv("DOCKER_HOST_IP", raising=False)
     assert main(["echo", "--cache", str(tmp_path)]) == 1
     assert "DOCKER_HOST is empty" in capsys.readouterr().err
-
-
-@pytest.mark.docker
-async def test_an_image_is_given_to_the_daemon_once(docker_daemon: DockerDaemon) -> None:
-    said: list[str] = []
-    async with AiodockerService(docker_daemon.settings) as service:
-        assert await service.image_id("session-gateway/test-tiny:1") is None
-        first = await install(service, tiny(b"1"), said.append)
-        assert await install(service, tiny(b"1"), said.append) == first
-        assert await install(service, tiny(b"2"), said.append) != first
-    docker_daemon.ask("DELETE", "/images/session-gateway/test-tiny:1")
-    giving = [line.split(" ")[0] == "Giving" for line in said]
-    assert giving == [True, False, False, True, False], said
 
 
 @pytest.mark.docker
