@@ -15,7 +15,7 @@ import aiohttp
 from aiodocker.containers import DockerContainer
 from aiodocker.exceptions import DockerError as ForeignError
 
-from docker.answers import container_info, image_of
+from docker.answers import container_info, image_of, volumes_of
 from docker.connection import Connection
 from docker.errors import (
     BadDockerSettings,
@@ -27,11 +27,11 @@ from docker.errors import (
     NameTaken,
 )
 from docker.handshake import shown_certificate
-from docker.identity import Certificate, Credentials
 from docker.host_ip import HostAddress
+from docker.identity import Certificate, Credentials
 from docker.networks import SessionNetwork
 from docker.readback import cannot_give, daemon_departures, departures, more_than_there_is, refusal
-from docker.service import Capability, ContainerEvent, ContainerInfo, ContainerState, Mount
+from docker.service import Capability, ContainerEvent, ContainerInfo, ContainerState, Mount, VolumeInfo
 from docker.settings import DockerSettings, daemon_url
 from docker.spec import Body, container_body
 from docker.subscription import events
@@ -155,6 +155,13 @@ class AiodockerService:
             await self.host.find()
         return [self._info(answer) for answer in answers if answer is not None]
 
+    async def list_volumes(self, labels: Mapping[str, str] = {}) -> list[VolumeInfo]:
+        filters = {"label": [f"{key}={value}" for key, value in labels.items()]}
+        async with self._connection.call("list volumes") as client:
+            volumes: Any = client.volumes  # untyped in aiodocker
+            answer = await volumes.list(filters=filters)
+            return volumes_of(answer)
+
     async def remove_volume(self, name: str) -> None:
         async with self._connection.call(f"remove volume {name}") as client:
             try:
@@ -171,9 +178,9 @@ class AiodockerService:
             pieces = await container.log(stdout=True, stderr=True, tail=tail, timeout=limit)
         return "".join(pieces).splitlines()
 
-    def events(self) -> AsyncIterator[ContainerEvent]:
+    def events(self, past: bool = False) -> AsyncIterator[ContainerEvent]:
         """As the contract says; goes on when the daemon comes back and when other certificates are in use."""
-        return events(self._connection)
+        return events(self._connection, past)
 
     async def ping(self) -> bool:
         try:

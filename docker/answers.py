@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from docker.service import Address, ContainerEvent, ContainerInfo, ContainerState
+from docker.service import Address, ContainerEvent, ContainerInfo, ContainerState, VolumeInfo
 
 _KILLED = 137  # 128 + SIGKILL: the main process, or the agent as the init under it tells its end
 _ENDED = (ContainerState.EXITED, ContainerState.DEAD)
@@ -49,6 +49,15 @@ class _Container(msgspec.Struct, rename="pascal"):
     config: _Config
     image: str  # the image's id, where config.image is the name it was asked for by
     network_settings: _Network
+
+
+class _Volume(msgspec.Struct, rename="pascal"):
+    name: str
+    labels: dict[str, str] | None = None
+
+
+class _Volumes(msgspec.Struct, rename="pascal"):
+    volumes: list[_Volume] | None = None
 
 
 class _Actor(msgspec.Struct):
@@ -92,6 +101,11 @@ def container_info(answer: Mapping[str, Any], *, host: str, here: str = "") -> C
 def image_of(answer: Mapping[str, Any]) -> str:
     """The id of the image that an inspected container was made of."""
     return msgspec.convert(answer, _Container).image
+
+
+def volumes_of(answer: Mapping[str, Any]) -> list[VolumeInfo]:
+    """Our view of ``GET /volumes``."""
+    return [VolumeInfo(said.name, said.labels or {}) for said in msgspec.convert(answer, _Volumes).volumes or ()]
 
 
 def container_event(answer: Mapping[str, Any]) -> ContainerEvent | None:

@@ -27,7 +27,7 @@ from docker.errors import ContainerGone, ContainerRunning, DaemonDown, DaemonFai
 from docker.local_child import HOST, Child, free_port, is_free, last_lines, older
 from docker.local_places import SEARCH_PATH, UNPRIVILEGED, Places, volumes_alone
 from docker.local_record import Identity, Record, Registry, death, info
-from docker.service import Capability, ContainerEvent, ContainerInfo, ContainerState, Mount, Volume
+from docker.service import Capability, ContainerEvent, ContainerInfo, ContainerState, Mount, Volume, VolumeInfo
 
 ECHO = Path(__file__).with_name("agent") / "echo.py"
 ECHO_COMMAND = ("{python}", "-I", str(ECHO), "--host", "{host}", "--port", "{port}")
@@ -263,6 +263,10 @@ class LocalService:
         matching = [record for record in self._registry.all() if labels.items() <= record.labels.items()]
         return [info(record, is_running(record)) for record in matching if all or is_running(record)]
 
+    async def list_volumes(self, labels: Mapping[str, str] = {}) -> list[VolumeInfo]:
+        kept = await asyncio.to_thread(self._open().kept)
+        return [volume for volume in kept if labels.items() <= volume.labels.items()]
+
     async def remove_volume(self, name: str) -> None:
         """Raises DaemonFailed while a container, running or not, has it."""
         places = self._open()
@@ -270,12 +274,12 @@ class LocalService:
         if users:
             raise DaemonFailed(f"Volume {name} is in use by {', '.join(users)}.")
         if NAME_RULE.fullmatch(name):
-            await asyncio.to_thread(places.discard, places.volumes / name)
+            await asyncio.to_thread(places.discard_volume, name)
 
     async def logs(self, container_id: str, tail: int = 50) -> list[str]:
         return await asyncio.to_thread(last_lines, self._log(self._known(container_id).name), tail)
 
-    def events(self) -> AsyncIterator[ContainerEvent]:
+    def events(self, past: bool = False) -> AsyncIterator[ContainerEvent]:
         """Deaths of the containers that this process started; ends when the service closes."""
         reader = Deaths()
         self._readers.add(reader)

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from docker.errors import DaemonFailed, HostDirRefused, ImageMissing
-from docker.service import Mount, Volume
+from docker.service import Mount, Volume, VolumeInfo
 
 # Above the ranges of people and of systemd's home users, below its dynamic ones: nobody else is given it.
 UNPRIVILEGED = 60_998
@@ -38,6 +38,7 @@ class Places:
         self.state, self.base, self.user = state, base, user
         self.registry, self.logs = state / "registry", state / "logs"
         self.volumes, self.containers, self.programs = base / "volumes", base / "containers", base / "programs"
+        self.labels = state / "volumes"
 
     @classmethod
     def prepare(cls, state: Path, user: int | None, fallback: Path) -> "Places":
@@ -45,7 +46,7 @@ class Places:
         try:
             state.mkdir(parents=True, exist_ok=True)
             places = cls(state, choose_base(state, user, fallback), user)
-            for directory in (places.registry, places.logs):
+            for directory in (places.registry, places.logs, places.labels):
                 directory.mkdir(mode=0o700, exist_ok=True)
             for directory in (places.volumes, places.containers, places.programs):
                 directory.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -67,9 +68,29 @@ class Places:
             "PWD": named.get(WORKSPACE_TARGET, own / "workspace"),
             "TMPDIR": own / "tmp",
         }
+        for volume in volumes:
+            self._label(volume)
         for directory in mounts.values():
             self._give(directory)
         return mounts
+
+    def _label(self, volume: Volume) -> None:
+        """What it is labelled with when it is made is beside it, where no container sees it."""
+        file = self.labels / f"{volume.name}.json"
+        if not file.exists():
+            beside = file.with_name(f"{file.name}.{os.getpid()}.new")
+            beside.write_bytes(msgspec.json.encode(VolumeInfo(volume.name, dict(volume.labels))))
+            beside.replace(file)
+
+    def kept(self) -> list[VolumeInfo]:
+        """Every volume. One of an earlier release has no labels, and is not told."""
+        files = self.labels.glob("*.json")
+        return [msgspec.json.decode(file.read_bytes(), type=VolumeInfo) for file in sorted(files)]
+
+    def discard_volume(self, name: str) -> None:
+        """Raises DaemonFailed when it cannot be removed; its labels go last."""
+        self.discard(self.volumes / name)
+        (self.labels / f"{name}.json").unlink(missing_ok=True)
 
     def _give(self, directory: Path) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)

@@ -24,9 +24,19 @@ from docker.errors import (
     ImageMissing,
     NameTaken,
 )
-from docker.service import Address, Capability, ContainerEvent, ContainerInfo, ContainerState, HostDir, Mount, Volume
+from docker.service import (
+    Address,
+    Capability,
+    ContainerEvent,
+    ContainerInfo,
+    ContainerState,
+    HostDir,
+    Mount,
+    Volume,
+    VolumeInfo,
+)
 
-Call = Literal["create", "start", "stop", "remove", "inspect", "list", "remove_volume", "logs", "ping"]
+Call = Literal["create", "start", "stop", "remove", "inspect", "list", "list_volumes", "remove_volume", "logs", "ping"]
 
 _TERMINATED = 143  # 128 + SIGTERM
 _KILLED = 137  # 128 + SIGKILL
@@ -92,6 +102,7 @@ class MockDockerService(Faults):
     ) -> None:
         super().__init__(sleep)
         self.images = None if images is None else set(images)
+        self._volume_labels: dict[str, dict[str, str]] = {}
         self.sees_host = True  # False: as if the daemon ran on another machine
         self.volumes: dict[str, dict[str, bytes]] = {}  # what a test puts in stays, as on a disk
         self._address_of = address_of or self._next_address
@@ -139,7 +150,8 @@ class MockDockerService(Faults):
                 raise HostDirRefused("The mock daemon does not see the folder.")
         named = [volume for volume in volumes if isinstance(volume, Volume)]
         for volume in named:
-            self.volumes.setdefault(volume.name, {})
+            if volume.name not in self.volumes:
+                self.volumes[volume.name], self._volume_labels[volume.name] = {}, dict(volume.labels)
         self._made += 1
         made = ContainerInfo(
             id=f"{self._made:064x}",
@@ -204,6 +216,11 @@ class MockDockerService(Faults):
             if (all or info.state in _ALIVE) and labels.items() <= info.labels.items()
         ]
 
+    async def list_volumes(self, labels: Mapping[str, str] = {}) -> list[VolumeInfo]:
+        await self._arrive("list_volumes", "")
+        made = [VolumeInfo(name, self._volume_labels.get(name, {})) for name in self.volumes]
+        return [volume for volume in made if labels.items() <= volume.labels.items()]
+
     async def remove_volume(self, name: str) -> None:
         await self._arrive("remove_volume", name)
         users = [info.name for info in self._containers.values() if name in self._mounts[info.id]]
@@ -215,7 +232,7 @@ class MockDockerService(Faults):
         await self._arrive("logs", container_id)
         return self._lines[self._existing(container_id).id][-tail:] if tail else []
 
-    def events(self) -> AsyncIterator[ContainerEvent]:
+    def events(self, past: bool = False) -> AsyncIterator[ContainerEvent]:
         """Follows from this call on, not from the first step of the loop over it."""
         queue: asyncio.Queue[ContainerEvent] = asyncio.Queue()
         self._followers.append(queue)

@@ -54,6 +54,13 @@ class Volume(msgspec.Struct, frozen=True):
     labels: Mapping[str, str] = {}
 
 
+class VolumeInfo(msgspec.Struct, frozen=True):
+    """A named volume that exists."""
+
+    name: str
+    labels: Mapping[str, str] = {}
+
+
 class HostDir(msgspec.Struct, frozen=True):
     """A folder of the runtime's own machine, which is there already, and where the container sees it. Never removed."""
 
@@ -132,6 +139,10 @@ class DockerService(Protocol):
         """Running ones (``all``: also those that ended) that carry every one of ``labels``."""
         ...
 
+    async def list_volumes(self, labels: Mapping[str, str] = {}) -> list[VolumeInfo]:
+        """Named volumes that carry every one of ``labels``; those of their first container, which made them."""
+        ...
+
     async def remove_volume(self, name: str) -> None:
         """Remove a named volume and what it holds; one that is gone is success."""
         ...
@@ -140,8 +151,11 @@ class DockerService(Protocol):
         """The last ``tail`` lines of its output, oldest first."""
         ...
 
-    def events(self) -> AsyncIterator["ContainerEvent"]:
-        """Deaths as they happen, until cancelled. A hint: ``list_containers`` is the truth."""
+    def events(self, past: bool = False) -> AsyncIterator["ContainerEvent"]:
+        """Deaths as they happen, until cancelled; ``past``: before, those that the runtime remembers, if it does.
+
+        A hint: ``list_containers`` is the truth.
+        """
         ...
 
     async def ping(self) -> bool:
