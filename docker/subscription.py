@@ -23,6 +23,7 @@ _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 5.0
 # The daemon stamps an event before it tells it: of two at once the later may come first. So much is asked for again.
 _OVERLAP_NS: Final = 1_000_000_000
+_LONG_AGO_NS: Final = 2 * _OVERLAP_NS  # of 1970; to the daemon, zero would mean: nothing of the past
 
 
 class Told:
@@ -57,13 +58,16 @@ class Told:
         return True
 
 
-async def events(connection: Connection) -> AsyncIterator[ContainerEvent]:
+async def events(connection: Connection, past: bool = False) -> AsyncIterator[ContainerEvent]:
     """As ``DockerService.events``: subscribes again, with growing pauses, for as long as the daemon is away.
 
-    Raises what will not mend itself: a daemon that never accepted us. Once it has, a certificate that is refused is
-    one that is being replaced on one side before the other.
+    A daemon remembers its last 256 events, of all kinds, until it restarts. Raises what will not mend itself: a daemon
+    that never accepted us. Once it has, a certificate that is refused is one that is being replaced on one side before
+    the other.
     """
     told, pause = Told(), _FIRST_PAUSE
+    if past:
+        told.begin(_LONG_AGO_NS)
     while True:
         began = time.monotonic()
         try:

@@ -1,13 +1,14 @@
 """Exhaustion: the kernel killed a process in a container for want of memory, and the container may live on.
 
-Two know of it: the daemon's event, with its time, and the container's own mark, which stays and has no time. So an
-event is told unless something was told of that container since, or less than a minute before; the mark is told when
-nothing ever was. The first of a container and that of a minute have ids of their own: gateways that see one kill, or a
-kernel that reports one several times, make one event.
+Two know of it: the daemon's event, with its time, which it remembers for a while; and, of a daemon of release 23 or
+later, the container's own mark, which stays and has no time. So an event is told unless something was told of that
+container since, or less than a minute before; the mark is told when nothing ever was. The first of a container and
+that of a minute have ids of their own: gateways that see one kill, or a kernel that reports one several times, make
+one event.
 """
 
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -38,27 +39,32 @@ class Kill(msgspec.Struct, frozen=True):
 
 
 def kills(
-    heard: Mapping[str, datetime],
+    heard: Mapping[str, Sequence[ContainerEvent]],
     containers: Collection[ContainerInfo],
     sessions: Mapping[str, SessionState],
     *,
     instance: str,
     runtime: str,
 ) -> list[Kill]:
-    """What this instance may have to tell of its own sessions: each container once, by the daemon's time if it has one.
+    """What this instance may have to tell of its own sessions: what was heard of a container, else its mark.
 
-    ``heard``: by the container's name. Another instance hears of its sessions by itself.
+    ``heard``: by the container's name, in order. Another instance hears of its sessions by itself.
     """
-    marked = {info.name: info for info in containers if info.oom_killed and info.state is ContainerState.RUNNING}
-    ids = {info.name: info.id for info in containers}
-    return [
-        Kill(state, ids[state.container], heard.get(state.container))
-        for state in sessions.values()
-        if state.phase in SEATED
-        and (state.instance, state.runtime) == (instance, runtime)
-        and state.container in ids
-        and (state.container in heard or state.container in marked)
-    ]
+    marked = {info.name: info.id for info in containers if info.oom_killed and info.state is ContainerState.RUNNING}
+    found = list[Kill]()
+    for state in sessions.values():
+        if state.phase not in SEATED or (state.instance, state.runtime) != (instance, runtime):
+            continue
+        if events := heard.get(state.container):
+            found += [Kill(state, event.container_id, at_of(event)) for event in events]
+        elif state.container in marked:
+            found.append(Kill(state, marked[state.container], None))
+    return found
+
+
+def at_of(event: ContainerEvent) -> datetime:
+    """The daemon's time of it."""
+    return datetime.fromtimestamp(event.at_ns / 1e9, UTC)
 
 
 def is_new(kill: Kill, told: datetime | None) -> bool:
@@ -84,31 +90,38 @@ class Exhaustion:
     ) -> None:
         self._store, self._views, self._runner, self._observer = store, views, runner, observer
         self._instance, self._runtime, self._now = instance, runtime, now
-        self._heard: dict[str, datetime] = {}  # by name; the first that was not told
-        self._told: dict[str, datetime] = {}  # by name: of those that were looked for
+        self._heard: dict[str, list[ContainerEvent]] = {}  # by name; more than a minute apart
+        self._told: dict[str, datetime] = {}  # by name: when the newest happened, of those that were looked for
 
     def heard(self, event: ContainerEvent) -> bool:
-        """The daemon's word, told at the next round. False when it says nothing new: no reason for a round."""
-        at = datetime.fromtimestamp(event.at_ns / 1e9, UTC)
-        if event.name in self._heard or (event.name in self._told and at <= self._told[event.name] + APART):
+        """The daemon's word, told at a round of the one that carries the session. False when it says nothing new."""
+        known = self._heard.get(event.name, [])
+        before = at_of(known[-1]) if known else self._told.get(event.name)
+        if before is not None and at_of(event) <= before + APART:
             return False
-        self._heard[event.name] = at
+        self._heard[event.name] = [*known, event]
         return True
 
     async def run_once(self, containers: Collection[ContainerInfo]) -> None:
         """Tell what is new. ``containers``: all of this log. Raises StoreUnavailable: the next round tells it."""
-        heard = dict(self._heard)
-        for kill in kills(heard, containers, self._views.sessions, instance=self._instance, runtime=self._runtime):
+        sessions = self._views.sessions
+        for kill in kills(self._heard, containers, sessions, instance=self._instance, runtime=self._runtime):
             name = kill.state.container
             if name not in self._told and (newest := await self._newest(name)) is not None:
                 self._told[name] = newest
             if is_new(kill, self._told.get(name)):
                 await self._tell(kill, first=name not in self._told)
                 self._told[name] = kill.at or self._now()
-        for name in heard:
-            del self._heard[name]
-        there = {info.name for info in containers}
-        self._told = {name: at for name, at in self._told.items() if name in there}
+            if known := self._heard.get(name):
+                self._heard[name] = known[1:]
+        self._forget()
+
+    def _forget(self) -> None:
+        """What was told, and containers that no session has any more. Of a session that another instance carries it is
+        kept: that one may be gone, and the session ours at the next round."""
+        seated = {state.container for state in self._views.sessions.values() if state.phase in SEATED}
+        self._heard = {name: known for name, known in self._heard.items() if known and name in seated}
+        self._told = {name: at for name, at in self._told.items() if name in seated}
 
     async def _newest(self, container: str) -> datetime | None:
         """When the newest one of the log happened: another process may have told it."""

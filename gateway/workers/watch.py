@@ -23,7 +23,7 @@ async def watch(
     """
     while True:
         try:
-            async for event in docker.events():
+            async for event in docker.events(past=True):
                 if event.labels.get(names.OWNER) != owner:
                     continue
                 if event.kind != "oom" or exhausted(event):

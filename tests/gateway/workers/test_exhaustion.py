@@ -1,6 +1,7 @@
 """A kill for want of memory is told once, whoever sees it, however often the kernel says it, and when nobody looked."""
 
 import logging
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,10 +25,13 @@ STATE = SessionState(
 INFO = ContainerInfo(id="i1", name="c1", image="echo", state=ContainerState.RUNNING, created_at=MOMENT)
 MARKED = msgspec.structs.replace(INFO, oom_killed=True)
 ENDED = msgspec.structs.replace(MARKED, state=ContainerState.EXITED)
-HEARD = {"c1": MOMENT}
+EVENT_1 = ContainerEvent(container_id="i1", name="c1", kind="oom", at_ns=int(MOMENT.timestamp() * 1e9))
+HEARD = {"c1": [EVENT_1]}
 
 
-def found(heard: dict[str, datetime], *containers: ContainerInfo, state: SessionState = STATE) -> list[Kill]:
+def found(
+    heard: dict[str, list[ContainerEvent]], *containers: ContainerInfo, state: SessionState = STATE
+) -> list[Kill]:
     return kills(heard, containers, {state.session_id: state}, instance=ME, runtime="mock")
 
 
@@ -49,7 +53,9 @@ def test_sessions_of_others_and_ended_ones_are_left_alone(change: dict[str, Any]
 
 
 def test_a_container_of_a_former_generation_is_left_alone() -> None:
-    assert found({"c0": MOMENT}, msgspec.structs.replace(MARKED, name="c0")) == []
+    assert (
+        found({"c0": [msgspec.structs.replace(EVENT_1, name="c0")]}, msgspec.structs.replace(MARKED, name="c0")) == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,6 +85,26 @@ class Daemon(MockDockerService):
     def __init__(self, world: World) -> None:
         super().__init__(address_of=lambda name: world.agents.address, now=lambda: self.clock)
         self.clock = datetime.now(UTC)
+        self.remembered: list[ContainerEvent] = []
+
+    def remember_oom(self, container: str) -> None:
+        """A kill that leaves no mark."""
+        info = next(each for each in self._containers.values() if each.name == container)
+        at_ns = int(self.clock.timestamp() * 1e9)
+        self.remembered.append(
+            ContainerEvent(container_id=info.id, name=container, kind="oom", at_ns=at_ns, labels=info.labels)
+        )
+
+    def events(self, past: bool = False) -> AsyncIterator[ContainerEvent]:
+        return self._after(self.remembered if past else [], super().events())
+
+    async def _after(
+        self, past: list[ContainerEvent], live: AsyncIterator[ContainerEvent]
+    ) -> AsyncIterator[ContainerEvent]:
+        for event in past:
+            yield event
+        async for event in live:
+            yield event
 
 
 @pytest.fixture
@@ -184,6 +210,28 @@ def test_a_kill_that_says_nothing_new_is_no_reason_for_a_round() -> None:
     """Else a session could keep gateway and daemon busy by being killed a thousand times a second."""
     nothing: Any = None
     made = Exhaustion(nothing, nothing, nothing, nothing, instance=ME, runtime="mock", now=lambda: MOMENT)
-    event = ContainerEvent(container_id="i1", name="c1", kind="oom", at_ns=int(MOMENT.timestamp() * 1e9))
-    assert [made.heard(event) for _ in range(3)] == [True, False, False]
-    assert made.heard(msgspec.structs.replace(event, name="c2"))
+    assert [made.heard(EVENT_1) for _ in range(3)] == [True, False, False]
+    assert made.heard(msgspec.structs.replace(EVENT_1, name="c2"))
+    assert made.heard(msgspec.structs.replace(EVENT_1, at_ns=EVENT_1.at_ns + 61 * 10**9))
+
+
+@pytest.mark.parametrize("missed", [(0,), (0, 300), (0, 30, 300, 330)])
+async def test_what_the_daemon_remembers_is_told_by_the_next_gateway_once(
+    earth: World, daemon: Daemon, missed: tuple[int, ...]
+) -> None:
+    """A running container of a daemon before release 23 has no mark. The next gateway hears of all that is remembered,
+    before it has taken the session over; what an earlier one told is among it."""
+    async with earth.gateway() as gateway:
+        state = await gateway.open()
+        daemon.oom_child(state.container)
+        await told(earth, 1)
+    daemon.clock += timedelta(seconds=600)
+    began = daemon.clock
+    for seconds in missed:
+        daemon.clock = began + timedelta(seconds=seconds)
+        daemon.remember_oom(state.container)
+    for _ in range(2):
+        async with earth.gateway():
+            await told(earth, 1 + len({seconds // 60 for seconds in missed}))
+    times = [event.occurred_at for event in await earth.log(EVENT)]
+    assert times == sorted(set(times)) and times[1] == began

@@ -22,7 +22,8 @@ class Told:
     def __init__(self, *connections: list[ContainerEvent] | DaemonDown) -> None:
         self._connections = list(connections)
 
-    def events(self) -> AsyncIterator[ContainerEvent]:
+    def events(self, past: bool = False) -> AsyncIterator[ContainerEvent]:
+        assert past, "what happened while no gateway looked is asked for too"
         return self._events(self._connections.pop(0))
 
     async def _events(self, told: list[ContainerEvent] | DaemonDown) -> AsyncIterator[ContainerEvent]:
