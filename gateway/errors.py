@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from docker.errors import DaemonDown, DockerError
+from docker.errors import DaemonDown, DockerError, HostDirRefused
 from events.errors import EventTooLarge, LogForked, StoreClosed, StoreUnavailable
 from gateway.proxy import errors as proxy
 from gateway.proxy.guard import Refusal
@@ -44,6 +44,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "invalid-body": Problem(422, "The body has the wrong shape", "changed"),
     "idempotency-mismatch": Problem(422, "This Idempotency-Key was used with another body", "changed"),
     "image-not-allowed": Problem(422, "This image may not be asked for", "changed"),
+    "host-dir-refused": Problem(422, "This folder cannot be a workspace", "changed"),
     "not-found": Problem(404, "There is no such route", "never"),
     "event-unknown": Problem(404, "There is no such event", "never"),
     "method-not-allowed": Problem(405, "The route does not know this method", "never"),
@@ -53,6 +54,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "expired-credential": Problem(401, "The key or token has expired", "changed"),
     "revoked-credential": Problem(401, "The key or token was revoked", "changed"),
     "wrong-role": Problem(403, "This key's role may not do that", "never"),
+    "host-dir-not-yours": Problem(403, "This folder is somebody else's", "never"),
     "origin-refused": Problem(403, "This origin may not open websockets here", "never"),
     # the session
     "session-unknown": Problem(404, "There is no such session", "never"),
@@ -60,6 +62,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "session-ended": Problem(409, "The session has ended", "changed"),
     "secret-changed": Problem(409, "The session's token was made with another secret", "changed"),
     "illegal-move": Problem(409, "The session's state does not allow that", "changed"),
+    "host-dir-in-use": Problem(409, "Another session has this folder", "later"),
     "too-many-sessions": Problem(429, "All seats are taken", "later"),
     # the container
     "container-unreachable": Problem(502, "The session's container does not answer", "later"),
@@ -88,6 +91,7 @@ DENIALS: Final = frozenset(
         "expired-credential",
         "revoked-credential",
         "wrong-role",
+        "host-dir-not-yours",
         "origin-refused",
     }
 )
@@ -117,6 +121,7 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], str], ...]] = (
     (proxy.BodyTooLarge, "body-too-large"),
     (proxy.ExchangeCut, "draining"),
     (proxy.Unrecorded, "store-unavailable"),
+    (HostDirRefused, "host-dir-refused"),
     (DaemonDown, "runtime-unavailable"),
     (DockerError, "runtime-unavailable"),
 )
@@ -174,7 +179,7 @@ def _detail(error: Exception) -> str:
         return "The event log cannot be reached at the moment. Ask again."
     if isinstance(error, LogForked):
         return FORKED
-    if isinstance(error, DockerError):
+    if isinstance(error, DockerError) and not isinstance(error, HostDirRefused):
         return "The container runtime cannot be reached at the moment."
     return str(error)
 

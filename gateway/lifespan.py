@@ -53,11 +53,12 @@ from gateway.routes import ROUTES
 from gateway.runtime import Runtime, open_runtime
 from gateway.services import Services
 from gateway.sessions.commands import StopSession
+from gateway.sessions.folders import Folders
 from gateway.sessions.handler import Origin, SessionHandler
 from gateway.sessions.observe import Observer
 from gateway.sessions.runner import Parts, Runner
 from gateway.settings import Settings
-from gateway.storage import Report, Storage, open_storage, token_secret
+from gateway.storage import Report, Storage, open_storage, sealing_secret, token_secret
 from gateway.unreadable import Unreadables
 from gateway.workers.certs import certificate_watch
 from gateway.workers.indexing import SECONDS as INDEX_SECONDS
@@ -67,6 +68,8 @@ from gateway.workers.keys_at_hand import KeysAtHand, follow_openings
 from gateway.workers.prove import SECONDS as PROVE_SECONDS
 from gateway.workers.prove import proving
 from gateway.workers.reconcile import Reconciler
+from gateway.workers.retention import SECONDS as RETENTION_SECONDS
+from gateway.workers.retention import Retention
 from gateway.workers.watch import watch
 from gateway.workers.worker import Worker
 from projections.errors import ProjectionError
@@ -126,7 +129,8 @@ async def running(
         _start(jobs, stack, services, reconciler)
         jobs.start("marks", Worker("marks", marks.save, MARK_SECONDS).run())
         await _operator_key(services, started)
-        notes = (*runtime.notes, *storage.notes, *remarks, *_schema_notes(storage.schema))
+        folders = await services.folders.notes()
+        notes = (*runtime.notes, *storage.notes, *remarks, *_schema_notes(storage.schema), *folders)
         yield Running(services=services, runtime=runtime, jobs=jobs, notes=notes)
 
 
@@ -160,6 +164,7 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
     metrics.watch_log(telemetry.meter(), storage.store, instance, outages.unseen, lambda: unreadables.count)
     tokens = Tokens(token_secret(settings), settings.sessions.session_token_length)
     handler = SessionHandler(recorder, views, settings.sessions.max_concurrent_sessions)
+    folders = _folders(settings, storage, runtime)
     parts = Parts(
         docker=runtime.docker,
         control=await stack.enter_async_context(Control()),
@@ -169,6 +174,7 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         observer=Observer(recorder, instance),
         tokens=tokens,
         agent=runtime.agent,
+        folders=folders,
         settings=settings.sessions,
         instance=instance,
         spooled=spool.pending if spool is not None else tuple,
@@ -200,6 +206,7 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         tokens=tokens,
         docker=runtime.docker,
         agent=runtime.agent,
+        folders=folders,
         handler=handler,
         runner=Runner(parts, settings.sessions.session_boot_concurrency or os.cpu_count() or 1),
         observer=parts.observer,
@@ -211,6 +218,12 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         followers=Followers(storage.store, views, storage.keyring),
         follow_ends=FollowEnds(recorder, views),
     )
+
+
+def _folders(settings: Settings, storage: Storage, runtime: Runtime) -> Folders:
+    secret = sealing_secret(settings).value if settings.docker.host_dir_root else b""
+    image, owner = runtime.agent.default_image, str(storage.store.log_id)
+    return Folders(runtime.docker, storage.keyring, settings.docker, secret, image=image, owner=owner)
 
 
 def _outages(settings: Settings, storage: Storage, recorder: Recorder, views: Views) -> Outages:
@@ -249,6 +262,9 @@ def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Re
     keys = Worker("keys", at_hand.run_once, KEYS_SECONDS)
     indexing = Indexing(services.store)
     index = Worker("index", indexing.run_once, INDEX_SECONDS)
+    retention = Retention(services)
+    removing = Worker("retention", retention.run_once, RETENTION_SECONDS)
+    services.views.on_event(retention.follow(removing.poke))
     services.keyring.forget(services.views.erased)
     services.views.on_event(indexing.follow(index.poke))
     services.views.on_event(reactions.on_erasures(services))
@@ -275,6 +291,7 @@ def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Re
     jobs.start("announce", Worker("announce", reconciler.announce, ANNOUNCE_SECONDS).run())
     jobs.start("reconcile", worker.run())
     watching = watch(services.docker, str(services.store.log_id), exhausted=reconciler.exhausted, changed=worker.poke)
+    jobs.start("retention", removing.run())
     jobs.start("watch", watching)
     jobs.start("fork", _end_with_the_log(services, jobs))
     if Capability.ADOPTION not in services.docker.capabilities:
@@ -289,7 +306,9 @@ async def _end_with_the_log(services: Services, jobs: Jobs) -> None:
         forked,
         extra={"operation": "log_forked", "position": forked.differs_from},
     )
-    await jobs.end("announce", "reconcile", "watch", "projector", "index", "prove", "certificates", "unreadable")
+    await jobs.end(
+        "announce", "reconcile", "retention", "watch", "projector", "index", "prove", "certificates", "unreadable"
+    )
     await services.runner.close()
 
 

@@ -19,6 +19,7 @@ from gateway.proxy.pool import UpstreamPool
 from gateway.proxy.websocket import ContainerSockets
 from gateway.recorder import Recorder
 from gateway.sessions.agent import Agent
+from gateway.sessions.folders import Folders
 from gateway.sessions.handler import SessionHandler
 from gateway.sessions.observe import Observer
 from gateway.sessions.runner import Runner
@@ -54,6 +55,7 @@ class Services(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Tokens
     docker: DockerService
     agent: Agent
+    folders: Folders
     handler: SessionHandler
     runner: Runner
     observer: Observer

@@ -41,7 +41,8 @@ class SessionFailed(msgspec.Struct, frozen=True, kw_only=True, tag="session.fail
 
     session_id: str
     generation: int
-    reason: str  # a word: image_missing, daemon_down, not_ready, container_died, container_lost, daemon_failed
+    reason: str  # a word: image_missing, daemon_down, not_ready, container_died, container_lost, daemon_failed,
+    # host_dir_refused
     detail: str  # one sentence, no secret
 
 
@@ -72,7 +73,11 @@ class SessionResumed(msgspec.Struct, frozen=True, kw_only=True, tag="session.res
 
 
 class SessionDataRemoved(msgspec.Struct, frozen=True, kw_only=True, tag="session.data_removed"):
-    """The kept data of an ended session was deleted; there is nothing left to resume."""
+    """The kept data of an ended session was given up: there is nothing left to resume.
+
+    Told before the volumes are removed, so that no session is resumed on what is going; what a killed gateway leaves
+    of them is removed by the next. A folder of the host is not removed.
+    """
 
     session_id: str
     volumes: tuple[str, ...]

@@ -55,6 +55,9 @@ async def create(call: Call) -> Response:
 async def _open_command(
     call: Call, wanted: CreateSession, session_id: str, *, image: str, repeated: bool
 ) -> OpenSession:
+    folders, folder = call.services.folders, wanted.host_dir
+    if folder is not None:
+        await folders.check(folder)
     owner = wanted.owner or call.caller.person
     subject = owner or session_subject(session_id)
     await call.services.keyring.key_for(subject)  # its exchanges must be sealed, also when the log is away by then
@@ -68,10 +71,12 @@ async def _open_command(
         container=names.container_name(),
         image=image,
         runtime=call.services.docker.runtime,
-        volumes=agent.volume_names(),
+        volumes=agent.volume_names()[: 1 if folder else None],
         opened_by=call.caller.key_id,
         owner=await _sealed(call, subject, owner, session_id, "owner"),
         metadata=await _sealed(call, subject, metadata, session_id, "metadata"),
+        host_dir=await _sealed(call, subject, folder, session_id, "host_dir"),
+        host_dir_mac=folders.mac(folder) if folder else None,
         asked=await _sealed(call, subject, _body(call, wanted) if repeated else None, session_id, "asked"),
         instance=call.services.instance,
         mint=_mint(call, session_id),
@@ -145,6 +150,8 @@ async def _opened(call: Call, session_id: str) -> Response:
 async def resume(call: Call) -> Response:
     """A stopped or failed session again, on its kept data: same id, next generation, new token."""
     state = await call.services.access.session(call.session_id, call.caller)
+    if (folder := await call.services.folders.name_of(state)) is not None:
+        await call.services.folders.check(folder)
     command = ResumeSession(
         session_id=state.session_id,
         container=names.container_name(),

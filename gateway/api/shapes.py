@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta
 
+from docker import host_dirs
 from events import codec
 from events.catalogue import Payload
 from events.envelope import Actor, RecordedEvent, Sealed, session_stream
@@ -33,6 +34,16 @@ class CreateSession(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     owner: (
         Annotated[
             str, Meta(min_length=1, max_length=MAX_PERSON_CHARACTERS, description="whom the session is for; sealed")
+        ]
+        | None
+    ) = None
+    host_dir: (
+        Annotated[
+            str,
+            Meta(
+                pattern=f"^{host_dirs.NAME}$",
+                description="name of a folder beneath HOST_DIR_ROOT that is the workspace instead of a volume; sealed",
+            ),
         ]
         | None
     ) = None
@@ -60,6 +71,7 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     opened_by: str
     owner: str | None
     metadata: Any
+    host_dir: str | None
     created_at: datetime | None
     ready_at: datetime | None
     ended_at: datetime | None
@@ -171,7 +183,8 @@ async def _keys(ids: Iterable[str], keyring: Keyring) -> dict[str, SubjectKey | 
 
 
 def _key_ids_of(states: Iterable[SessionState]) -> set[str]:
-    return {value.k for state in states for value in (state.owner, state.metadata) if value is not None}
+    sealed = (value for state in states for value in (state.owner, state.metadata, state.host_dir))
+    return {value.k for value in sealed if value is not None}
 
 
 def _session(state: SessionState, keys: Mapping[str, SubjectKey | None]) -> SessionView:
@@ -187,6 +200,7 @@ def _session(state: SessionState, keys: Mapping[str, SubjectKey | None]) -> Sess
         opened_by=state.opened_by,
         owner=_open(state.owner, keys, _place(state, "owner")),
         metadata=metadata if metadata in (None, ERASED, UNAVAILABLE) else msgspec.json.decode(metadata),
+        host_dir=_open(state.host_dir, keys, _place(state, "host_dir")),
         created_at=state.created_at,
         ready_at=state.ready_at,
         ended_at=state.ended_at,
@@ -304,6 +318,7 @@ def progress(event: RecordedEvent, payload: Payload, session_id: str) -> Progres
         "sha256",
         "secret_id",
         "opened_by",
+        "host_dir_mac",
         "instance",
         "host",
         "port",

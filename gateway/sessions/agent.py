@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from docker import names
-from docker.service import Volume
+from docker.service import HostDir, Mount, Volume
 from gateway.access.tokens import USERNAME
 
 PORT: Final = 4096
@@ -51,6 +51,7 @@ def volume_names() -> tuple[str, str]:
     return names.volume_name("home"), names.volume_name("workspace")
 
 
-def volumes(pair: tuple[str, ...], labels: Mapping[str, str]) -> tuple[Volume, ...]:
-    home, workspace = pair
-    return Volume(home, HOME, labels), Volume(workspace, WORKSPACE, labels)
+def mounts(kept: tuple[str, ...], labels: Mapping[str, str], folder: str | None = None) -> tuple[Mount, ...]:
+    """The volumes ``kept``, home first. ``folder``: path of the host's folder that is the workspace instead."""
+    home = Volume(kept[0], HOME, labels)
+    return home, HostDir(folder, WORKSPACE) if folder else Volume(kept[1], WORKSPACE, labels)

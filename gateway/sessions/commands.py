@@ -20,6 +20,8 @@ class OpenSession(msgspec.Struct, frozen=True, kw_only=True):
     opened_by: str
     owner: Sealed | None
     metadata: Sealed | None
+    host_dir: Sealed | None = None
+    host_dir_mac: str | None = None
     asked: Sealed | None = None
     instance: str
     mint: Mint
@@ -64,6 +66,13 @@ class MarkStopped(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
 
 
+class RemoveData(msgspec.Struct, frozen=True, kw_only=True):
+    """Give up the kept data of an ended session."""
+
+    session_id: str
+    reason: str  # erased, policy
+
+
 Ending = StopSession | MarkStopped
 """Always allowed: without the log they are facts, which wait in the spool."""
-Command = OpenSession | ResumeSession | StopSession | RevealToken | MarkReady | MarkFailed | MarkStopped
+Command = OpenSession | ResumeSession | StopSession | RevealToken | MarkReady | MarkFailed | MarkStopped | RemoveData

@@ -4,6 +4,7 @@ A decision without events means that what was asked for is so already. A seat is
 is granted, and released in the same unit as it ends: no crash can come between.
 """
 
+from collections.abc import Collection
 from typing import assert_never
 
 import msgspec
@@ -12,6 +13,7 @@ from events.catalogue import (
     AdmissionEvent,
     AdmissionGranted,
     AdmissionReleased,
+    SessionDataRemoved,
     SessionEvent,
     SessionFailed,
     SessionReady,
@@ -30,12 +32,13 @@ from gateway.sessions.commands import (
     MarkReady,
     MarkStopped,
     OpenSession,
+    RemoveData,
     ResumeSession,
     RevealToken,
     StopSession,
 )
 from projections.admission import Seats
-from projections.lifecycle import Phase, next_phase
+from projections.lifecycle import SEATED, Phase, next_phase
 from projections.session_state import SessionState
 
 
@@ -53,15 +56,25 @@ class Decision(msgspec.Struct, frozen=True):
 DONE = Decision()
 
 
-def decide(command: Command, state: SessionState | None, seats: Seats, limit: int) -> Decision | Refused:
-    """``limit`` is the number of seats."""
+def decide(
+    command: Command,
+    state: SessionState | None,
+    seats: Seats,
+    limit: int,
+    *,
+    sharing: Collection[SessionState] = (),
+) -> Decision | Refused:
+    """``limit`` is the number of seats; ``sharing``: the sessions whose workspace is the same folder of the host.
+
+    A folder is granted with a seat, so under the seats' version: of two that ask at once one is told of the other.
+    """
     if isinstance(command, OpenSession):
-        return DONE if state is not None else _open(command, seats, limit)
+        return DONE if state is not None else _open(command, seats, limit, sharing)
     if state is None:
         return Refused("session-unknown", "No such session.")
     match command:
         case ResumeSession():
-            return _resume(command, state, seats, limit)
+            return _resume(command, state, seats, limit, sharing)
         case StopSession():
             return _stop(command, state)
         case RevealToken():
@@ -79,11 +92,15 @@ def decide(command: Command, state: SessionState | None, seats: Seats, limit: in
         case MarkStopped():
             ended = SessionStopped(session_id=state.session_id, generation=command.generation)
             return _end(state, seats, ended) if _allowed(state, ended, command.generation) else DONE
+        case RemoveData():
+            return _give_up(command, state)
         case _:
             assert_never(command)
 
 
-def _open(command: OpenSession, seats: Seats, limit: int) -> Decision | Refused:
+def _open(command: OpenSession, seats: Seats, limit: int, sharing: Collection[SessionState]) -> Decision | Refused:
+    if refusal := _folder_refusal(_whose(command), sharing):
+        return refusal
     if len(seats.taken) >= limit:
         return _full(limit)
     requested = SessionRequested(
@@ -92,6 +109,8 @@ def _open(command: OpenSession, seats: Seats, limit: int) -> Decision | Refused:
         image=command.image,
         runtime=command.runtime,
         volumes=command.volumes,
+        host_dir=command.host_dir,
+        host_dir_mac=command.host_dir_mac,
         opened_by=command.opened_by,
         owner=command.owner,
         metadata=command.metadata,
@@ -101,13 +120,18 @@ def _open(command: OpenSession, seats: Seats, limit: int) -> Decision | Refused:
     return Decision((requested, command.mint(1)), (_grant(command.session_id, 1, seats, limit),))
 
 
-def _resume(command: ResumeSession, state: SessionState, seats: Seats, limit: int) -> Decision | Refused:
+def _resume(
+    command: ResumeSession, state: SessionState, seats: Seats, limit: int, sharing: Collection[SessionState]
+) -> Decision | Refused:
     if next_phase(state.phase, "session.resumed") is None:
         return Refused("illegal-move", f"A session that is {state.phase} cannot be resumed; only an ended one can.")
     if state.imported:
         return Refused("illegal-move", "An imported session is a record of the former manager; open a new session.")
     if not state.volumes:
         return Refused("illegal-move", "The data of this session was removed; there is nothing to resume.")
+    others = [other for other in sharing if other.session_id != state.session_id]
+    if refusal := _folder_refusal(_whose(state), others):
+        return refusal
     if len(seats.taken) >= limit:
         return _full(limit)
     generation = state.generation + 1
@@ -123,6 +147,27 @@ def _resume(command: ResumeSession, state: SessionState, seats: Seats, limit: in
         (resumed, command.mint(state.token.serial + 1 if state.token else 1)),
         (_grant(state.session_id, generation, seats, limit),),
     )
+
+
+def _whose(session: SessionState | OpenSession) -> tuple[str, str | None]:
+    """Who may use its folder: the key that opened it, for the person it was opened for."""
+    return session.opened_by, session.owner.k if session.owner else None
+
+
+def _folder_refusal(whose: tuple[str, str | None], sharing: Collection[SessionState]) -> Refused | None:
+    if any(_whose(other) != whose for other in sharing):
+        return Refused("host-dir-not-yours", "This host_dir has been the workspace of somebody else's session.")
+    # A session that failed has its container until that is removed.
+    if any(other.phase in SEATED or other.container_id is not None for other in sharing):
+        return Refused("host-dir-in-use", "This host_dir is the workspace of another session: stop that one first.")
+    return None
+
+
+def _give_up(command: RemoveData, state: SessionState) -> Decision:
+    """From here on the session cannot be resumed, so that nobody runs on what is being removed."""
+    if state.phase not in (Phase.STOPPED, Phase.FAILED) or not state.volumes:
+        return DONE
+    return Decision((SessionDataRemoved(session_id=state.session_id, volumes=state.volumes, reason=command.reason),))
 
 
 def _stop(command: StopSession, state: SessionState) -> Decision | Refused:

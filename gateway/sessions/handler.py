@@ -82,7 +82,8 @@ class SessionHandler:
     async def _attempt(self, command: Command, origin: Origin, unread: int) -> Handled | Refused | Decision | Conflict:
         """What was written, or why nothing was: refused, nothing to do (an empty decision), another was first."""
         state = self._views.sessions.get(command.session_id)
-        decision = decide(command, state, self._views.seats, self._limit)
+        sharing = self._sharing(command, state)
+        decision = decide(command, state, self._views.seats, self._limit, sharing=sharing)
         if isinstance(decision, Refused) or not decision.session:
             return decision
         outcome = await self._append(command, await self._unit(command, state, decision, origin, unread))
@@ -95,6 +96,17 @@ class SessionHandler:
         telemetry.event_positions(*range(outcome.first_position, outcome.position + 1))
         await self._views.catch_up(outcome.position)
         return Handled(self._views.sessions[command.session_id], outcome.position, not outcome.duplicate)
+
+    def _sharing(self, command: Command, state: SessionState | None) -> list[SessionState]:
+        """The sessions with the folder that the command takes as a workspace: as old, or as new, as the seats."""
+        mac = None
+        if isinstance(command, OpenSession):
+            mac = command.host_dir_mac
+        elif isinstance(command, ResumeSession) and state is not None:
+            mac = state.host_dir_mac
+        if mac is None:
+            return []
+        return [other for other in self._views.sessions.values() if other.host_dir_mac == mac]
 
     async def _append(self, command: Command, writes: list[StreamWrite]) -> Outcome:
         """An end that cannot be checked is told as a fact: with the same ids, since the first try may have arrived."""

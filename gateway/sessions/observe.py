@@ -24,10 +24,9 @@ from events.catalogue import (
     ContainerMemoryExhausted,
     ContainerRemoved,
     ContainerStarted,
-    SessionDataRemoved,
 )
 from events.codec import Cause
-from events.envelope import ActorKind, container_stream, session_stream
+from events.envelope import ActorKind, container_stream
 from events.errors import StoreUnavailable
 from events.ids import named
 from events.registry import tag_of
@@ -127,16 +126,6 @@ class Observer:
             oom_killed=info.oom_killed if info else False,
         )
         return await self._append(payload, self._gateway, cause, lost_id(state))
-
-    async def data_removed(self, state: SessionState, cause: Cause = codec.NO_CAUSE) -> int | None:
-        """The session's volumes are gone, because its subject was erased."""
-        payload = SessionDataRemoved(session_id=state.session_id, volumes=state.volumes, reason="erased")
-        event_id = named(tag_of(payload), state.session_id)
-        return await until_stored(
-            lambda: self._recorder.fact(
-                session_stream(state.session_id), payload, who=self._gateway, cause=cause, event_id=event_id
-            )
-        )
 
     async def _tell(self, payload: ContainerEvent, name: tuple[str, ...], cause: Cause) -> int | None:
         return await self._append(payload, self._gateway, cause, named(tag_of(payload), *name))

@@ -14,8 +14,9 @@ from uuid import UUID
 
 import msgspec
 
-from docker import names
-from docker.errors import ContainerGone, DaemonDown, DockerError, ImageMissing, LimitsNotApplied
+from docker import host_dirs, names
+from docker.errors import ContainerGone, DaemonDown, DockerError, HostDirRefused, ImageMissing, LimitsNotApplied
+from docker.host_dirs import Folder
 from docker.service import Address, Capability, ContainerInfo, ContainerState, DockerService
 from events import codec
 from events.codec import Cause
@@ -28,6 +29,7 @@ from gateway.recorder import Recorder, Who
 from gateway.sessions import agent
 from gateway.sessions.agent import Agent
 from gateway.sessions.commands import MarkFailed, MarkReady, MarkStopped
+from gateway.sessions.folders import Folders
 from gateway.sessions.handler import Origin, SessionHandler
 from gateway.sessions.observe import Observer, because, died_id, until_stored
 from gateway.sessions.settings import SessionSettings
@@ -74,6 +76,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     observer: Observer
     tokens: Tokens
     agent: Agent
+    folders: Folders
     settings: SessionSettings
     instance: str
     spooled: Callable[[], Sequence[StreamWrite]] = tuple
@@ -183,19 +186,23 @@ class Runner:
         """Microseconds from the start of the container to its first answer."""
         docker = self._parts.docker
         labels = names.labels(str(self._parts.recorder.store.log_id), state.session_id, state.container)
+        folder: Folder | None = None
         try:
+            folder = await until_stored(lambda: self._parts.folders.of(state))
             info = await docker.create_container(
                 state.container,
                 state.image,
                 environment=self._parts.agent.environment_for(self._parts.tokens.credential(state.container)),
                 labels=labels,
-                volumes=agent.volumes(state.volumes, labels),
+                volumes=agent.mounts(state.volumes, labels, folder.path if folder else None),
                 port=agent.PORT,
             )
             await self._parts.observer.created(state, info, cause)
             began = time.monotonic_ns()
             await docker.start_container(info.id)
             info = await self._running(state, cause)
+            if folder is not None:
+                await asyncio.to_thread(host_dirs.verify, folder)
             await self._parts.observer.started(state, info, cause)
             await self._wait_ready(state, info, cause)
             return (time.monotonic_ns() - began) // 1000
@@ -205,8 +212,12 @@ class Runner:
             raise BootFailed("limits_not_applied", str(error)) from error
         except DaemonDown as error:
             raise BootFailed("daemon_down", str(error)) from error
+        except HostDirRefused as error:
+            raise BootFailed("host_dir_refused", str(error)) from error
         except DockerError as error:
-            raise BootFailed("daemon_failed", str(error)) from error
+            # The folder's name is personal, and the daemon puts it into what it says.
+            said = str(error).replace(folder.path, "the folder") if folder else str(error)
+            raise BootFailed("daemon_failed", said) from error
 
     async def _running(self, state: SessionState, cause: Cause) -> ContainerInfo:
         info = await self._parts.docker.get_container_info(state.container)

@@ -31,6 +31,14 @@ class SessionSettings(Redacted, frozen=True, kw_only=True):
     session_boot_concurrency: Annotated[
         int, Meta(ge=0, description="containers that boot at once; 0: one per core (a boot burns 4-5 CPU seconds)")
     ] = 0
+    session_data_keep_days: Annotated[
+        str,
+        Meta(
+            pattern=r"^(\d+(\.\d+)?)?$",
+            description="days for which an ended session's volumes are kept and it can be resumed; "
+            "0: not at all; empty: until its owner is erased",
+        ),
+    ] = ""
     session_token_length: Annotated[
         int, Meta(ge=22, le=86, description="characters of a session token after its prefix (6 bits each)")
     ] = 32

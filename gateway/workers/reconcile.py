@@ -48,7 +48,6 @@ class Do(enum.StrEnum):
     DIED = "died"  # ready in the log, ended in the runtime
     LOST = "lost"  # ready in the log, unknown to the runtime
     REMOVE = "remove"  # a container that no session wants
-    ERASE = "erase"  # kept data of an ended session whose subject was erased
 
 
 _OF_READY: Final = frozenset({Do.ADOPT, Do.DIED, Do.LOST})
@@ -69,7 +68,6 @@ def plan(
     instance: str,
     alive: Collection[str],
     busy: Collection[str],
-    erased: Collection[str] = (),
 ) -> list[Action]:
     """What makes the world equal to the log. ``alive``: instances that hold their lease; ``busy``: sessions being
     carried out by this one. The list of containers is older than the sessions: an intent precedes its container."""
@@ -83,10 +81,6 @@ def plan(
         action = _repair(state, found.get(state.container), instance)
         if action is not None:
             actions.append(action)
-    for state in sessions.values():
-        kept = state.phase in (Phase.STOPPED, Phase.FAILED) and state.volumes and state.runtime == runtime
-        if kept and state.session_id not in busy and _subject_key(state) in erased:
-            actions.append(Action(Do.ERASE, state.session_id, state.container))
     wanted = {state.container for state in sessions.values() if state.phase in SEATED}
     for info in containers:
         session_id = info.labels.get(names.SESSION, "")
@@ -94,12 +88,6 @@ def plan(
         if info.name not in wanted and session_id not in busy and (owner == instance or owner not in alive):
             actions.append(Action(Do.REMOVE, session_id, info.name, info))
     return actions
-
-
-def _subject_key(state: SessionState) -> str | None:
-    """The key that the session's personal fields are sealed with."""
-    sealed = state.owner or state.metadata
-    return sealed.k if sealed else None
 
 
 def _repair(state: SessionState, info: ContainerInfo | None, instance: str) -> Action | None:
@@ -190,7 +178,6 @@ class Reconciler:
             instance=services.instance,
             alive=alive,
             busy=[session_id for session_id in sessions if services.runner.busy(session_id)],
-            erased=services.views.erased if first else (),
         ):
             try:
                 await self._carry_out(action)
@@ -232,8 +219,6 @@ class Reconciler:
                     await self._services.observer.lost(state, action.info, cause)
                     detail = "The container was gone when the gateway looked for it."
                     await self._fail(state, "container_lost", detail, because(cause, lost_id(state)))
-            case Do.ERASE if state is not None:
-                await self._erase(state)
             case Do.REMOVE:
                 await self._remove(action, state)
 
@@ -258,14 +243,6 @@ class Reconciler:
         command = MarkFailed(session_id=state.session_id, generation=state.generation, reason=reason, detail=detail)
         await self._services.handler.handle(command, Origin(who=self._who, cause=cause))
         self._services.runner.clean(state)
-
-    async def _erase(self, state: SessionState) -> None:
-        with telemetry.span("session.erase", attributes={"session.id": state.session_id}, root=True):
-            for volume in state.volumes:
-                await self._services.docker.remove_volume(volume)
-            erasure = self._services.views.erased.get(_subject_key(state) or "")
-            cause = msgspec.structs.replace(context.cause(), causation_id=erasure)
-            await self._services.observer.data_removed(state, cause)
 
     async def _remove(self, action: Action, state: SessionState | None) -> None:
         await self._services.docker.remove_container(action.container, force=True)

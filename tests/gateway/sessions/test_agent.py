@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from docker import names
-from gateway.sessions.agent import HOME, WORKSPACE, Agent, Model, volume_names, volumes
+from docker.service import HostDir, Volume
+from gateway.sessions.agent import HOME, WORKSPACE, Agent, Model, mounts, volume_names
 
 MODEL = Model("http://model/v1", "key", "m")
 
@@ -42,6 +43,10 @@ def test_volumes_are_named_for_nobody_and_never_twice() -> None:
 def test_volumes_lie_where_the_agent_keeps_its_data() -> None:
     """Labelled as the session's: whoever lost the log still finds whose they are."""
     labels = names.labels("log", "s1", "c1")
-    home, workspace = volumes(("h", "w"), labels)
-    assert (home.name, home.target, workspace.name, workspace.target) == ("h", HOME, "w", WORKSPACE)
-    assert home.labels == workspace.labels == labels
+    assert mounts(("h", "w"), labels) == (Volume("h", HOME, labels), Volume("w", WORKSPACE, labels))
+
+
+def test_a_folder_of_the_host_is_the_workspace_and_never_the_home() -> None:
+    """What the agent remembers stays a volume: it is the session's, and goes with it."""
+    labels = names.labels("log", "s1", "c1")
+    assert mounts(("h",), labels, "/srv/ada") == (Volume("h", HOME, labels), HostDir("/srv/ada", WORKSPACE))

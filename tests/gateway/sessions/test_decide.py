@@ -14,6 +14,7 @@ from gateway.sessions.commands import (
     MarkReady,
     MarkStopped,
     OpenSession,
+    RemoveData,
     ResumeSession,
     RevealToken,
     StopSession,
@@ -50,6 +51,7 @@ STOP = StopSession(session_id=ID)
 READY = MarkReady(session_id=ID, generation=1, boot_us=1)
 FAILED = MarkFailed(session_id=ID, generation=1, reason="not_ready", detail="No answer.")
 STOPPED = MarkStopped(session_id=ID, generation=1)
+REMOVE = RemoveData(session_id=ID, reason="policy")
 
 
 class World:
@@ -146,6 +148,21 @@ def test_a_session_without_its_data_is_not_resumed() -> None:
     assert isinstance(refusal, Refused) and refusal.slug == "illegal-move"
 
 
+@pytest.mark.parametrize("end", [(READY, STOP, STOPPED), (FAILED,)], ids=["stopped", "failed"])
+def test_kept_data_is_given_up_once_and_then_nothing_is_resumed(end: tuple[Command, ...]) -> None:
+    """The event precedes the removal, so that nobody starts on what is going."""
+    world = World(OPEN, *end)
+    assert world.give(REMOVE) == Decision((SessionDataRemoved(session_id=ID, volumes=("h", "w"), reason="policy"),))
+    assert world.give(REMOVE) == DONE
+    refusal = world.decide(RESUME)
+    assert isinstance(refusal, Refused) and "data of this session was removed" in refusal.detail
+
+
+def test_the_data_of_a_session_that_runs_is_not_given_up() -> None:
+    for commands in ((OPEN,), (OPEN, READY), (OPEN, READY, STOP), (OPEN, READY, STOP, STOPPED, RESUME)):
+        assert World(*commands).decide(REMOVE) == DONE
+
+
 def test_an_imported_session_is_not_resumed() -> None:
     """Its files lie where the former manager kept them: a container without them would be another session."""
     world = World()
@@ -163,7 +180,7 @@ def test_a_late_fact_of_a_former_generation_decides_nothing() -> None:
         assert world.decide(late) == DONE
 
 
-@pytest.mark.parametrize("command", [RESUME, STOP, READY, FAILED, STOPPED, RevealToken(session_id=ID)])
+@pytest.mark.parametrize("command", [RESUME, STOP, READY, FAILED, STOPPED, REMOVE, RevealToken(session_id=ID)])
 def test_nothing_can_be_asked_of_a_session_that_is_not(command: Command) -> None:
     refusal = World().decide(command)
     assert isinstance(refusal, Refused) and refusal.slug == "session-unknown"
@@ -178,7 +195,7 @@ def test_a_token_that_ended_is_not_shown_again() -> None:
 def any_command() -> st.SearchStrategy[Command]:
     generation = st.integers(1, 3)
     return st.one_of(
-        st.sampled_from([OPEN, RESUME, STOP, RevealToken(session_id=ID)]),
+        st.sampled_from([OPEN, RESUME, STOP, REMOVE, RevealToken(session_id=ID)]),
         st.builds(lambda g: msgspec.structs.replace(READY, generation=g), generation),
         st.builds(lambda g: msgspec.structs.replace(FAILED, generation=g), generation),
         st.builds(lambda g: msgspec.structs.replace(STOPPED, generation=g), generation),

@@ -26,6 +26,7 @@ from gateway.sessions.commands import (
     MarkReady,
     MarkStopped,
     OpenSession,
+    RemoveData,
     ResumeSession,
     RevealToken,
     StopSession,
@@ -68,7 +69,7 @@ def mint(session_id: str) -> Callable[[int], TokenIssued]:
     )
 
 
-def opening(session_id: str) -> OpenSession:
+def opening(session_id: str, folder: str | None = None) -> OpenSession:
     return OpenSession(
         session_id=session_id,
         container=names.container_name(),
@@ -78,6 +79,7 @@ def opening(session_id: str) -> OpenSession:
         opened_by="k1",
         owner=None,
         metadata=None,
+        host_dir_mac=folder,
         instance="g1",
         mint=mint(session_id),
     )
@@ -144,6 +146,50 @@ async def test_the_seats_are_exact_under_racing_creates(desks: tuple[Desk, Desk]
     for each in desks:
         await each.views.catch_up(log[-1].position)
         assert len(each.views.seats.taken) == SEATS
+
+
+async def test_a_folder_is_granted_once_under_racing_creates(desks: tuple[Desk, Desk]) -> None:
+    """Two processes at once, each as far as it has read: the seats' version decides, though there are seats left."""
+    for name in ("one", "two", "three"):
+        outcomes = await asyncio.gather(
+            *(desks[n % 2].handler.handle(opening(f"ses_{short()}", name), ORIGIN) for n in range(8)),
+            return_exceptions=True,
+        )
+        refused = [outcome.slug for outcome in outcomes if isinstance(outcome, Refused)]
+        assert refused == ["host-dir-in-use"] * 7
+    assert len(desks[0].views.seats.taken) == 3
+
+
+async def test_only_one_of_two_sessions_is_resumed_on_their_folder(desks: tuple[Desk, Desk]) -> None:
+    ended = []
+    for _ in range(2):
+        session_id = f"ses_{short()}"
+        generation = (await desks[0].handler.handle(opening(session_id, "one"), ORIGIN)).state.generation
+        await desks[0].handler.handle(StopSession(session_id=session_id), ORIGIN)
+        await desks[0].handler.handle(MarkStopped(session_id=session_id, generation=generation), ORIGIN)
+        ended.append(session_id)
+    outcomes = await asyncio.gather(
+        *(desks[n].handler.handle(resuming(ended[n]), ORIGIN) for n in range(2)), return_exceptions=True
+    )
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Handled", "Refused"]
+
+
+async def test_data_is_given_up_or_the_session_is_resumed(desks: tuple[Desk, Desk]) -> None:
+    """Never both: a session would run on volumes that are being removed."""
+    for n in range(6):
+        session_id = f"ses_{short()}"
+        await desks[0].ended(session_id)
+        await desks[1].views.catch_up_to_head()
+        removal = desks[n % 2].handler.handle(RemoveData(session_id=session_id, reason="policy"), ORIGIN)
+        resume = desks[1 - n % 2].handler.handle(resuming(session_id), ORIGIN)
+        order = (removal, resume) if n < 3 else (resume, removal)
+        await asyncio.gather(*order, return_exceptions=True)
+        await desks[0].views.catch_up_to_head()
+        state = desks[0].views.sessions[session_id]
+        assert (state.phase is Phase.STOPPED) == (state.volumes == ()), state
+        if state.phase is not Phase.STOPPED:
+            await desks[0].handler.handle(StopSession(session_id=session_id), ORIGIN)
+            await desks[0].handler.handle(MarkStopped(session_id=session_id, generation=2), ORIGIN)
 
 
 async def test_a_seat_that_comes_free_elsewhere_is_taken_at_once(desks: tuple[Desk, Desk]) -> None:

@@ -16,7 +16,7 @@ from projections.gateways import GatewayState
 from projections.lifecycle import Phase
 from projections.session_state import SessionState
 from tests.event_fixtures import until
-from tests.factories import MOMENT, SEALED
+from tests.factories import MOMENT
 from tests.gateway.world import Gateway, World, eventually
 
 ME, OTHER = "gw-me", "gw-other"
@@ -57,7 +57,6 @@ def planned(
     *,
     alive: Collection[str] = (ME,),
     busy: Collection[str] = (),
-    erased: Collection[str] = (),
 ) -> list[Do]:
     found = plan(
         {state.session_id: state for state in states},
@@ -66,7 +65,6 @@ def planned(
         instance=ME,
         alive=alive,
         busy=busy,
-        erased=erased,
     )
     return [action.do for action in found]
 
@@ -98,16 +96,6 @@ MOVED = container(address=Address("127.0.0.1", 5000))
 )
 def test_the_world_is_made_equal_to_the_log(phase: Phase, found: list[ContainerInfo], expected: list[Do]) -> None:
     assert planned([session(phase)], found) == expected
-
-
-def test_kept_data_of_an_erased_subject_goes_when_its_session_has_ended() -> None:
-    """Destroyed keys open no field; what the agent wrote to its volumes is the subject's data too (row C7)."""
-    for phase, expected in ((Phase.STOPPED, [Do.ERASE]), (Phase.FAILED, [Do.ERASE]), (Phase.READY, [])):
-        state = session(phase, volumes=("h", "w"), owner=SEALED)
-        containers = [RUNNING] if phase is Phase.READY else []
-        assert planned([state], containers, erased=[SEALED.k]) == expected
-        assert planned([state], containers, erased=["sk_other"]) == []
-    assert planned([session(Phase.STOPPED, owner=SEALED)], [], erased=[SEALED.k]) == []
 
 
 def test_a_session_of_a_living_gateway_is_its_own_business() -> None:

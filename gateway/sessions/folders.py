@@ -1,0 +1,123 @@
+"""Folders: which folder of the host is a session's workspace, and whether one can be.
+
+``docker/host_dirs`` makes and checks a folder here; this module has the runtime show that it sees the same file system,
+each time that one is taken: a daemon can have another address, or another machine, than the last time. Two names are
+compared by ``mac``; the name itself is sealed, since frontends put a person's into it.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+from collections.abc import AsyncIterator
+from typing import Final
+
+from docker import host_dirs, names
+from docker.errors import DockerError, HostDirRefused, ImageMissing
+from docker.host_dirs import Folder
+from docker.service import Capability, DockerService, HostDir
+from docker.settings import DockerSettings
+from events.envelope import session_stream
+from events.keyring import Keyring
+from events.sealing import Place, unseal
+from projections.session_state import SessionState
+
+SEEN_AT: Final = "/workspace"
+REQUESTED: Final = "session.requested"
+FIELD: Final = "host_dir"
+OFF: Final = "This gateway gives sessions no folder of its host as a workspace: HOST_DIR_ROOT is not set."
+
+
+class Folders:
+    """The folders of one host. ``secret``: the log's sealing secret, without which no folder's name can be read."""
+
+    def __init__(
+        self,
+        docker: DockerService,
+        keyring: Keyring,
+        settings: DockerSettings,
+        secret: bytes,
+        *,
+        image: str,
+        owner: str,
+    ) -> None:
+        self._docker, self._keyring = docker, keyring
+        self._root, self._user = settings.host_dir_root, settings.container_user
+        self._key = hmac.digest(secret, b"session-gateway/host-dir", hashlib.sha256)
+        self._image, self._owner = image, owner
+
+    @property
+    def offered(self) -> bool:
+        return bool(self._root)
+
+    def mac(self, name: str) -> str:
+        """The same for the same name on every gateway of the log, and nothing to whoever has no secret of it."""
+        return hmac.new(self._key, name.encode(), hashlib.sha256).hexdigest()
+
+    async def prove(self) -> None:
+        """That a container would see what we see beneath the root. Nothing is started.
+
+        Raises HostDirRefused with what to do, DockerError when the runtime cannot be asked.
+        """
+        if not self.offered:
+            raise HostDirRefused(OFF)
+        if Capability.HOST_DIRS not in self._docker.capabilities:
+            raise HostDirRefused(f"Sessions that run as {self._docker.runtime} have no folder of the host.")
+        async with self._probe() as path:
+            name = names.container_name()
+            try:
+                await self._docker.create_container(
+                    name,
+                    self._image,
+                    labels=names.labels(self._owner, "", name),  # killed here, reconciliation removes it
+                    volumes=(HostDir(path, SEEN_AT),),
+                )
+            except ImageMissing as error:
+                raise HostDirRefused(f"That the daemon sees HOST_DIR_ROOT cannot be shown: {error}") from error
+            finally:
+                with contextlib.suppress(DockerError):
+                    await self._docker.remove_container(name, force=True)
+
+    async def check(self, name: str) -> None:
+        """Whether a session could have the folder of that name; nothing is made. Raises as ``prove``."""
+        await self.prove()
+        await asyncio.to_thread(host_dirs.check, self._root, name, self._user)
+
+    async def take(self, name: str) -> Folder:
+        """The folder of that name, made when absent, shown to be seen by the runtime. Raises as ``prove``."""
+        await self.prove()
+        return await asyncio.to_thread(host_dirs.prepare, self._root, name, self._user)
+
+    async def name_of(self, state: SessionState) -> str | None:
+        """The name of a session's folder; None when it has none. Raises StoreUnavailable, HostDirRefused."""
+        if state.host_dir is None:
+            return None
+        key = (await self._keyring.keys([state.host_dir.k])).get(state.host_dir.k)
+        if key is None:
+            raise HostDirRefused("Which folder was the workspace was erased with the session's owner.")
+        return unseal(key, state.host_dir, Place(session_stream(state.session_id), REQUESTED, FIELD))
+
+    async def of(self, state: SessionState) -> Folder | None:
+        """The folder that is a session's workspace, taken; None when a volume is. Raises as the two before."""
+        name = await self.name_of(state)
+        return None if name is None else await self.take(name)
+
+    async def notes(self) -> tuple[str, ...]:
+        """For whoever starts the gateway: why no session will have a folder, although the setting is given."""
+        if not self.offered:
+            return ()
+        try:
+            await self.prove()
+        except DockerError as error:
+            return (f"NO SESSION WILL HAVE A host_dir: {error}",)
+        return ()
+
+    @contextlib.asynccontextmanager
+    async def _probe(self) -> AsyncIterator[str]:
+        """A folder of our own, on a thread, since the root may be on a slow disk."""
+        probe = host_dirs.probe(self._root)
+        path = await asyncio.to_thread(probe.__enter__)
+        try:
+            yield path
+        finally:
+            await asyncio.shield(asyncio.to_thread(probe.__exit__, None, None, None))
