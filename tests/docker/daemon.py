@@ -32,13 +32,17 @@ NEEDED = ("dockerd", "ip", "nsenter", "setpriv", "iptables")
 
 
 class PrivateDaemon:
-    """One dockerd; ``start`` returns when it answers, ``stop`` leaves nothing of it."""
+    """One dockerd; ``start`` returns when it answers, ``stop`` leaves nothing of it.
 
-    def __init__(self) -> None:
-        self.folder = BASE / f"{os.getpid()}-{_started(os.getpid())}"
+    ``nth``: of this process, each has a place of its own. ``flags`` are given to dockerd beside the others.
+    """
+
+    def __init__(self, nth: int = 0, flags: tuple[str, ...] = ()) -> None:
+        self.folder = BASE / f"{os.getpid()}-{_started(os.getpid())}-{nth}"
         self.namespace = _namespace(self.folder)
+        self._flags = flags
         third, fourth = divmod(os.getpid() % 16384, 64)
-        network = f"10.213.{third}"
+        network = f"10.{213 + nth}.{third}"
         self.gateway = f"{network}.{fourth * 4 + 1}"
         self.address = f"{network}.{fourth * 4 + 2}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,9 +68,20 @@ class PrivateDaemon:
         self.folder.mkdir(parents=True)
         certs.generate(self.folder / "certs", hosts=[self.address, "127.0.0.1"], days=2)
         self._make_namespace()
-        with open(self.folder / "log", "wb") as log:
+        self._launch(seconds)
+
+    def restart(self, seconds: float = 30.0) -> None:
+        """End it as an operator does, and start it on the same place; returns when it answers.
+
+        With ``--live-restore`` its containers run on meanwhile. The thread that calls this must outlive the daemon.
+        """
+        self._end()
+        self._launch(seconds)
+
+    def _launch(self, seconds: float) -> None:
+        with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen(
-                # The daemon ends with the process that started it, however that ends.
+                # The daemon ends with the thread that started it, however that ends.
                 ["setpriv", "--pdeathsig", "TERM", *self.enter, *self._command()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -80,10 +95,14 @@ class PrivateDaemon:
 
     def stop(self) -> None:
         """End it and its containers, and remove every trace."""
+        self._end()
+        _end_leftovers(self.folder)  # what ran on
+        _remove(self.folder, self.namespace)
+
+    def _end(self) -> None:
         if self._process is not None:
             _end(self._process.pid, self._process_ended, seconds=30)
             self._process.wait()
-        _remove(self.folder, self.namespace)
 
     def _process_ended(self) -> bool:
         return self._process is not None and self._process.poll() is not None
@@ -116,6 +135,7 @@ class PrivateDaemon:
             f"--pidfile={folder}/pid",
             "--bridge=none",  # sessions have a network of their own
             "--userland-proxy=false",
+            *self._flags,
         ]
 
 
@@ -127,16 +147,19 @@ def answers(settings: DockerSettings) -> bool:
         return False
 
 
-def ask(settings: DockerSettings, method: str, path: str, *, seconds: float = 30) -> tuple[int, Any]:
-    """One request to the daemon and its answer's status and JSON (or text)."""
+def ask(
+    settings: DockerSettings, method: str, path: str, body: object = None, *, seconds: float = 30
+) -> tuple[int, Any]:
+    """One request to the daemon, with ``body`` as JSON, and its answer's status and JSON (or text)."""
     where = daemon_url(settings).removeprefix("https://")
     connection = http.client.HTTPSConnection(where, context=ssl_context(settings), timeout=seconds)
     with contextlib.closing(connection):
-        connection.request(method, path)
+        given = None if body is None else json.dumps(body)
+        connection.request(method, path, given, {"Content-Type": "application/json"} if given else {})
         answer = connection.getresponse()
-        body = answer.read()
-        is_json = "json" in answer.headers.get("Content-Type", "") and body
-        return answer.status, json.loads(body) if is_json else body.decode()
+        said = answer.read()
+        is_json = "json" in answer.headers.get("Content-Type", "") and said
+        return answer.status, json.loads(said) if is_json else said.decode(errors="replace")
 
 
 def missing() -> str:
@@ -153,7 +176,8 @@ def sweep() -> None:
     with open(BASE / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for folder in BASE.iterdir():
-            pid, _, started = folder.name.partition("-")
+            pid, _, rest = folder.name.partition("-")
+            started, _, _ = rest.partition("-")
             if started and _started(int(pid)) != started:
                 _end_leftovers(folder)
                 _remove(folder, _namespace(folder))
