@@ -153,9 +153,9 @@ def _expiry(
             sentence = f"{who} is not valid before {begin:%Y-%m-%d %H:%M} UTC."
             yield _made("expiry", role, State.FAIL, sentence, "Set this machine's clock, or wait.")
         elif left < settings.certificate_warning_days:
-            yield _made("expiry", role, State.WARN, f"{who} expires at {told}, in {left:.0f} days.", _ROTATE[role])
+            yield _made("expiry", role, State.WARN, f"{who} expires at {told}, in {int(left)} days.", _ROTATE[role])
         else:
-            yield _made("expiry", role, State.PASS, f"{who} holds until {told}, {left:.0f} days.")
+            yield _made("expiry", role, State.PASS, f"{who} holds until {told}, {int(left)} days.")
 
 
 def _signed(role: str, one: _Loaded, bundle: Sequence[x509.Certificate]) -> Check:

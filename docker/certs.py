@@ -36,6 +36,8 @@ FILES: Final = ("ca.pem", "ca-key.pem", "server-cert.pem", "server-key.pem", "cl
 HERE: Final = ("127.0.0.1", "localhost")
 
 Role = Literal["client", "server", "ca"]
+# Is told the CA's file, the client's certificate and its key before they are put in place, and raises to prevent it.
+Trial = Callable[[bytes, bytes, bytes], None]
 _Plan = tuple[dict[str, bytes], tuple[Delivery, ...]]
 
 
@@ -80,12 +82,14 @@ def renew(
     hosts: Sequence[str] = (),
     days: int = DAYS,
     now: dt.datetime | None = None,
+    trial: Trial | None = None,
     dry_run: bool = False,
 ) -> Change:
     """Replace the certificate and key of ``role``; the other files stay byte for byte. Raises BadCertificateFiles.
 
     ``client`` and ``server`` are signed with the ``ca-key.pem`` that is kept, and do not outlive their CA; ``ca``
     begins the replacement of the CA. Without ``hosts`` the daemon's certificate names those that it names now.
+    ``trial`` is asked of a client's.
     """
 
     def plan() -> _Plan:
@@ -98,10 +102,17 @@ def renew(
             pair = authority.server(_names(folder, hosts), days=days, now=now)
         return dict(zip(names, pair, strict=True)), cert_handout.of_a_new_leaf(role, names)
 
-    return _carried_out(folder, plan, dry_run=dry_run)
+    return _carried_out(folder, plan, trial if role == "client" else None, dry_run=dry_run)
 
 
-def finish(folder: Path, *, days: int = DAYS, now: dt.datetime | None = None, dry_run: bool = False) -> Change:
+def finish(
+    folder: Path,
+    *,
+    days: int = DAYS,
+    now: dt.datetime | None = None,
+    trial: Trial | None = None,
+    dry_run: bool = False,
+) -> Change:
     """End the replacement of the CA: the former one is trusted no longer. Raises BadCertificateFiles.
 
     A client's certificate of the former CA is replaced too. The daemon's must be of the new one already.
@@ -122,7 +133,7 @@ def finish(folder: Path, *, days: int = DAYS, now: dt.datetime | None = None, dr
             contents |= zip(client, authority.client(days=days, now=now), strict=True)
         return contents, cert_handout.of_one_authority_again(client)
 
-    return _carried_out(folder, plan, dry_run=dry_run)
+    return _carried_out(folder, plan, trial, dry_run=dry_run)
 
 
 def hosts_of(environment: Mapping[str, str]) -> list[str]:
@@ -131,9 +142,13 @@ def hosts_of(environment: Mapping[str, str]) -> list[str]:
     return [host.strip() for host in given.split(",") if host.strip()] or list(HERE)
 
 
-def _carried_out(folder: Path, plan: Callable[[], _Plan], *, dry_run: bool) -> Change:
+def _carried_out(folder: Path, plan: Callable[[], _Plan], trial: Trial | None, *, dry_run: bool) -> Change:
     with nullcontext() if dry_run else alone(folder):
         contents, deliveries = plan()
+        if trial is not None:
+            names = ("ca.pem", *_client_names(folder))
+            authority, certificate, key = (contents.get(name) or _content(folder / name) for name in names)
+            trial(authority, certificate, key)
         if not dry_run:
             place(folder, contents)
     # A bundle begins with what was made last.

@@ -40,6 +40,7 @@ COMMANDS: Final = {
     "keys": "Make, list and revoke API keys.",
     "erase": "Make a person's fields in the log unreadable for ever.",
     "import-sessions": "Take over the sessions file of the former manager.",
+    "certs": "The certificates of mutual TLS: show, check, replace.",
     "config": "Every setting: value, source and meaning.",
     "clean": "Remove the log, the local sessions and the caches.",
 }
