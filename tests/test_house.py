@@ -5,6 +5,7 @@ Each test names every breach at once. The limits and what they are for: CONTRIBU
 
 import ast
 import re
+import subprocess
 from collections.abc import Iterable
 
 import pytest
@@ -21,6 +22,9 @@ DECISION_LINES = 40
 DAEMON_SOCKET = "docker" + ".sock"
 REGISTRIES = re.compile(r"(?:pypi|pythonhosted|npmjs|debian)" + r"\.(?:org|com|net)|registry\." + "npm|gh" + r"cr\.io")
 MACHINE_PATHS = re.compile(r"(?<![\w.$}])/(?:wor" + "k|ro" + "ot|far" + r"m|Use" + r"rs|ho" + r"me(?!/app\b))/")
+# Longer than the examples of tests; in pieces, as above.
+KEY_MATERIAL = re.compile(r"-----BEGIN [A-Z ]*(?:PRIVATE KEY|CERTIF" + r"ICATE)-----\s+[A-Za-z0-9+/=]{40}")
+KEY_FILES = {".pem", ".key", ".crt", ".p12", ".pfx", ".der"}
 LOOSE_ENDS = re.compile(r"\b(?:TO" + "DO|FIX" + "ME|XX" + r"X)\b|Not" + "ImplementedError")
 
 # Sources without a test file of their own name, and what holds them instead. An entry goes when its test comes.
@@ -149,6 +153,29 @@ def test_nothing_names_a_registry_or_a_machine() -> None:
 
 def test_nothing_is_left_loose() -> None:
     none_of(_lines_with(LOOSE_ENDS))
+
+
+def test_no_key_and_no_certificate_is_kept_in_git() -> None:
+    """Whoever reads the repository would be root on the daemon's machine."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=tree.ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("NOT TESTED: this is no clone")
+    kept = [path for name in listed.stdout.split("\0") if name and (path := tree.ROOT / name).is_file()]
+    assert kept
+    none_of(
+        tree.relative(path)
+        for path in kept
+        if path.suffix in KEY_FILES or KEY_MATERIAL.search(path.read_text(encoding="utf-8", errors="replace"))
+    )
+
+
+@pytest.mark.parametrize("name", ["docker/certs/ca-key.pem", "docker/certs/.change/new/key", "client-key.pem"])
+def test_git_ignores_where_keys_are_made(name: str) -> None:
+    """`git add .` right after `generate-certs.sh` must not take them."""
+    asked = subprocess.run(["git", "check-ignore", "--no-index", "-q", name], cwd=tree.ROOT)
+    if asked.returncode == 128:
+        pytest.skip("NOT TESTED: this is no clone")
+    assert asked.returncode == 0
 
 
 def test_sql_files_open_with_what_they_are() -> None:
