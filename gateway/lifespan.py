@@ -157,11 +157,9 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
     spool = storage.store if isinstance(storage.store, FallbackEventStore) else None
     rows = TableStore(storage.pool) if storage.pool is not None else None
     views = Views(storage.store, spool=spool, rows=rows)
-    unreadables = Unreadables(recorder, instance)
-    views.on_unreadable(unreadables.passed)
+    views.on_unreadable((unreadables := Unreadables(recorder, instance)).passed)
     projector = _projector(storage, recorder, rows, views, unreadables) if rows is not None else None
-    outages = _outages(settings, storage, recorder, views)
-    metrics.watch_log(telemetry.meter(), storage.store, instance, outages.unseen, lambda: unreadables.count)
+    outages = _outages(settings, storage, recorder, views, unreadables)
     tokens = Tokens(token_secret(settings), settings.sessions.session_token_length)
     handler = SessionHandler(recorder, views, settings.sessions.max_concurrent_sessions)
     folders = _folders(settings, storage, runtime)
@@ -179,9 +177,7 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         instance=instance,
         spooled=spool.pending if spool is not None else tuple,
     )
-    pool, sockets = UpstreamPool(settings.proxy), ContainerSockets(settings.proxy)
-    stack.push_async_callback(pool.aclose)
-    stack.push_async_callback(sockets.aclose)
+    pool, sockets = _to_containers(stack, settings)
     return Services(
         settings=settings,
         instance=instance,
@@ -192,9 +188,7 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         views=views,
         projector=projector,
         proving=proving(recorder, storage, settings.projections.projection_verify_hour),
-        certificates=certificate_watch(
-            recorder, runtime.docker, instance, days=settings.docker.certificate_warning_days
-        ),
+        certificates=certificate_watch(recorder, runtime.docker, instance, settings.docker),
         outages=outages,
         unreadables=unreadables,
         head=Look(storage.store, lambda: _head(storage.store), HEAD_SECONDS),
@@ -226,7 +220,17 @@ def _folders(settings: Settings, storage: Storage, runtime: Runtime) -> Folders:
     return Folders(runtime.docker, storage.keyring, settings.docker, secret, image=image, owner=owner)
 
 
-def _outages(settings: Settings, storage: Storage, recorder: Recorder, views: Views) -> Outages:
+def _to_containers(stack: AsyncExitStack, settings: Settings) -> tuple[UpstreamPool, ContainerSockets]:
+    pool, sockets = UpstreamPool(settings.proxy), ContainerSockets(settings.proxy)
+    stack.push_async_callback(pool.aclose)
+    stack.push_async_callback(sockets.aclose)
+    return pool, sockets
+
+
+def _outages(
+    settings: Settings, storage: Storage, recorder: Recorder, views: Views, unreadables: Unreadables
+) -> Outages:
+    """With the gauges of the log, which tell of them."""
     spool = storage.store if isinstance(storage.store, FallbackEventStore) else None
     outages = Outages(
         recorder,
@@ -235,6 +239,8 @@ def _outages(settings: Settings, storage: Storage, recorder: Recorder, views: Vi
         unseen=lambda: time.monotonic() - views.seen_at,
         replayed=lambda: spool.replayed if spool is not None else 0,
     )
+    unseen = outages.unseen
+    metrics.watch_log(telemetry.meter(), storage.store, storage.instance, unseen, lambda: unreadables.count)
     if spool is not None:
         spool.on_change(outages.changed)
     return outages

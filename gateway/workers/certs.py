@@ -17,6 +17,7 @@ from docker.aiodocker_service import AiodockerService
 from docker.errors import DockerError
 from docker.identity import Certificate, Credentials, Identity, Refused, Taken
 from docker.service import DockerService
+from docker.settings import DockerSettings
 from events.catalogue import CertificateExpiryWarned, CertificateRefused, CertificateRotated
 from events.envelope import ActorKind, gateway_stream
 from events.ids import named, uuid7
@@ -173,12 +174,12 @@ class CertificateWatch:
 
 
 def certificate_watch(
-    recorder: Recorder, docker: DockerService, instance: str, *, days: int
+    recorder: Recorder, docker: DockerService, instance: str, settings: DockerSettings
 ) -> CertificateWatch | None:
     """The watch of one process, with its gauge; None for a runtime that has no certificates."""
     if not isinstance(docker, AiodockerService):
         return None
-    made = CertificateWatch(recorder, docker, instance, days=days)
+    made = CertificateWatch(recorder, docker, instance, days=settings.certificate_warning_days)
 
     def seconds_left() -> list[tuple[str, str, float]]:
         now = recorder.now()

@@ -14,6 +14,7 @@ from docker.authority import Authority
 from docker.errors import DaemonDown
 from docker.identity import Certificate, Credentials, Refused
 from docker.mock import MockDockerService
+from docker.settings import DockerSettings
 from events.catalogue import CertificateExpiryWarned, CertificateRefused, CertificateRotated
 from events.codec import decode
 from events.envelope import RecordedEvent, gateway_stream
@@ -238,4 +239,4 @@ def test_one_that_has_ended_is_warned_of_whatever_the_setting() -> None:
 
 def test_a_runtime_without_certificates_has_no_watch() -> None:
     recorder = Recorder(MemoryEventStore(), MemoryKeyring())
-    assert certificate_watch(recorder, MockDockerService(), "g1", days=30) is None
+    assert certificate_watch(recorder, MockDockerService(), "g1", DockerSettings()) is None
