@@ -83,3 +83,7 @@ def main(
         return 2
     print(msgspec.json.encode(told).decode() if chosen.json else text(told))
     return 0 if told.found is not None else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

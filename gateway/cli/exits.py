@@ -13,6 +13,7 @@ class Exit(enum.IntEnum):
     REFUSED = 4  # the gateway answered with a problem
     LOG_UNAVAILABLE = 5  # the log cannot be reached, read or opened
     RUNTIME_UNAVAILABLE = 6  # the container runtime cannot be used
+    SKIPPED = 77  # doctor: there was nothing to look at (as of automake's tests)
     CANNOT_LISTEN = 69  # serve: the address is taken or not ours (EX_UNAVAILABLE of sysexits.h)
     FORCED = 70  # serve: something had to be ended by force (EX_SOFTWARE)
     BAD_BIND = 78  # serve: GATEWAY_BIND is no address (EX_CONFIG)

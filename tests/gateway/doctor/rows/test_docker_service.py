@@ -1,0 +1,38 @@
+"""A session's container from its making to its end, on a real daemon."""
+
+import pytest
+
+from docker import names
+from gateway.doctor import probe
+from gateway.doctor.examine import look
+from gateway.doctor.row import State
+from gateway.doctor.rows.docker_service import ROW, Times
+from tests.docker_fixtures import DockerDaemon
+from tests.gateway.doctor.world import here
+
+
+@pytest.mark.docker
+async def test_a_container_is_made_asked_and_gone(docker_daemon: DockerDaemon, echo_image: str) -> None:
+    found = await look(ROW, here({**docker_daemon.environment, "SESSION_IMAGE": echo_image}))
+    assert found.state is State.PASS, found.sentence
+    assert list(found.facts) == ["start", "answer", "stop", "remove"]
+    owned = f'{{"label":["{names.OWNER}={probe.OWNER}"]}}'
+    assert docker_daemon.ask("GET", f"/containers/json?all=1&filters={owned}")[1] == []
+
+
+@pytest.mark.docker
+async def test_a_container_that_ends_by_itself_is_told(
+    docker_daemon: DockerDaemon, echo_image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "_environment", lambda password: {"PATH": "/nowhere"})
+    settings = {**docker_daemon.environment, "SESSION_IMAGE": echo_image, "CONTAINER_MEMORY_LIMIT": "6m"}
+    found = await look(ROW, here(settings))
+    assert found.state is State.FAIL
+
+
+def test_times_are_kept_in_order() -> None:
+    times = Times()
+    for step in ("b", "a"):
+        with times.of(step):
+            pass
+    assert list(times.seconds) == ["b", "a"]
