@@ -4,7 +4,7 @@ A row's module is loaded when it is looked at, and no other.
 """
 
 import importlib
-from typing import Final
+from typing import Final, cast
 
 from gateway.doctor.row import Row
 
@@ -27,5 +27,4 @@ ROWS: Final = {
 
 def row(name: str) -> Row:
     """The row of a name in the table."""
-    found: Row = importlib.import_module(f"{__name__}.{name.replace('-', '_')}").ROW
-    return found
+    return cast(Row, importlib.import_module(f"{__name__}.{name.replace('-', '_')}").ROW)
