@@ -77,7 +77,7 @@ def check(files: Files, settings: DockerSettings, now: dt.datetime) -> list[Chec
             found.append(_key(one))
     if len(bundle) > 1:
         found.append(_two_authorities(bundle))
-    return [*found, *_permissions(files), *_stray_key(files)]
+    return [*found, *_permissions(files), *_stray_key(files), *_interrupted(files)]
 
 
 def worst(checks: Sequence[Check]) -> State:
@@ -273,6 +273,14 @@ def _key_permissions(pair: Pair) -> Check:
     if state is State.FAIL:
         todo += f"; it may have been copied: {_ROTATE[pair.role]}"
     return _made("permissions", pair.role, state, f"{path} may be used by {whom} ({mode:04o}).", todo)
+
+
+def _interrupted(files: Files) -> Iterator[Check]:
+    """What is to be read is whole; former keys may lie beside it."""
+    if files.interrupted:
+        sentence = f"A change of the files in {files.folder} was interrupted; those that are read belong together."
+        todo = f"DOCKER_CERT_PATH={files.folder} docker/scripts/generate-certs.sh tidies up and replaces nothing."
+        yield _made("interrupted", "folder", State.WARN, sentence, todo)
 
 
 def _stray_key(files: Files) -> Iterator[Check]:

@@ -19,7 +19,7 @@ from typing import Final
 from docker.cert_handout import mode_of
 from docker.errors import BadCertificateFiles
 
-_CHANGE: Final = ".change"
+CHANGE: Final = ".change"
 _CURRENT: Final = "current"
 
 
@@ -67,7 +67,7 @@ def place(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
 
 def settle(folder: Path) -> None:
     """Make plain files of what a change left as links, and remove the rest of it; without one nothing happens."""
-    change = folder / _CHANGE
+    change = folder / CHANGE
     if not os.path.lexists(change):
         return
     if change.is_symlink() or not change.is_dir():
@@ -104,7 +104,7 @@ def _make(folder: Path) -> None:
 
 def _prepare(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Both sets of files, side by side."""
-    change = folder / _CHANGE
+    change = folder / CHANGE
     for path in (change, change / "former", change / "new"):
         os.mkdir(path, 0o711)
         os.chmod(path, 0o711)  # whoever may read a certificate may do so meanwhile
@@ -145,14 +145,14 @@ def _write(path: Path, content: bytes, former: os.stat_result | None) -> None:
 
 
 def _lead(folder: Path, name: str) -> None:
-    link = folder / _CHANGE / "link"
+    link = folder / CHANGE / "link"
     os.symlink(_target(name), link)
     os.replace(link, folder / name)
 
 
 def _turn(folder: Path) -> None:
     """The moment."""
-    change = folder / _CHANGE
+    change = folder / CHANGE
     os.symlink("new", change / "next")
     _synchronise(folder)
     os.replace(change / "next", change / _CURRENT)
@@ -160,7 +160,7 @@ def _turn(folder: Path) -> None:
 
 
 def _target(name: str) -> str:
-    return f"{_CHANGE}/{_CURRENT}/{name}"
+    return f"{CHANGE}/{_CURRENT}/{name}"
 
 
 def _synchronise(folder: Path) -> None:

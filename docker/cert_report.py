@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from docker.cert_files import CLIENT, SERVER, UnreadableFile, certificates, extension, is_authority
 from docker.cert_handout import DAEMON
+from docker.cert_placing import CHANGE
 from docker.settings import DockerSettings, certificate_paths
 
 _PURPOSES: Final = {CLIENT: "clientAuth", SERVER: "serverAuth"}
@@ -30,6 +31,9 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     content: bytes = b""
     mode: int = 0
     error: str = ""
+
+    def __repr__(self) -> str:
+        return f"File({self.path!r})"  # the content may be a key
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +49,7 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
 
     folder: str
     folder_mode: int | None  # None: there is no such folder
+    interrupted: bool  # a change of them was killed, and its files are there
     pairs: tuple[Pair, ...]
 
     def pair(self, role: str) -> Pair | None:
@@ -79,7 +84,12 @@ def find(settings: DockerSettings) -> Files:
     }
     pairs = (Pair(role=role, certificate=_file(paths[0]), key=_file(paths[1])) for role, paths in named.items())
     found = tuple(pair for pair in pairs if pair.certificate.there or pair.key.there)
-    return Files(folder=str(folder), folder_mode=_mode(folder), pairs=found)
+    return Files(
+        folder=str(folder),
+        folder_mode=_mode(folder),
+        interrupted=os.path.lexists(folder / CHANGE),
+        pairs=found,
+    )
 
 
 def rows(files: Files, now: dt.datetime) -> list[Row]:

@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 
 from docker import cert_report, certs
 from docker.cert_checks import Check, State, check, covers, worst
+from docker.errors import BadCertificateFiles
 from docker.settings import DockerSettings
 
 NOW = dt.datetime.now(dt.UTC)
@@ -263,6 +264,16 @@ def test_the_key_of_the_former_authority_is_told(folder: Path, made: Path) -> No
     certs.renew(folder, "ca")
     put(folder, "ca-key.pem", (made / "ca-key.pem").read_bytes())
     assert wrong(folder)["key", "ca"] is State.FAIL
+
+
+def test_a_change_that_was_interrupted_is_told_until_a_run_tidies_up(folder: Path) -> None:
+    """Former keys may lie in what it left."""
+    keep(folder, *GATEWAY)
+    (folder / ".change").mkdir()
+    assert wrong(folder) == {("interrupted", "folder"): State.WARN}
+    with pytest.raises(BadCertificateFiles, match="already holds"):
+        certs.generate(folder)
+    assert wrong(folder) == {}
 
 
 def test_the_worst_counts(folder: Path) -> None:

@@ -108,3 +108,10 @@ def test_a_file_that_says_nothing_has_a_row_that_says_why(made: Path, tmp_path: 
     assert found["client"].problem == f"{tmp_path}/certs/client-cert.pem does not exist."
     assert found["client"].mode is None
     assert found["ca"].problem == f"{tmp_path}/certs/ca.pem holds no certificate that can be read."
+
+
+def test_no_key_is_in_what_is_printed_of_a_file(made: Path) -> None:
+    """In a traceback or a log line."""
+    found = repr(cert_report.find(DockerSettings(docker_cert_path=str(made))))
+    assert "client-key.pem" in found
+    assert "BEGIN" not in found

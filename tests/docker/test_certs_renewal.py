@@ -1,6 +1,7 @@
 """One certificate is renewed, or the CA replaced, and the two sides understand each other at every moment."""
 
 import datetime as dt
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ from cryptography import x509
 from docker import certs
 from docker.cert_files import belongs, certificates, private_key, signed_by, usable
 from docker.errors import BadCertificateFiles
-from tests.docker.steps import until_done
+from docker.identity import Credentials, Refused, Taken
+from docker.settings import DockerSettings
+from tests.docker.steps import Steps, until_done
 
 NOW = dt.datetime.now(dt.UTC)
 
@@ -239,6 +242,27 @@ def test_a_client_that_was_renewed_meanwhile_is_kept(folder: Path) -> None:
     before = contents(folder)
     assert certs.finish(folder).files == ("ca.pem",)
     assert changed(before, contents(folder)) == {"ca.pem"}
+
+
+def test_who_follows_the_files_takes_up_each_change_once_and_refuses_nothing(folder: Path) -> None:
+    """A gateway that looks at them before every call of the change, as if a second had passed."""
+    clock = itertools.count(step=2.0)
+    followed = Credentials(DockerSettings(docker_cert_path=str(folder)), monotonic=lambda: next(clock))
+    heard: list[Taken | Refused] = []
+    followed.identity()
+    followed.on_change(heard.append)
+    for change in (
+        lambda: certs.renew(folder, "client"),
+        lambda: certs.renew(folder, "ca"),
+        lambda: certs.finish(folder),
+        lambda: certs.generate(folder, force=True),
+    ):
+        heard.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            Steps(seen=followed.identity).install(patch)
+            change()
+        followed.identity()
+        assert [type(one) for one in heard] == [Taken]
 
 
 @pytest.mark.parametrize("stage", ["begin", "finish"])
