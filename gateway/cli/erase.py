@@ -27,6 +27,7 @@ from gateway.cli.direct import CLI, Direct, open_log
 from gateway.cli.exits import Exit, Failure
 from gateway.cli.options import DryRun, Json, Yes, family
 from gateway.recorder import ACTOR_FIELD, session_subject, unattributed
+from gateway.sessions.folders import FIELD, REQUESTED
 
 app = family("Make a person's fields in the log unreadable for ever.")
 PAGE: Final = 2000
@@ -42,6 +43,7 @@ class Use(msgspec.Struct):
     names: set[str] = msgspec.field(default_factory=set)
     presumed: set[str] = msgspec.field(default_factory=set)  # whose it is where no field says a name
     sessions: set[str] = msgspec.field(default_factory=set)
+    folders: set[str] = msgspec.field(default_factory=set)  # of HOST_DIR_ROOT, which no gateway removes
     fields: int = 0
     exists: bool = False
     was_kept: bool = False
@@ -58,6 +60,7 @@ class Erasure(msgspec.Struct, frozen=True, kw_only=True):
     key_ids: list[str]
     fields: int
     sessions: list[str]
+    folders: list[str]
     told_late: list[str]
     dry_run: bool
 
@@ -73,7 +76,8 @@ def erase(
     """Destroy a person's keys: their fields in the log, and in every backup of it, can never be read again.
 
     Exit code 1 when there is nothing under that name. Safe to repeat, and to be repeated when it was interrupted. The
-    files of the person's sessions are removed by a gateway, one that runs or the next to start, when those have ended.
+    files of the person's sessions are removed by a gateway, one that runs or the next to start, when those have ended;
+    folders of the host that were workspaces are named here, for the last time, and stay.
     """
     if not subject:
         raise Failure(Exit.USAGE, "SUBJECT is empty.")
@@ -108,6 +112,7 @@ async def _erase(subject: str, reason: str, dry_run: bool) -> Erasure:
             key_ids=sorted(theirs),
             fields=sum(use.fields for use in known),
             sessions=sorted({session for use in known for session in use.sessions}),
+            folders=sorted({folder for use in known for folder in use.folders}),
             told_late=late,
             dry_run=dry_run,
         )
@@ -178,6 +183,8 @@ def _note(
         use.presumed.add(unattributed(event.occurred_at))
     else:
         use.presumed.add(session_subject(session_id))
+    if name == FIELD and event.type == REQUESTED and key is not None:
+        use.folders.add(unseal(key, sealed, Place(event.stream_id, event.type, name)))
     if session_id is not None and event.type in ("session.requested", "session.imported"):
         use.sessions.add(session_id)
 
@@ -203,4 +210,9 @@ def _tell(found: Erasure) -> None:
     if found.sessions:
         printing.line(
             f"A gateway removes the files of these sessions once they have ended: {', '.join(found.sessions)}."
+        )
+    if found.folders:
+        printing.line(
+            "These folders of HOST_DIR_ROOT stay, and nothing says any more whose they are: remove them by hand. "
+            + ", ".join(found.folders)
         )

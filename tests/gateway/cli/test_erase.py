@@ -33,7 +33,7 @@ def on_log(work: Callable[[Direct], Awaitable[Any]]) -> Any:
     return asyncio.run(opened())
 
 
-async def request(log: Direct, session_id: str, owner: str | None) -> None:
+async def request(log: Direct, session_id: str, owner: str | None, folder: str | None = None) -> None:
     """A session, asked for in the name of ``owner``."""
     stream, recorder = session_stream(session_id), log.recorder
     subject = owner or f"session:{session_id}"
@@ -46,6 +46,7 @@ async def request(log: Direct, session_id: str, owner: str | None) -> None:
         session_id=session_id,
         owner=None if owner is None else await sealed(owner, "owner"),
         metadata=await sealed('{"secret":"thing"}', "metadata"),
+        host_dir=None if folder is None else await sealed(folder, "host_dir"),
         asked=None,
     )
     await recorder.fact(stream, wanted, who=Who(kind=ActorKind.KEY, id="chat", key_id="k1", person=owner))
@@ -165,3 +166,20 @@ def test_what_is_not_meant_is_not_done(arguments: tuple[str, ...], tmp_path: Pat
     """Without a terminal nobody is asked: --yes has to say it."""
     ran = run("erase", *arguments)
     assert (ran.code, ran.out) == (Exit.USAGE, "")
+
+
+def test_folders_of_the_host_are_named_for_the_last_time() -> None:
+    """They are the operator's and stay; after the erasure nothing in the log says whose they were."""
+
+    async def write(log: Direct) -> None:
+        await request(log, "ses_one", "Ada", "ada.papers")
+        await request(log, "ses_two", "Ada", "ada.papers")
+        await request(log, "ses_three", "Bob", "bob.papers")
+
+    on_log(write)
+    for options in (("--dry-run",), ("--yes",)):
+        said = run("erase", "Ada", *options).out
+        assert "remove them by hand. ada.papers\n" in said and "bob.papers" not in said
+    again = run("erase", "Ada", "--yes")
+    assert again.code == Exit.NEGATIVE and "ada.papers" not in again.out
+    assert run("erase", "Bob", "--dry-run", "--json").document["folders"] == ["bob.papers"]
