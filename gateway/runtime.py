@@ -20,13 +20,14 @@ from docker.image import ECHO_IMAGE, OPENCODE_IMAGE
 from docker.local import ECHO_COMMAND, LocalService
 from docker.mock import MockDockerService
 from docker.service import DockerService
-from docker.settings import daemon_url
+from docker.settings import DockerSettings, daemon_url, parse_size
 from gateway.sessions.agent import Agent, Model
 from gateway.settings import Settings
 from gateway.storage import Report, Storage
 
 OPENCODE = "opencode"  # image names of the local runtime
 ECHO = "echo"
+OPENCODE_MEMORY = 1 << 30  # it takes some 550 MiB with one session open
 
 
 class RuntimeRefused(Exception):
@@ -61,11 +62,12 @@ async def _docker(stack: AsyncExitStack, settings: Settings) -> Runtime:
     service = await stack.enter_async_context(AiodockerService(settings.docker))
     await service.list_containers()  # raises what is wrong with the daemon, its certificate or ours
     image = settings.sessions.session_image
-    notes: tuple[str, ...] = ()
+    notes = await service.examine()
     if not image:
         image = OPENCODE_IMAGE if await service.image_id(OPENCODE_IMAGE) else ECHO_IMAGE
         if image == ECHO_IMAGE:
-            notes = (f"Sessions run the echo agent: `make image` builds {OPENCODE_IMAGE} for real ones.",)
+            notes += (f"Sessions run the echo agent: `make image` builds {OPENCODE_IMAGE} for real ones.",)
+    notes += too_small(image, settings.docker)
     model, note = _model(stack, settings, await service.host_address())
     _, publishing = published(settings.docker, await service.host.find())
     notes += (publishing,) if publishing else ()
@@ -75,6 +77,13 @@ async def _docker(stack: AsyncExitStack, settings: Settings) -> Runtime:
         summary=f"Docker at {daemon_url(settings.docker)} over mutual TLS, image {image}",
         notes=notes + note,
     )
+
+
+def too_small(image: str, settings: DockerSettings) -> tuple[str, ...]:
+    """A note when OpenCode would be short of memory; no refusal, since what it needs depends on what it is given."""
+    if image != OPENCODE_IMAGE or parse_size(settings.container_memory_limit) >= OPENCODE_MEMORY:
+        return ()
+    return (f"CONTAINER_MEMORY_LIMIT={settings.container_memory_limit} is little for OpenCode: give it 1g or more.",)
 
 
 async def _local(stack: AsyncExitStack, settings: Settings, own_log: bool, report: Report) -> Runtime:

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from docker.errors import DockerError
+from docker.image import OPENCODE_IMAGE
 from docker.service import Capability
+from docker.settings import DockerSettings
 from events.keyring import MemoryKeyring
 from events.lease import MemoryLeases
 from events.memory import MemoryEventStore
 from events.schema import Applied
-from gateway.runtime import Runtime, RuntimeRefused, open_runtime
+from gateway.runtime import Runtime, RuntimeRefused, open_runtime, too_small
 from gateway.settings import load
 from gateway.storage import Storage
 
@@ -104,3 +106,9 @@ async def test_local_sessions_ask_before_they_act(tmp_path: Path) -> None:
     async with opened(tmp_path, SESSION_IMAGE="echo") as runtime:
         settings = " ".join(runtime.agent.environment(runtime.agent.model).values())
         assert '"ask"' in settings and '"allow"' not in settings
+
+
+def test_a_limit_that_is_little_for_opencode_is_noted() -> None:
+    little = DockerSettings(container_memory_limit="512m")
+    assert ["CONTAINER_MEMORY_LIMIT=512m" in note for note in too_small(OPENCODE_IMAGE, little)] == [True]
+    assert too_small(OPENCODE_IMAGE, DockerSettings()) == too_small("other", little) == ()
