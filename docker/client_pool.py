@@ -5,21 +5,46 @@ new connections; what is under way ends on the client that it began on, which is
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiodocker
 import aiohttp
+from aiohttp.abc import ResolveResult
 
 from docker.identity import Credentials, Identity
 from docker.settings import DockerSettings, daemon_url
 
 
-class _Client:
-    __slots__ = ("calls", "docker", "identity")
+class _Resolver(aiohttp.ThreadedResolver):
+    """aiohttp bounds a connection's time from the address on: a name server that is away held a call up for 10 s."""
 
-    def __init__(self, docker: aiodocker.Docker, identity: Identity) -> None:
-        self.docker, self.identity, self.calls = docker, identity, 0
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        async with asyncio.timeout(self._seconds):
+            return await super().resolve(host, port, family)
+
+
+class _Client:
+    __slots__ = ("_connector", "calls", "docker", "identity")
+
+    def __init__(self, settings: DockerSettings, identity: Identity) -> None:
+        seconds = settings.docker_connect_timeout
+        limits = aiohttp.ClientTimeout(total=settings.docker_call_timeout, sock_connect=seconds)
+        url = daemon_url(settings)
+        self._connector = aiohttp.TCPConnector(ssl=identity.context, resolver=_Resolver(seconds))
+        self.docker = aiodocker.Docker(url=url, connector=self._connector, timeout=limits)
+        self.identity, self.calls = identity, 0
+
+    async def close(self) -> None:
+        await self.docker.close()
+        await self._connector.close()  # aiodocker leaves what it was given
 
 
 class Clients:
@@ -56,27 +81,22 @@ class Clients:
         clients = [*self._former, *([self._current] if self._current is not None else [])]
         self._former, self._current = set(), None
         for client in clients:
-            await client.docker.close()
+            await client.close()
         await asyncio.gather(*self._closing)
 
     def _now(self) -> _Client:
         identity = self._credentials.identity()
         if self._current is None or self._current.identity is not identity:
-            former, self._current = self._current, _Client(self._made(identity), identity)
+            former, self._current = self._current, _Client(self._settings, identity)
             if former is not None:
                 self._former.add(former)
                 self._close_unused(former)
         return self._current
 
-    def _made(self, identity: Identity) -> aiodocker.Docker:
-        settings = self._settings
-        limits = aiohttp.ClientTimeout(total=settings.docker_call_timeout, sock_connect=settings.docker_connect_timeout)
-        return aiodocker.Docker(url=daemon_url(settings), ssl_context=identity.context, timeout=limits)
-
     def _close_unused(self, client: _Client) -> None:
         """In a task of its own: whose conversation was the last may have been cancelled, and waits for nothing."""
         if client.calls == 0 and client in self._former:
             self._former.remove(client)
-            task = asyncio.create_task(client.docker.close())
+            task = asyncio.create_task(client.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)

@@ -17,7 +17,7 @@ from docker import diagnose
 from docker.aiodocker_service import AiodockerService
 from docker.authority import Authority
 from docker.diagnose import Diagnosis
-from docker.errors import CertificateFilesUnreadable, DockerError
+from docker.errors import CertificateFilesUnreadable, DaemonSilent, DockerError
 from docker.settings import DockerSettings
 from docker.verdicts import VERDICTS
 from tests.docker.stub_daemon import daemon_context, furnish, http, over_tls, peer, settings_for
@@ -82,8 +82,12 @@ async def test_a_name_server_that_never_answers_holds_nobody_up(
 
     folder = furnish(tmp_path / "certs", Authority())
     monkeypatch.setattr(socket, "getaddrinfo", waiting)
+    settings = settings_for(folder, 1, docker_host="tcp://slow.test:2376", docker_connect_timeout=0.3)
     try:
-        found = await diagnose.diagnose(settings_for(folder, 1, docker_host="tcp://slow.test:2376"), seconds=0.3)
+        found = await diagnose.diagnose(settings, seconds=0.3)
+        async with AiodockerService(settings) as service:
+            with pytest.raises(DaemonSilent):
+                await service.list_containers()
     finally:
         over.set()
     assert found.verdict == "silent"

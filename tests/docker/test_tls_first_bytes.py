@@ -54,6 +54,7 @@ CALLS: dict[str, Call] = {
     "remove_container": lambda service: service.remove_container("c"),
     "get_container_info": lambda service: service.get_container_info("c"),
     "list_containers": lambda service: service.list_containers(),
+    "list_volumes": lambda service: service.list_volumes(),
     "remove_volume": lambda service: service.remove_volume("v"),
     "logs": lambda service: service.logs("c"),
     "events": first_event,
