@@ -80,11 +80,113 @@ class Faults:
         self.calls.append((call, subject))
 
 
-class MockDockerService(Faults):
+class Containers(Faults):
+    """What there is, what containers do by themselves, and what a test may ask about them."""
+
+    def __init__(self, sleep: Callable[[float], Awaitable[object]], now: Callable[[], datetime]) -> None:
+        super().__init__(sleep)
+        self._now = now
+        self._containers: dict[str, ContainerInfo] = {}  # by id
+        self._environments: dict[str, dict[str, str]] = {}
+        self._folders: dict[str, dict[str, str]] = {}
+        self._lines: defaultdict[str, list[str]] = defaultdict(list)
+        self._deaf: set[str] = set()
+        self._frozen: dict[str, Address | None] = {}  # where a paused container was reached
+        self._followers: list[asyncio.Queue[ContainerEvent]] = []
+
+    def die(self, name: str, exit_code: int) -> None:
+        """Let a running container end by itself."""
+        self._end(name, exit_code)
+
+    def oom(self, name: str) -> None:
+        """Let the kernel kill a running container for its memory: an ``oom`` event, then its death with 137."""
+        info = self._living(name)
+        self._tell(info, "oom", None)
+        self._end(name, _KILLED, oom_killed=True)
+
+    def oom_child(self, name: str) -> None:
+        """Let the kernel kill a child in a container that lives on: an ``oom`` event, and a mark that stays."""
+        self._tell(self._change(self._living(name), oom_killed=True), "oom", None)
+
+    def pause(self, name: str) -> None:
+        """Freeze a running container."""
+        info = self._living(name)
+        if info.state is ContainerState.RUNNING:
+            self._frozen[info.id] = info.address
+            self._change(info, state=ContainerState.PAUSED, address=None)
+
+    def unpause(self, name: str) -> None:
+        """Let a frozen container go on."""
+        info = self._living(name)
+        if info.state is ContainerState.PAUSED:
+            self._change(info, state=ContainerState.RUNNING, address=self._frozen.pop(info.id))
+
+    def ignore_sigterm(self, name: str) -> None:
+        """Let a container end at the end of its stop time-out only, by SIGKILL."""
+        self._deaf.add(name)
+
+    def print_line(self, name: str, line: str) -> None:
+        """Let a container write a line that ``logs`` answers."""
+        self._lines[self._existing(name).id].append(line)
+
+    def environment_of(self, name: str) -> Mapping[str, str]:
+        """The environment that a container was created with."""
+        return self._environments[self._existing(name).id]
+
+    def folders_of(self, name: str) -> Mapping[str, str]:
+        """The host's folders that a container was created with: where it sees them -> what they are."""
+        return self._folders[self._existing(name).id]
+
+    def _find(self, container: str) -> ContainerInfo | None:
+        by_id = self._containers.get(container)
+        return by_id or next((info for info in self._containers.values() if info.name == container), None)
+
+    def _existing(self, container: str) -> ContainerInfo:
+        info = self._find(container)
+        if info is None:
+            raise ContainerGone(f"There is no container {container}.")
+        return info
+
+    def _living(self, container: str) -> ContainerInfo:
+        info = self._existing(container)
+        if info.state not in _ALIVE:
+            raise DaemonFailed(f"Container {container} is not running.")
+        return info
+
+    def _end(self, container: str, exit_code: int, *, oom_killed: bool = False) -> None:
+        info = self._change(
+            self._living(container),
+            state=ContainerState.EXITED,
+            address=None,
+            finished_at=self._now(),
+            exit_code=exit_code,
+            oom_killed=oom_killed,
+        )
+        self._tell(info, "die", exit_code)
+
+    def _change(self, info: ContainerInfo, **changes: object) -> ContainerInfo:
+        self._containers[info.id] = changed = msgspec.structs.replace(info, **changes)
+        return changed
+
+    def _tell(self, info: ContainerInfo, kind: str, exit_code: int | None) -> None:
+        event = ContainerEvent(
+            container_id=info.id,
+            name=info.name,
+            kind=kind,
+            at_ns=int(self._now().timestamp() * 1e9),
+            exit_code=exit_code,
+            labels=info.labels,
+        )
+        for queue in self._followers:
+            queue.put_nowait(event)
+
+
+class MockDockerService(Containers):
     """A ``DockerService`` in memory. ``images``: the names that exist; None, every name does.
 
     Faults: ``fail_next``, ``lag``, ``go_down`` and ``come_back``. What containers do by themselves: ``die``, ``oom``,
-    ``print_line``; ``pause`` and ``unpause`` freeze one; ``ignore_sigterm`` makes it need its whole stop time-out.
+    ``oom_child``, ``print_line``; ``pause`` and ``unpause`` freeze one; ``ignore_sigterm`` makes it need its whole stop
+    time-out.
     """
 
     runtime = "mock"
@@ -100,21 +202,13 @@ class MockDockerService(Faults):
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
-        super().__init__(sleep)
+        super().__init__(sleep, now)
         self.images = None if images is None else set(images)
         self._volume_labels: dict[str, dict[str, str]] = {}
         self.sees_host = True  # False: as if the daemon ran on another machine
         self.volumes: dict[str, dict[str, bytes]] = {}  # what a test puts in stays, as on a disk
         self._address_of = address_of or self._next_address
-        self._now = now
-        self._containers: dict[str, ContainerInfo] = {}  # by id
-        self._environments: dict[str, dict[str, str]] = {}
         self._mounts: dict[str, set[str]] = {}
-        self._folders: dict[str, dict[str, str]] = {}
-        self._lines: defaultdict[str, list[str]] = defaultdict(list)
-        self._deaf: set[str] = set()
-        self._frozen: dict[str, Address | None] = {}  # where a paused container was reached
-        self._followers: list[asyncio.Queue[ContainerEvent]] = []
         self._made = 0
         self._ports = _FIRST_PORT
 
@@ -245,49 +339,6 @@ class MockDockerService(Faults):
             return False
         return True
 
-    def die(self, name: str, exit_code: int) -> None:
-        """Let a running container end by itself."""
-        self._end(name, exit_code)
-
-    def oom(self, name: str) -> None:
-        """Let the kernel kill a running container for its memory: an ``oom`` event, then its death with 137."""
-        info = self._living(name)
-        self._tell(info, "oom", None)
-        self._end(name, _KILLED, oom_killed=True)
-
-    def oom_child(self, name: str) -> None:
-        """Let the kernel kill a child in a container that lives on: an ``oom`` event, and a mark that stays."""
-        self._tell(self._change(self._living(name), oom_killed=True), "oom", None)
-
-    def pause(self, name: str) -> None:
-        """Freeze a running container."""
-        info = self._living(name)
-        if info.state is ContainerState.RUNNING:
-            self._frozen[info.id] = info.address
-            self._change(info, state=ContainerState.PAUSED, address=None)
-
-    def unpause(self, name: str) -> None:
-        """Let a frozen container go on."""
-        info = self._living(name)
-        if info.state is ContainerState.PAUSED:
-            self._change(info, state=ContainerState.RUNNING, address=self._frozen.pop(info.id))
-
-    def ignore_sigterm(self, name: str) -> None:
-        """Let a container end at the end of its stop time-out only, by SIGKILL."""
-        self._deaf.add(name)
-
-    def print_line(self, name: str, line: str) -> None:
-        """Let a container write a line that ``logs`` answers."""
-        self._lines[self._existing(name).id].append(line)
-
-    def environment_of(self, name: str) -> Mapping[str, str]:
-        """The environment that a container was created with."""
-        return self._environments[self._existing(name).id]
-
-    def folders_of(self, name: str) -> Mapping[str, str]:
-        """The host's folders that a container was created with: where it sees them -> what they are."""
-        return self._folders[self._existing(name).id]
-
     async def _follow(self, queue: "asyncio.Queue[ContainerEvent]") -> AsyncIterator[ContainerEvent]:
         try:
             while True:
@@ -297,49 +348,6 @@ class MockDockerService(Faults):
 
     def _sees(self, folder: HostDir) -> bool:
         return self.sees_host and Path(folder.source).is_dir()
-
-    def _find(self, container: str) -> ContainerInfo | None:
-        by_id = self._containers.get(container)
-        return by_id or next((info for info in self._containers.values() if info.name == container), None)
-
-    def _existing(self, container: str) -> ContainerInfo:
-        info = self._find(container)
-        if info is None:
-            raise ContainerGone(f"There is no container {container}.")
-        return info
-
-    def _living(self, container: str) -> ContainerInfo:
-        info = self._existing(container)
-        if info.state not in _ALIVE:
-            raise DaemonFailed(f"Container {container} is not running.")
-        return info
-
-    def _end(self, container: str, exit_code: int, *, oom_killed: bool = False) -> None:
-        info = self._change(
-            self._living(container),
-            state=ContainerState.EXITED,
-            address=None,
-            finished_at=self._now(),
-            exit_code=exit_code,
-            oom_killed=oom_killed,
-        )
-        self._tell(info, "die", exit_code)
-
-    def _change(self, info: ContainerInfo, **changes: object) -> ContainerInfo:
-        self._containers[info.id] = changed = msgspec.structs.replace(info, **changes)
-        return changed
-
-    def _tell(self, info: ContainerInfo, kind: str, exit_code: int | None) -> None:
-        event = ContainerEvent(
-            container_id=info.id,
-            name=info.name,
-            kind=kind,
-            at_ns=int(self._now().timestamp() * 1e9),
-            exit_code=exit_code,
-            labels=info.labels,
-        )
-        for queue in self._followers:
-            queue.put_nowait(event)
 
     def _next_address(self, name: str) -> Address:
         """A new port at each start, as on a daemon; nothing listens there."""

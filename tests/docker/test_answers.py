@@ -44,6 +44,14 @@ def test_an_ended_container_has_an_end_and_no_address() -> None:
     assert info.finished_at == datetime(2026, 1, 2, 3, 5, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(("code", "killed"), [(137, True), (0, False), (1, False)])
+def test_a_childs_kill_is_not_the_containers_end(code: int, killed: bool) -> None:
+    """The daemon's mark stays: one whose child was killed and which ended well later has both."""
+    ended = container_info(answer("exited", ExitCode=code, OOMKilled=True, FinishedAt="2026-01-02T03:05:00Z"), host="")
+    assert ended.oom_killed is killed
+    assert container_info(answer(OOMKilled=True), host="").oom_killed, "while it runs, the mark is all that is known"
+
+
 def test_a_restarted_container_has_not_ended() -> None:
     """The daemon still shows the end of the run before."""
     info = container_info(answer(ExitCode=143, FinishedAt="2026-01-02T03:05:00Z"), host="")

@@ -111,6 +111,17 @@ async def test_an_oom_kill_is_told_before_the_death() -> None:
     assert (info.state, info.oom_killed, info.exit_code) == (ContainerState.EXITED, True, 137)
 
 
+async def test_a_child_that_is_killed_is_told_and_leaves_its_mark() -> None:
+    service = MockDockerService()
+    events = service.events()
+    container = await running(service)
+    service.oom_child("gw-1")
+    assert (await anext(events)).kind == "oom"
+    info = await service.get_container_info(container)
+    assert info is not None
+    assert (info.state, info.oom_killed, info.exit_code) == (ContainerState.RUNNING, True, None)
+
+
 async def test_every_follower_is_told() -> None:
     service = MockDockerService()
     first, second = service.events(), service.events()

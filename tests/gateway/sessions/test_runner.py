@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 
-from docker.errors import ContainerGone, DaemonDown, DaemonFailed
+from docker.errors import ContainerGone, DaemonDown, DaemonFailed, LimitsNotApplied
 from docker.mock import Call
 from docker.service import ContainerState
 from events.envelope import session_stream
@@ -99,6 +99,15 @@ async def test_a_missing_image_fails_the_session(earth: World, gateway: Gateway)
     earth.docker.images = set()
     assert await failed(gateway, await gateway.begin()) == "image_missing"
     await nothing_is_left(earth, gateway)
+
+
+async def test_a_container_that_is_not_held_as_asked_fails_the_session(earth: World, gateway: Gateway) -> None:
+    """The runtime has removed it; the sentence says what was missing."""
+    earth.docker.fail_next("create", LimitsNotApplied("The daemon left Memory out."))
+    assert await failed(gateway, await gateway.begin()) == "limits_not_applied"
+    (told,) = await earth.payloads("session.failed")
+    assert told.detail == "The daemon left Memory out."
+    assert await earth.log("container.created") == []
 
 
 @pytest.mark.parametrize("call", ["create", "start", "inspect"])
