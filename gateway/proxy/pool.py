@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from docker.service import Address
+from gateway.proxy.dialling import dialled
 from gateway.proxy.errors import ClientLeft, ContainerBroke, ContainerUnreachable, GatewayBusy
 from gateway.proxy.headers import Header
 from gateway.proxy.settings import ProxySettings
@@ -222,8 +223,8 @@ class UpstreamPool:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self.settings.proxy_connect_timeout):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(self.settings, loop), address.host, address.port
+                _, connection = await dialled(
+                    lambda: loop.create_connection(lambda: Connection(self.settings, loop), address.host, address.port)
                 )
         except TimeoutError as error:
             raise ContainerUnreachable("The container did not accept a connection in time.") from error

@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
 from gateway.proxy.client import drain_in_background
+from gateway.proxy.dialling import dialled
 from gateway.proxy.errors import (
     ClientLeft,
     ContainerBroke,
@@ -207,15 +208,7 @@ class _Socket:
         host = f"[{address.host}]" if ":" in address.host else address.host
         try:
             async with asyncio.timeout(self._settings.proxy_read_timeout):
-                return await session.ws_connect(
-                    URL(f"http://{host}:{address.port}{self._forward.raw_target.decode('ascii')}", encoded=True),
-                    headers=_handshake_headers(self._forward.headers),
-                    protocols=offered_subprotocols(self._scope["subprotocols"]),
-                    timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),
-                    heartbeat=self._settings.proxy_websocket_heartbeat,
-                    max_msg_size=self._settings.proxy_websocket_max_message_bytes
-                    + 1,  # aiohttp refuses the size itself
-                )
+                return await dialled(lambda: self._connected(session, host))
         except TimeoutError as error:
             raise ContainerTimedOut("The container did not answer the websocket handshake in time.") from error
         except aiohttp.WSServerHandshakeError as error:
@@ -226,6 +219,17 @@ class _Socket:
             raise ContainerBroke("The container closed the connection during the websocket handshake.") from error
         except aiohttp.ClientError as error:
             raise ContainerProtocolError("The container's handshake answer is not one clear response.") from error
+
+    async def _connected(self, session: aiohttp.ClientSession, host: str) -> aiohttp.ClientWebSocketResponse[bool]:
+        target = f"http://{host}:{self._forward.address.port}{self._forward.raw_target.decode('ascii')}"
+        return await session.ws_connect(
+            URL(target, encoded=True),
+            headers=_handshake_headers(self._forward.headers),
+            protocols=offered_subprotocols(self._scope["subprotocols"]),
+            timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),
+            heartbeat=self._settings.proxy_websocket_heartbeat,
+            max_msg_size=self._settings.proxy_websocket_max_message_bytes + 1,  # aiohttp refuses the size itself
+        )
 
     async def _accept(self, socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
         subprotocol = socket.protocol

@@ -48,7 +48,7 @@ class Traffic:
             return bool(self.failed) or all(self.answered[each] > before[each] for each in before)
 
         await until(anew, SECONDS)
-        assert self.failed == []
+        assert not self.failed, self.failed[:5]
         await self._socket.send_str(f"after {sum(before.values())}")
         assert await self._socket.receive_str(timeout=SECONDS) == f"after {sum(before.values())}"
         first = self.sessions[0]
