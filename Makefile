@@ -50,9 +50,10 @@ fix:  ## format and mend what ruff can mend
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-docs:  ## write the generated pages anew (docs/settings.md)
+docs:  ## write the generated pages anew (docs/settings.md, docker/.env.example)
 	$(DEV)
 	$(PY) -m tools.settings_page > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
+	$(PY) -m tools.env_example > docker/.env.example.new && mv docker/.env.example.new docker/.env.example
 
 image-gateway:  ## build the gateway's own image and give it to the Docker daemon of DOCKER_HOST
 	$(SETUP) requirements.lock && exec $(PY) -m docker.image gateway

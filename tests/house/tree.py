@@ -14,7 +14,7 @@ import msgspec
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 ROOMS: Final = ("events", "projections", "docker", "gateway")
 _NOT_OURS: Final = {"var", "__pycache__", "dist", "build", "certs"}
-_HIDDEN_OURS: Final = {".ci", ".gitignore"}
+_HIDDEN_OURS: Final = {".ci", ".gitignore", ".env.example"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
