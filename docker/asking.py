@@ -118,15 +118,15 @@ async def request(streams: Streams, host: str, path: str) -> Answer:
             break
     if not said:
         raise EOFError("it closed without an answer")
-    return _read(bytes(said))
+    return _read(bytes(said), host)
 
 
-def _read(said: bytes) -> Answer:
+def _read(said: bytes, host: str) -> Answer:
     head, _, body = said.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     protocol, _, rest = first.partition(" ")
     code = rest[:3]
     if not protocol.startswith("HTTP/1.") or not code.isdecimal():
-        raise NoDaemon("What answers there speaks TLS, but not HTTP.")
+        raise NoDaemon(f"What answers at {host} speaks TLS, but not HTTP.")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     return Answer(int(code), headers, body)

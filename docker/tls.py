@@ -38,19 +38,15 @@ from docker.settings import DockerSettings, certificate_paths
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
 # A daemon without TLS 1.3 says so by an alert, or answers in an older version that we do not take.
 _TOO_OLD = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION")
-# OpenSSL's numbers for what is wrong with a certificate (x509_vfy.h, X509_V_ERR_*).
-_UNTRUSTED: dict[int, type[DaemonUntrusted]] = {
-    2: DaemonOfAnotherAuthority,  # its issuer is not among our CAs; so are the next five
-    7: DaemonOfAnotherAuthority,
-    18: DaemonOfAnotherAuthority,
-    19: DaemonOfAnotherAuthority,
-    20: DaemonOfAnotherAuthority,
-    21: DaemonOfAnotherAuthority,
-    9: DaemonNotYetValid,
-    10: DaemonExpired,
-    26: DaemonNotForServers,
-    62: DaemonOfAnotherName,
-    64: DaemonOfAnotherName,
+# OpenSSL's numbers for what is wrong with a certificate (x509_vfy.h, X509_V_ERR_*); its words follow in brackets.
+_OTHER_CA = (DaemonOfAnotherAuthority, "is not signed by our CA")
+_UNTRUSTED: dict[int, tuple[type[DaemonUntrusted], str]] = {
+    **dict.fromkeys((2, 7, 18, 19, 20, 21), _OTHER_CA),
+    9: (DaemonNotYetValid, "is not valid yet"),
+    10: (DaemonExpired, "has expired"),
+    26: (DaemonNotForServers, "is not made for servers (serverAuth)"),
+    62: (DaemonOfAnotherName, "names another host"),
+    64: (DaemonOfAnotherName, "names another host"),
 }
 # The words of Go's net/http, in which dockerd answers plain HTTP on its TLS port (status 400).
 PLAIN_TEXT_ANSWER = "Client sent an HTTP request to an HTTPS server"
@@ -87,9 +83,9 @@ def classify(error: BaseException, address: str) -> DockerError:
     chain = list(_causes(error))
     for cause in reversed(chain):  # aiohttp's own exception is of this type too, and has no message
         if isinstance(cause, ssl.SSLCertVerificationError):
-            kind = _UNTRUSTED.get(cause.verify_code, DaemonUntrusted)
+            kind, what = _UNTRUSTED.get(cause.verify_code, (DaemonUntrusted, "we do not trust"))
             said = cause.verify_message.rstrip(".")
-            return kind(f"The daemon at {address} shows a certificate that we do not trust: {said}.")
+            return kind(f"The daemon at {address} shows a certificate that {what} ({said}).")
     for cause in chain:
         if isinstance(cause, ssl.SSLError):
             return _from_tls(cause, address)

@@ -57,7 +57,7 @@ VERDICTS: Final[dict[type[DockerError], Verdict]] = {
         "plain-text", 30, "Start dockerd with --tlsverify, and take away a proxy that ends TLS before it."
     ),
     errors.DaemonTlsTooOld: Verdict(
-        "tls-too-old", 31, "Let the daemon, or what stands before it, speak TLS 1.3: dockerd does since 18.09."
+        "tls-too-old", 31, "Let the daemon, or what stands before it, speak TLS 1.3: dockerd 20.10 does."
     ),
     errors.DaemonOfAnotherAuthority: Verdict(
         "daemon-other-authority", 32, "Let DOCKER_CA_CERT be the CA that signed the daemon's certificate."

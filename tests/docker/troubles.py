@@ -291,7 +291,7 @@ TROUBLES: Final = (
         "handshake failed: is the CA correct",
         errors.DaemonOfAnotherAuthority,
         "daemon-other-authority",
-        "do not trust",
+        "is not signed by our CA",
         _theirs(lambda _: Authority().server(_HERE)),
     ),
     Trouble(
@@ -305,7 +305,7 @@ TROUBLES: Final = (
         "handshake failed: the daemon's usage",
         errors.DaemonNotForServers,
         "daemon-not-for-servers",
-        "do not trust",
+        "serverAuth",
         _theirs(lambda ca: ca.client()),
     ),
     Trouble("handshake failed: TLS version", errors.DaemonTlsTooOld, "tls-too-old", "TLS 1.2", _too_old),
