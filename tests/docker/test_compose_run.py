@@ -26,7 +26,7 @@ from tests.docker.postgres_image import NAME as POSTGRES
 from tests.docker.postgres_image import postgres_image
 from tests.docker_fixtures import DockerDaemon, without_docker
 
-pytestmark = [pytest.mark.docker, pytest.mark.patient]
+pytestmark = [pytest.mark.docker, pytest.mark.patient, pytest.mark.timeout(300)]
 LISTEN = 18000
 SESSIONS = "gw-test-compose"  # the session network of these gateways
 
