@@ -44,6 +44,7 @@ def environment(daemon: DockerDaemon) -> dict[str, str]:
     """On a log in a file, which starts fastest; small containers."""
     sessions = {"SESSION_IMAGE": ECHO_IMAGE, "MAX_CONCURRENT_SESSIONS": "30"}
     small = {"CONTAINER_MEMORY_LIMIT": "64m", "CONTAINER_TMP_SIZE": "8m", "USE_DATABASE_STORAGE": "false"}
+    small["PROXY_MAX_KEEPALIVE_CONNECTIONS"] = "0"  # every request dials anew, also while the daemon restarts
     return {**daemon.environment, "SESSION_RUNTIME": "docker", **sessions, **small}
 
 
