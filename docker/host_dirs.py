@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Final
@@ -27,6 +28,8 @@ _NAME: Final = re.compile(NAME)
 _HANDLE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BY_OTHERS: Final = 0o022  # group and everybody may write
 _OWNERS_ALONE: Final = 0o700
+_PROBE, _NEW = ".probe-", ".new-"  # no name of a session's folder begins with a dot
+_PASSING_SECONDS: Final = 3600.0  # such a folder is there for less than a second
 
 
 class Folder(msgspec.Struct, frozen=True):
@@ -89,12 +92,31 @@ def verify(folder: Folder) -> None:
 @contextlib.contextmanager
 def probe(root: str) -> Iterator[str]:
     """A folder that nobody else can have: whoever sees it at this path sees our file system. Raises HostDirRefused."""
-    name = f".probe-{secrets.token_hex(16)}"  # no name of a session's folder begins with a dot
+    name = f"{_PROBE}{secrets.token_hex(16)}"
     with _mapped(), _opened(root) as parent:
+        _sweep(parent)
         os.mkdir(name, _OWNERS_ALONE, dir_fd=parent)
         try:
             yield f"{root}/{name}"
         finally:
+            os.rmdir(name, dir_fd=parent)
+
+
+def _sweep(parent: int) -> None:
+    """Remove what killed gateways left here, empty ones only; what is young may be in use by another gateway."""
+    with contextlib.suppress(OSError):  # a root that we may not list
+        listing = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            passing = [name for name in os.listdir(listing) if name.startswith((_PROBE, _NEW))]
+        finally:
+            os.close(listing)
+        for name in passing:
+            _remove_old(parent, name)
+
+
+def _remove_old(parent: int, name: str) -> None:
+    with contextlib.suppress(OSError):  # another gateway was faster, or it is not empty
+        if time.time() - os.stat(name, dir_fd=parent, follow_symlinks=False).st_mtime > _PASSING_SECONDS:
             os.rmdir(name, dir_fd=parent)
 
 
@@ -195,7 +217,7 @@ def _may_make(uid: int) -> None:
 def _make(parent: int, name: str, uid: int, gid: int) -> None:
     """It has its name when it is complete: killed in between, we leave nothing that is refused later."""
     _may_make(uid)
-    fresh = f".new-{secrets.token_hex(8)}"
+    fresh = f"{_NEW}{secrets.token_hex(8)}"
     os.mkdir(fresh, _OWNERS_ALONE, dir_fd=parent)
     try:
         if os.geteuid() == 0:

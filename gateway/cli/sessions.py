@@ -41,6 +41,7 @@ def open_(
     image: Annotated[str | None, typer.Option(help="One of the images that may be asked for.")] = None,
     owner: Annotated[str | None, typer.Option(help="Whom it is for; sealed in the log.")] = None,
     metadata: Annotated[str | None, typer.Option(metavar="JSON", help="An object of your own; sealed.")] = None,
+    host_dir: Annotated[str | None, typer.Option(help="Folder of HOST_DIR_ROOT that is the workspace; sealed.")] = None,
     wait: Wait = OPEN_SECONDS,
     idempotency_key: Annotated[str | None, typer.Option(help="The same key again: the same session again.")] = None,
     url: Url = None,
@@ -48,7 +49,7 @@ def open_(
     json: Json = False,
 ) -> None:
     """Open a session and wait until it is ready; prints its token and a request to try."""
-    body = {"image": image, "owner": owner, "metadata": _object(metadata)}
+    body = {"image": image, "owner": owner, "metadata": _object(metadata), "host_dir": host_dir}
     given = {name: value for name, value in body.items() if value is not None}
     headers = {} if idempotency_key is None else {"idempotency-key": header("--idempotency-key", idempotency_key)}
 

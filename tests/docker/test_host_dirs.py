@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,6 +198,20 @@ def test_a_probe_is_a_name_that_nobody_can_guess_and_goes(root: Path) -> None:
         assert one != other and Path(one).is_dir() and Path(one).parent == root
         assert not host_dirs.is_name(Path(one).name), "no session can ask for it"
     assert list(root.iterdir()) == []
+
+
+def test_what_killed_gateways_left_is_swept(root: Path) -> None:
+    """Old and empty ones alone: a young one may be in use, and nothing with something in it is ours to judge."""
+    for name, age in ((".probe-1", 4000), (".new-1", 4000), (".probe-2", 10), (".new-full", 4000), (".other", 4000)):
+        (root / name).mkdir()
+        if name == ".new-full":
+            (root / name / "note").touch()
+        then = time.time() - age
+        os.utime(root / name, (then, then))
+    with host_dirs.probe(str(root)):
+        pass
+    left = {".probe-2", ".new-full", ".other"}
+    assert {each.name for each in root.iterdir()} == left
 
 
 def test_a_file_system_that_folds_case_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

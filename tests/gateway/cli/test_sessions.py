@@ -49,6 +49,12 @@ async def test_the_same_key_again_is_the_same_session(cli: Cli) -> None:
     assert (other.code, other.out) == (Exit.REFUSED, "")
 
 
+async def test_a_folder_of_the_host_is_asked_for(cli: Cli) -> None:
+    """The gateway decides; this one, on local processes and without a root, has none."""
+    ran = await cli.run("sessions", "open", "--host-dir", "ada")
+    assert (ran.code, ran.out) == (Exit.REFUSED, "") and "HOST_DIR_ROOT is not set" in ran.err
+
+
 async def test_without_waiting_an_opening_answers_at_once(cli: Cli) -> None:
     opened = await cli.json("sessions", "open", "--wait", "0")
     assert opened["status"] in ("creating", "running")
