@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 
+from docker.errors import DaemonFailed
 from docker.mock import MockDockerService
 from docker.names import SESSION
 from events.catalogue import SubjectErased
@@ -21,7 +22,7 @@ from gateway.runtime import Runtime
 from gateway.settings import Settings
 from gateway.storage import Report, Storage
 from projections.lifecycle import Phase
-from tests.gateway.world import AGENT, Answering
+from tests.gateway.world import AGENT, Answering, eventually
 from tests.gateway_fixtures import WAIT, Gateway, start_gateway
 
 USER = "1000:1000" if os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}"
@@ -189,6 +190,34 @@ async def test_what_is_put_there_before_the_boot_fails_it(
     assert await views.wait_for(lambda: views.sessions[session_id].phase is Phase.FAILED, 10)
     state = views.sessions[session_id]
     assert state.reason == "host_dir_refused" and "symbolic link" in (state.detail or "")
+
+
+async def test_what_the_daemon_says_of_the_folder_is_told_without_its_name(host: Host, gateway: Gateway) -> None:
+    """``detail`` stands in the log in clear and for ever."""
+    host.docker.fail_next("start", DaemonFailed(f'cannot mount "{host.root / FOLDER}": no space'))
+    answer = await gateway.client.post("/sessions", json=WANTED, headers=WAIT)
+    assert (answer.json()["reason"], answer.json()["detail"]) == (
+        "daemon_failed",
+        'cannot mount "the folder": no space',
+    )
+
+
+async def test_a_folder_that_was_replaced_during_the_boot_serves_nobody(
+    host: Host, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon went by the path; what lay there before and after the start must be one folder."""
+    start = host.docker.start_container
+
+    async def replacing(container_id: str) -> None:
+        os.rename(host.root / FOLDER, host.root / "aside")
+        os.mkdir(host.root / FOLDER, 0o700)
+        await start(container_id)
+
+    monkeypatch.setattr(host.docker, "start_container", replacing)
+    answer = await gateway.client.post("/sessions", json=WANTED, headers=WAIT)
+    assert answer.json()["reason"] == "host_dir_refused" and "replaced" in answer.json()["detail"]
+    await eventually(lambda: not gateway.services.runner.busy(answer.json()["session_id"]))
+    assert await host.docker.list_containers(all=True) == []
 
 
 async def test_an_erased_owner_takes_the_folder_along(host: Host, gateway: Gateway) -> None:
