@@ -20,7 +20,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 USABLE: Final = Verdict("ok", 0, "")
-WITHOUT_A_NAME: Final = Verdict("failed", 19, "Read the sentence above; the daemon's own log says more.")
+WITHOUT_A_NAME: Final = Verdict("failed", 19, "")  # of a call, not of the way: its sentence says what to do
 
 VERDICTS: Final[dict[type[DockerError], Verdict]] = {
     # our own side, before a byte is sent

@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from docker.errors import DockerError
+from docker.verdicts import verdict_of
 from events.errors import EventError
 from gateway import RELEASE, logs, server
 from gateway.app import application
@@ -48,8 +49,10 @@ def run(environment: Mapping[str, str]) -> int:
         raise Failure(Exit.USAGE, str(error)) from error
     except EventError as error:
         raise Failure(Exit.LOG_UNAVAILABLE, f"{error}.") from error
-    except (RuntimeRefused, DockerError) as error:
+    except RuntimeRefused as error:
         raise Failure(Exit.RUNTIME_UNAVAILABLE, str(error)) from error
+    except DockerError as error:
+        raise Failure(Exit.RUNTIME_UNAVAILABLE, *filter(None, (str(error), verdict_of(error).todo))) from error
 
 
 async def _serve(settings: Settings, process: Process) -> int:

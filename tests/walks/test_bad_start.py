@@ -10,6 +10,8 @@ from typing import Final
 import pytest
 
 from docker import certs
+from docker.errors import DaemonOfAnotherAuthority, PortClosed
+from docker.verdicts import VERDICTS
 from gateway.cli.exits import Exit
 from tests.docker_fixtures import DockerDaemon
 from tests.event_fixtures import LogDatabase
@@ -128,6 +130,7 @@ async def test_a_docker_daemon_that_is_down_is_told(empty_log: LogDatabase, tmp_
         ended,
         Exit.RUNTIME_UNAVAILABLE,
         f"Nothing listens at {host}: is the daemon running, and does DOCKER_HOST name it?",
+        VERDICTS[PortClosed].todo,
     )
 
 
@@ -144,8 +147,9 @@ async def test_certificates_of_another_authority_are_told(
     _check(
         ended,
         Exit.RUNTIME_UNAVAILABLE,
-        f"The daemon at {docker_daemon.settings.docker_host} shows a certificate that we do not trust: "
-        "unable to get local issuer certificate.",
+        f"The daemon at {docker_daemon.settings.docker_host} shows a certificate that is not signed by our CA "
+        "(unable to get local issuer certificate).",
+        VERDICTS[DaemonOfAnotherAuthority].todo,
     )
 
 
