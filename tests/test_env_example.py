@@ -59,7 +59,7 @@ def test_every_setting_is_in_the_example_and_nothing_else_but_what_compose_reads
     assert set(told()) == set(names()) | set(variables())
 
 
-def test_the_former_managers_names_are_all_there() -> None:
+def test_no_former_name_is_missing() -> None:
     assert [name for name in SEED if name not in told()] == []
 
 
