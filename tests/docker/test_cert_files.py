@@ -41,7 +41,12 @@ def name(text: str) -> x509.Name:
 
 
 def certificate(
-    subject: str, key: ec.EllipticCurvePrivateKey, issuer: tuple[str, ec.EllipticCurvePrivateKey], *, ca: bool
+    subject: str,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: tuple[str, ec.EllipticCurvePrivateKey],
+    *,
+    ca: bool,
+    end: dt.datetime = NOW + DAY,
 ) -> bytes:
     """One with no extension but basic constraints."""
     made = (
@@ -50,8 +55,8 @@ def certificate(
         .issuer_name(name(issuer[0]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW - DAY)
-        .not_valid_after(NOW + DAY)
+        .not_valid_before(NOW - 9 * DAY)
+        .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .sign(issuer[1], hashes.SHA256())
     )
@@ -154,7 +159,18 @@ def test_time_is_told_of_certificate_and_authority(authority: Authority) -> None
 def test_the_end_of_the_authority_is_the_end_of_the_certificate() -> None:
     root, leaf = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     trusted = certificate("root", root, ("root", root), ca=True)
-    made = certificate("leaf", leaf, ("root", root), ca=False)
+    made = certificate("leaf", leaf, ("root", root), ca=False, end=NOW + 9 * DAY)
     fault = usable(trusted, made, pem(leaf), NOW + 2 * DAY)
     assert fault is not None
     assert fault.reason == "expired"
+    assert fault.detail.startswith("The CA's certificate expired")
+
+
+def test_an_authority_that_was_prolonged_is_found_beside_its_former_certificate() -> None:
+    """One name and one key, two certificates: the leaf is of both."""
+    root, leaf = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    ended = certificate("root", root, ("root", root), ca=True, end=NOW - DAY)
+    prolonged = certificate("root", root, ("root", root), ca=True)
+    made = certificate("leaf", leaf, ("root", root), ca=False)
+    assert reason(ended + prolonged, made, pem(leaf)) is None
+    assert reason(ended, made, pem(leaf)) == "expired"
