@@ -42,7 +42,7 @@ COMMANDS: Final = {
     "import-sessions": "Take over the sessions file of the former manager.",
     "certs": "The certificates of mutual TLS: show, check, replace.",
     "config": "Every setting: value, source and meaning.",
-    "doctor": "Look at what a gateway needs: what is wrong, and what to do.",
+    "doctor": "Look at what a gateway needs, and what to mend.",
     "clean": "Remove the log, the local sessions and the caches.",
 }
 
