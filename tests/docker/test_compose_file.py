@@ -9,7 +9,6 @@ import pytest
 
 from docker import gateway_image
 from gateway import RELEASE
-from gateway.healthcheck import main as healthcheck
 from gateway.server import CLOSE_SECONDS, RUNNER_SECONDS, SERVER_SECONDS
 from gateway.server_settings import ServerSettings
 from tests.docker.compose_file import FILE, interpolate, read, scalar, variables
@@ -73,7 +72,6 @@ def test_image_and_compose_say_the_same() -> None:
     targets = {mount["target"] for mount in gateway["volumes"]}
     assert targets == {gateway_image.DATA, gateway_image.CERTIFICATES}
     assert gateway["environment"]["GATEWAY_DATA_DIR"] == gateway_image.DATA
-    assert callable(healthcheck)
 
 
 def test_compose_takes_the_file(tmp_path: Path) -> None:
