@@ -4,7 +4,7 @@ import time
 from typing import Final
 
 from events.codec import decode
-from events.errors import LogForked
+from events.errors import JournalLocked, LogForked
 from events.store import EventStore
 from gateway import forks
 from gateway.doctor.row import Finding, Row, failed, passed, skipped, warned
@@ -19,12 +19,16 @@ async def _look(here: Surroundings) -> Finding:
     settings = here.settings()
     if not is_made(settings):
         return skipped(f"There is no log in {settings.data_dir} yet.", START)
-    async with open_storage(settings, migrate=False) as storage:
-        try:
+    try:
+        async with open_storage(settings, migrate=False) as storage:
             await forks.check(settings.data_dir, storage.store)
-        except LogForked as error:
-            return failed(f"{error}.", "See 'After a restore' in docs/operator.md.")
-        return await _read(storage)
+            return await _read(storage)
+    except LogForked as error:
+        return failed(f"{error}.", "See 'After a restore' in docs/operator.md.")
+    except JournalLocked as error:  # a log in a file is one process's: a gateway that runs
+        return skipped(
+            f"The log cannot be looked at from here: {error}.", "Ask that gateway: the row container-health."
+        )
 
 
 async def _read(storage: Storage) -> Finding:

@@ -23,6 +23,8 @@ async def test_a_log_is_read_to_its_end(tmp_path: Path) -> None:
     environment = {"GATEWAY_DATA_DIR": str(tmp_path), "USE_DATABASE_STORAGE": "false"}
     async with open_storage(load(environment)) as storage:
         await storage.store.append(write(KEYS))
+        held = await look(ROW, here(environment))
+    assert (held.state, "is in use by" in held.sentence) == (State.SKIP, True)
     found = await look(ROW, here(environment))
     assert (found.state, found.facts["head"], found.facts["kept_in"]) == (State.PASS, 1, "json"), found.sentence
 
