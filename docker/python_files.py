@@ -25,8 +25,11 @@ def add_python(files: RootFilesystem) -> None:
     files.program("/usr/bin/python3", Path(getattr(sys, "_base_executable", sys.executable)).resolve())
     library = Path(sysconfig.get_path("stdlib"))
     files.tree(LIBRARY, library, skip=_not_shipped)
-    for extension in sorted((library / "lib-dynload").glob("*.so")):
-        if not _not_shipped(extension.name):
+    compiled = [path for path in sorted((library / "lib-dynload").glob("*.so")) if not _not_shipped(path.name)]
+    try:
+        files.libraries_of(compiled)
+    except ImageUnbuildable:  # one of them
+        for extension in compiled:
             _extension_libraries(files, extension)
 
 
