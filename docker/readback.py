@@ -8,6 +8,7 @@ of itself is compared with ``spec``. Field names are the Docker Engine API's; cg
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from docker.firewall_rules import BRIDGE_OPTION
 from docker.settings import DockerSettings, parse_size
 from docker.spec import confined, network_body
 
@@ -58,7 +59,8 @@ def network_departures(answer: Answer, settings: DockerSettings) -> list[str]:
     options, asked = answer.get("Options") or {}, wanted["Options"]
     return [
         *_unequal(answer, {"Name": wanted["Name"], "Driver": wanted["Driver"]}),
-        *_unequal(options, {key: asked[key] for key in asked}),
+        # A network of an older release, whose interface the firewall does not know, is told and used (``networks``).
+        *_unequal(options, {key: asked[key] for key in asked if key != BRIDGE_OPTION}),
     ]
 
 

@@ -83,6 +83,9 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     gateway: Annotated[str, _text("The same, as some platforms call it; what is no address is passed over.")] = ""
     session_network: Annotated[str, _text("Network of the session containers; made when absent.")] = "session-gateway"
+    session_bridge: Annotated[
+        str, _text("Its interface on the daemon's machine, which the firewall names; empty: named after the network.")
+    ] = ""
 
 
 def from_environment(environment: Mapping[str, str]) -> DockerSettings:
@@ -172,6 +175,8 @@ def problems(settings: DockerSettings) -> list[str]:
         found.append(problem)
     if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", settings.session_network):
         found.append(f"SESSION_NETWORK={settings.session_network!r} is not a name that Docker takes for a network.")
+    if settings.session_bridge and not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,14}", settings.session_bridge):
+        found.append(f"SESSION_BRIDGE={settings.session_bridge!r} is no interface name: at most 15 letters and digits.")
     return found
 
 

@@ -7,6 +7,7 @@ hardening measure of a session stands here and nowhere else; ``readback`` compar
 from collections.abc import Mapping
 from typing import Any, Final
 
+from docker.firewall_rules import BRIDGE_OPTION, bridge_name
 from docker.service import HostDir, Mount
 from docker.settings import DockerSettings, parse_size
 
@@ -48,7 +49,10 @@ def network_body(settings: DockerSettings) -> Body:
         "Name": settings.session_network,
         "Driver": "bridge",
         "CheckDuplicate": True,
-        "Options": {"com.docker.network.bridge.enable_icc": "false"},
+        "Options": {
+            "com.docker.network.bridge.enable_icc": "false",
+            BRIDGE_OPTION: settings.session_bridge or bridge_name(settings.session_network),
+        },
     }
 
 

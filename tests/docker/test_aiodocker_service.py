@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from docker import certs, names
+from docker import certs, names, spec
 from docker.aiodocker_service import AiodockerService
 from docker.errors import (
     BadCertificateFiles,
@@ -27,6 +27,7 @@ from docker.errors import (
     ImageMissing,
     NoDaemon,
 )
+from docker.firewall_rules import BRIDGE_OPTION
 from docker.service import ContainerEvent, ContainerInfo, Volume
 from docker.settings import DockerSettings
 from docker.tls import PLAIN_TEXT_ANSWER
@@ -190,6 +191,29 @@ async def test_gateways_that_start_at_once_share_one_network(docker_daemon: Dock
             found = [item for item in docker_daemon.ask("GET", "/networks")[1] if item["Name"] == network]
             assert len(found) == 1
             assert found[0]["Options"]["com.docker.network.bridge.enable_icc"] == "false"
+    finally:
+        docker_daemon.ask("DELETE", f"/networks/{network}")
+
+
+@pytest.mark.docker
+async def test_a_network_with_another_interface_serves_and_is_told_once(
+    docker_daemon: DockerDaemon, echo_image: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One of an older release: its sessions go on, but a firewall that names the interface does not hold them."""
+    network = f"session-gateway-test-{secrets.token_hex(4)}"
+    former = msgspec.structs.replace(
+        docker_daemon, settings=altered(docker_daemon, session_network=network, session_bridge=f"f{network[-8:]}")
+    )
+    changed = msgspec.structs.replace(docker_daemon, settings=altered(docker_daemon, session_network=network))
+    try:
+        async with daemon_runtime(former) as runtime:
+            await runtime.create(names.container_name())
+        assert not caplog.messages
+        async with daemon_runtime(changed) as runtime:
+            for _ in range(2):
+                await runtime.create(names.container_name())
+        (told,) = caplog.messages
+        assert f"f{network[-8:]}, not {spec.network_body(changed.settings)['Options'][BRIDGE_OPTION]}" in told
     finally:
         docker_daemon.ask("DELETE", f"/networks/{network}")
 

@@ -189,6 +189,12 @@ def test_a_network_that_lets_containers_talk_is_named() -> None:
     assert len(network_departures(made | {"Options": None, "Driver": "macvlan"}, SETTINGS)) == 2
 
 
+def test_a_network_of_an_older_release_with_another_interface_serves() -> None:
+    made = network_body(SETTINGS)
+    older = {key: value for key, value in made["Options"].items() if not key.endswith("bridge.name")}
+    assert network_departures(made | {"Options": older}, SETTINGS) == []
+
+
 INFO = {"SecurityOptions": ["name=seccomp,profile=default"], "MemoryLimit": True, "SwapLimit": True, "NCPU": 2}
 
 

@@ -76,8 +76,22 @@ def test_the_port_is_published_on_loopback_with_a_number_of_the_daemons_choice()
 
 
 def test_containers_of_the_session_network_cannot_reach_each_other() -> None:
-    assert network_body(DockerSettings())["Options"] == {"com.docker.network.bridge.enable_icc": "false"}
+    assert network_body(DockerSettings())["Options"]["com.docker.network.bridge.enable_icc"] == "false"
     assert body()["HostConfig"]["NetworkMode"] == network_body(DockerSettings())["Name"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "interface"),
+    [
+        ({}, "session-gateway"),
+        ({"session_network": "a-longer-name-than-15"}, "a-lo-35146a3dc2"),
+        ({"session_bridge": "gw0"}, "gw0"),
+    ],
+)
+def test_the_firewall_can_name_the_interface_of_the_session_network(changes: dict[str, str], interface: str) -> None:
+    """By itself a daemon calls it after the network's id, which nobody knows before."""
+    options = network_body(DockerSettings(**changes))["Options"]  # type: ignore[arg-type] - texts all
+    assert options["com.docker.network.bridge.name"] == interface
 
 
 def test_a_volume_takes_the_owner_of_the_images_folder() -> None:
