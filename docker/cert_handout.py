@@ -4,6 +4,8 @@ from typing import Final
 
 import msgspec
 
+from docker.cert_placing import mode_of as mode_of
+
 DAEMON: Final = ("server-cert.pem", "server-key.pem")
 _RESTART: Final = "Restart dockerd (with live-restore in daemon.json the sessions go on)."
 _TAKEN_UP: Final = "Restart nothing: it is taken up within seconds."
@@ -16,11 +18,6 @@ class Delivery(msgspec.Struct, frozen=True):
     machine: str  # daemon, gateway, offline
     files: tuple[str, ...]
     then: str
-
-
-def mode_of(name: str) -> int:
-    """What a file of that name may be read by: a key by its owner alone."""
-    return 0o400 if name.endswith("key.pem") else 0o444
 
 
 def of_a_new_set(client: tuple[str, ...]) -> tuple[Delivery, ...]:

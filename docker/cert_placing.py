@@ -5,7 +5,8 @@ lead to the new ones; then each name is a plain file again. Whatever ends the ru
 and all of them belong together; the next run tidies up (``settle``). A reader that opens one file before that rename
 and another after it has two that do not match, and finds matching ones when it reads both again.
 
-The folder itself stays the same one: a container that mounts it sees the new files.
+The folder itself stays the same one: a container that mounts it sees the new files. Standard library only: the
+daemon's machine may have nothing else (``daemon_setup``).
 """
 
 import fcntl
@@ -16,11 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from docker.cert_handout import mode_of
 from docker.errors import BadCertificateFiles
 
 CHANGE: Final = ".change"
 _CURRENT: Final = "current"
+
+
+def mode_of(name: str) -> int:
+    """What a file of that name may be read by: a key by its owner alone."""
+    return 0o400 if name.endswith("key.pem") else 0o444
 
 
 @contextmanager
