@@ -20,6 +20,8 @@ _NETWORK = 0x40000000  # CLONE_NEWNET
 class SetUpDaemon(PrivateDaemon):
     """``etc`` becomes its /etc/docker: fill it before ``start``. Nothing is said on the command line but places.
 
+    Its mounts are not those of a ``restart``: use no container of before then.
+
     ``local``: it listens on the loopback of its namespace, so it is seen ``within`` that alone.
     """
 

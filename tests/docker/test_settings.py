@@ -167,10 +167,11 @@ def test_all_problems_are_told_at_once() -> None:
         container_user="0:0",
         publish_address="0.0.0.0",
         session_network="a b",
+        session_bridge="longer-than-a-kernel-takes",
     )
     found = problems(settings)
     names = ["DOCKER_HOST", "CONTAINER_MEMORY_LIMIT", "CONTAINER_TMP_SIZE", "CONTAINER_LOG_SIZE", "CONTAINER_USER"]
-    names += ["PUBLISH_ADDRESS", "SESSION_NETWORK"]
+    names += ["PUBLISH_ADDRESS", "SESSION_NETWORK", "SESSION_BRIDGE"]
     assert [name for name in names if not any(sentence.startswith(name) for sentence in found)] == []
     assert len(found) == len(names)
 
