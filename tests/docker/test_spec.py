@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from docker.errors import BadDockerSettings
 from docker.service import Volume
@@ -90,7 +91,7 @@ def test_containers_of_the_session_network_cannot_reach_each_other() -> None:
 )
 def test_the_firewall_can_name_the_interface_of_the_session_network(changes: dict[str, str], interface: str) -> None:
     """By itself a daemon calls it after the network's id, which nobody knows before."""
-    options = network_body(DockerSettings(**changes))["Options"]  # type: ignore[arg-type] - texts all
+    options = network_body(replace(DockerSettings(), **changes))["Options"]
     assert options["com.docker.network.bridge.name"] == interface
 
 
