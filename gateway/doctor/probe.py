@@ -31,8 +31,13 @@ class Probe(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def probing(here: Surroundings, service: AiodockerService) -> AsyncIterator[Probe]:
-    """A fresh container of the session image, with its volumes. Raises Ended when there is no image."""
+async def probing(
+    here: Surroundings, service: AiodockerService, command: tuple[str, ...] | None = None
+) -> AsyncIterator[Probe]:
+    """A fresh container of the session image, with its volumes. Raises Ended when there is no image.
+
+    ``command`` is run instead of the image's agent.
+    """
     image = await here.session_image(service)
     if image is None:
         wanted = here.settings().sessions.session_image or "for sessions"
@@ -46,7 +51,13 @@ async def probing(here: Surroundings, service: AiodockerService) -> AsyncIterato
     )
     try:
         info = await service.create_container(
-            name, image, environment=_environment(password), labels=labels, volumes=volumes, port=agent.PORT
+            name,
+            image,
+            environment=_environment(password),
+            labels=labels,
+            volumes=volumes,
+            port=agent.PORT,
+            command=command,
         )
         credential = base64.b64encode(f"{USERNAME}:{password}".encode())
         yield Probe(info, b"Basic " + credential)

@@ -16,6 +16,7 @@ ROWS: Final = {
     "host-ip": "where published ports are reached, how that was found",
     "docker-service": "a session's container: make, start, ask, stop, remove",
     "resource-limits": "a session's limits and hardening, read back from the daemon",
+    "egress": "what a session reaches of the host, the database, link-local services",
     "async-docker": "many Docker operations at once: the loop's lag",
     "database-persistence": "the log: open it, read its end twice, measure the way",
     "structured-logging": "log lines: fields, secrets cut out, where they go",
