@@ -2,19 +2,31 @@
 
 Each belongs to one identity. When other certificate files are in use, the next conversation has a new client, and so
 new connections; what is under way ends on the client that it began on, which is closed after its last conversation.
+
+Many conversations that begin at once must not hold up the event loop. What took its time was measured: one TLS
+handshake is 2 ms, and a hundred at once, all ready in the same turn of the loop, kept others waiting for 230 ms. So few
+are made at a time, and who waits takes a connection that came free meanwhile.
 """
 
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from ssl import SSLContext
+from typing import Final
 
 import aiodocker
 import aiohttp
-from aiohttp.abc import ResolveResult
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 
 from docker.identity import Credentials, Identity
 from docker.settings import DockerSettings, daemon_url
+
+HANDSHAKES: Final = 2  # at a time
+HANDSHAKE_SECONDS: Final = 0.05  # one that takes longer waits for the daemon, and holds up no other
+BEGINNINGS: Final = 4  # conversations that begin in one turn of the event loop
 
 
 class _Resolver(aiohttp.ThreadedResolver):
@@ -31,6 +43,25 @@ class _Resolver(aiohttp.ThreadedResolver):
             return await super().resolve(host, port, family)
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Few handshakes at a time, and no bound on conversations: some last long (a stop, the stream of events)."""
+
+    def __init__(self, *, ssl: SSLContext, resolver: AbstractResolver) -> None:
+        super().__init__(ssl=ssl, resolver=resolver)
+        self._turns = asyncio.Semaphore(HANDSHAKES)
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        """A connection that is free, else a new one; whoever waits for his turn looks for a free one after it."""
+        await self._turns.acquire()
+        with ExitStack() as turn:
+            turn.callback(self._turns.release)
+            over = asyncio.get_running_loop().call_later(HANDSHAKE_SECONDS, turn.close)
+            turn.callback(over.cancel)
+            return await super().connect(req, traces, timeout)
+
+
 class _Client:
     __slots__ = ("_connector", "calls", "docker", "identity")
 
@@ -38,7 +69,7 @@ class _Client:
         seconds = settings.docker_connect_timeout
         limits = aiohttp.ClientTimeout(total=settings.docker_call_timeout, sock_connect=seconds)
         url = daemon_url(settings)
-        self._connector = aiohttp.TCPConnector(ssl=identity.context, resolver=_Resolver(seconds))
+        self._connector = _Connector(ssl=identity.context, resolver=_Resolver(seconds))
         self.docker = aiodocker.Docker(url=url, connector=self._connector, timeout=limits)
         self.identity, self.calls = identity, 0
 
@@ -55,6 +86,7 @@ class Clients:
         self._current: _Client | None = None
         self._former: set[_Client] = set()
         self._closing: set[asyncio.Task[None]] = set()
+        self._beginning = asyncio.Semaphore(BEGINNINGS)
 
     @property
     def open(self) -> int:
@@ -68,6 +100,8 @@ class Clients:
     @asynccontextmanager
     async def lent(self) -> AsyncIterator[aiodocker.Docker]:
         """The one in use, open until the end of the block whatever takes its place meanwhile."""
+        async with self._beginning:
+            await asyncio.sleep(0)
         client = self._now()
         client.calls += 1
         try:

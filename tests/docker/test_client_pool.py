@@ -113,3 +113,29 @@ async def test_everything_is_closed_at_the_end_whatever_is_under_way(tmp_path: P
         daemon.release.set()
         await reached(lambda: daemon.open == 0)
         assert connection.clients.open == 0
+
+
+async def test_many_short_conversations_at_once_share_few_connections(tmp_path: Path) -> None:
+    """Each handshake holds the event loop up: whoever waits for one takes a connection that came free instead."""
+    authority = Authority()
+    issue(tmp_path, authority)
+    issue_server(tmp_path, authority)
+    async with certified_daemon(tmp_path) as daemon:
+        connection = connection_to(tmp_path, daemon, Clock())
+        await asyncio.gather(*(containers(connection) for _ in range(60)))
+        assert daemon.open <= 20
+        await connection.close()
+
+
+async def test_long_conversations_are_not_bounded_by_the_handshakes_at_a_time(tmp_path: Path) -> None:
+    authority = Authority()
+    issue(tmp_path, authority)
+    issue_server(tmp_path, authority)
+    async with certified_daemon(tmp_path) as daemon:
+        connection = connection_to(tmp_path, daemon, Clock())
+        under_way = [asyncio.create_task(images(connection)) for _ in range(30)]
+        await reached(lambda: len(daemon.serials("/images/json")) == 30)
+        await containers(connection)
+        daemon.release.set()
+        await asyncio.gather(*under_way)
+        await connection.close()
