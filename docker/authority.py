@@ -140,6 +140,9 @@ class Authority:
         if days is None:
             return first, last
         begin, end = _period(days, now)
+        if begin + _CLOCK_SKEW < first:
+            told = f"{first:%Y-%m-%d %H:%M} UTC"
+            raise BadCertificateFiles(f"The CA is valid from {told}: set this machine's clock, or wait.")
         if begin + _CLOCK_SKEW >= last:
             raise BadCertificateFiles(f"The CA expired at {last:%Y-%m-%d %H:%M} UTC: make a new one (rotate ca).")
         return max(first, begin), min(last, end)

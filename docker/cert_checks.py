@@ -21,15 +21,16 @@ from docker.cert_files import (
     belongs,
     certificates,
     is_authority,
-    paths,
+    key_of,
     private_key,
     serves,
+    way,
+    weakness,
 )
-from docker.cert_report import File, Files, Pair, key_of, names_of
+from docker.cert_report import File, Files, Pair, names_of
 from docker.errors import BadDockerSettings
 from docker.settings import DockerSettings, daemon_url
 
-LEAST_BITS: Final = {"RSA": 2048, "EC": 256}
 _WHO: Final = {"ca": "The CA", "server": "The daemon's certificate", "client": "The client's certificate"}
 _ROTATE: Final = {
     "ca": "Replace the CA: python -m gateway certs rotate ca, and hand out what it says.",
@@ -161,7 +162,7 @@ def _expiry(
 def _signed(role: str, one: _Loaded, bundle: Sequence[x509.Certificate]) -> Check:
     if not bundle:
         return _made("chain", role, State.FAIL, f"{_WHO[role]} cannot be traced to a CA.", "Bring ca.pem here.")
-    if not any(paths(one.chain, bundle)):
+    if way(one.chain, bundle) is None:
         todo = f"Bring the ca.pem that belongs to it, or another pair of the {role}'s from where this CA's key is kept."
         return _made("chain", role, State.FAIL, f"{_WHO[role]} is signed by none of the CAs in ca.pem.", todo)
     return _made("chain", role, State.PASS, f"{_WHO[role]} is signed by the CA in ca.pem.")
@@ -182,11 +183,8 @@ def _usage(role: str, one: _Loaded) -> Check:
 
 def _strength(role: str, one: _Loaded) -> Check:
     for certificate in one.chain if role == "ca" else one.chain[:1]:
-        kind, bits = key_of(certificate)
-        if bits < LEAST_BITS.get(kind.split()[0], 256):
-            return _made(
-                "strength", role, State.FAIL, f"{_WHO[role]} has a weak key: {kind}, {bits} bits.", _ROTATE[role]
-            )
+        if weak := weakness(certificate):
+            return _made("strength", role, State.FAIL, f"{_WHO[role]} {weak}.", _ROTATE[role])
     return _made(
         "strength", role, State.PASS, f"{_WHO[role]} has a strong key: {' '.join(map(str, key_of(one.chain[0])))} bits."
     )

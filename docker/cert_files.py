@@ -5,18 +5,24 @@ Only PEM. Nothing of a private key ever stands in a message. Where the files lie
 """
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final, TypeVar
 
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 CLIENT: Final = ExtendedKeyUsageOID.CLIENT_AUTH
 SERVER: Final = ExtendedKeyUsageOID.SERVER_AUTH
+MOST_BETWEEN: Final = 8  # certificates between a leaf and its CA; operators' own have one or two
+_LEAST_BITS: Final = {"RSA": 2048, "EC": 256}
+_CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")  # what OpenSSL and Go both speak (RFC 8446, 4.2.7)
+_BROKEN_HASHES: Final = ("md5", "sha1")
 
 Extension = TypeVar("Extension", bound=x509.ExtensionType)
 Path = tuple[x509.Certificate, ...]  # a leaf, whatever stands between, a CA that is trusted
@@ -25,8 +31,15 @@ Path = tuple[x509.Certificate, ...]  # a leaf, whatever stands between, a CA tha
 class Fault(msgspec.Struct, frozen=True):
     """Why files cannot be used: ``reason`` is a word of the event ``certificate.refused``, ``detail`` a sentence."""
 
-    reason: str  # unreadable, key_mismatch, wrong_usage, other_ca, expired, not_yet_valid
+    reason: str  # unreadable, key_mismatch, wrong_usage, weak, other_ca, expired, not_yet_valid
     detail: str
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What a client shows (its certificate first, then those between) and the CAs that it trusts."""
+
+    chain: tuple[x509.Certificate, ...]
+    authorities: tuple[x509.Certificate, ...]
 
 
 class UnreadableFile(ValueError):
@@ -38,20 +51,36 @@ def usable(authority: bytes, certificate: bytes, key: bytes, now: dt.datetime) -
 
     ``authority`` may hold several CAs; one of them must have signed ``certificate``, which may carry those between.
     """
+    found = held(authority, certificate, key)
+    return found if isinstance(found, Fault) else judged(found, now)
+
+
+def held(authority: bytes, certificate: bytes, key: bytes) -> Held | Fault:
+    """What the files hold, when all can be read and the key is the certificate's. Holds at any time."""
     try:
         authorities = certificates(authority, "The file of the CA")
         chain = certificates(certificate, "The client's certificate file")
-        held = private_key(key, "The client's key file")
+        own = private_key(key, "The client's key file")
     except UnreadableFile as error:
         return Fault("unreadable", str(error))
-    if not belongs(held, chain[0]):
+    if not belongs(own, chain[0]):
         return Fault("key_mismatch", "The client's key is not the one of its certificate.")
+    return Held(tuple(chain), tuple(authorities))
+
+
+def judged(found: Held, now: dt.datetime) -> Fault | None:
+    """The first reason why a client cannot show it now."""
+    chain, authorities = found.chain, found.authorities
     if not serves(chain[0], CLIENT):
         return Fault("wrong_usage", "The client's certificate is not made for clients (clientAuth).")
-    ways = list(paths(chain, authorities))
-    if not ways:
+    if weak := weakness(chain[0]):
+        return Fault("weak", f"The client's certificate {weak}.")
+    if way(chain, authorities, lambda each: out_of_time((each,), now) is None):
+        return None
+    found_way = way(chain, authorities)
+    if found_way is None:
         return Fault("other_ca", "The client's certificate is signed by none of the CAs in the file of the CA.")
-    return min((out_of_time(way, now) for way in ways), key=lambda fault: fault is not None)
+    return out_of_time(found_way, now)
 
 
 def certificates(pem: bytes, what: str) -> list[x509.Certificate]:
@@ -89,26 +118,65 @@ def serves(certificate: x509.Certificate, purpose: x509.ObjectIdentifier) -> boo
     return named is None or purpose in named or ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE in named
 
 
+def key_of(certificate: x509.Certificate) -> tuple[str, int]:
+    """Kind of its key, and how many bits it has."""
+    public = certificate.public_key()
+    if isinstance(public, rsa.RSAPublicKey):
+        return "RSA", public.key_size
+    if isinstance(public, ec.EllipticCurvePublicKey):
+        return f"EC {public.curve.name}", public.curve.key_size
+    return type(public).__name__.removeprefix("_").removesuffix("PublicKey"), 256  # Ed25519 and Ed448
+
+
+def weakness(certificate: x509.Certificate) -> str:
+    """Why TLS takes it no longer, as the end of a sentence; empty when it does. Of a CA's own signature nothing is
+    asked: it is trusted for being there."""
+    kind, bits = key_of(certificate)
+    name, _, curve = kind.partition(" ")
+    if bits < _LEAST_BITS.get(name, 256):
+        return f"has a weak key: {kind}, {bits} bits"
+    if curve and curve not in _CURVES:
+        return f"has a key of the curve {curve}, which TLS 1.3 does not speak"
+    made_with = certificate.signature_hash_algorithm
+    if made_with is not None and made_with.name in _BROKEN_HASHES and certificate.issuer != certificate.subject:
+        return f"is signed with {made_with.name.upper()}, which TLS takes no longer"
+    return ""
+
+
 def is_authority(certificate: x509.Certificate) -> bool:
     """Whether it may sign others."""
     basic, usage = extension(certificate, x509.BasicConstraints), extension(certificate, x509.KeyUsage)
     return basic is not None and basic.ca and (usage is None or usage.key_cert_sign)
 
 
-def paths(chain: Sequence[x509.Certificate], authorities: Sequence[x509.Certificate]) -> Iterator[Path]:
-    """Every way from the first of ``chain`` over the rest of it to one of ``authorities``."""
-    leaf, between = chain[0], chain[1:]
-    for authority in authorities:
-        if leaf == authority:
-            yield (leaf,)
-        elif is_authority(authority) and signed_by(leaf, authority):
-            yield leaf, authority
-    for position, link in enumerate(between):
-        if link not in authorities and is_authority(link) and signed_by(leaf, link):
-            rest = [link, *between[:position], *between[position + 1 :]]
-            yield from ((leaf, *way) for way in paths(rest, authorities))
+def way(
+    chain: Sequence[x509.Certificate],
+    authorities: Sequence[x509.Certificate],
+    fit: Callable[[x509.Certificate], bool] = lambda _: True,
+) -> Path | None:
+    """A shortest way from the first of ``chain`` over the rest of it to one of ``authorities``; all on it are ``fit``.
+
+    Of what is twice in a file one is looked at, and of those between the first ``MOST_BETWEEN``: each certificate is
+    reached once, so that no file, whoever wrote it, costs more than a few hundred signatures.
+    """
+    leaf, *rest = dict.fromkeys(chain)
+    trusted = [each for each in dict.fromkeys(authorities) if fit(each)]
+    between = [each for each in rest if fit(each) and is_authority(each)][:MOST_BETWEEN]
+    ways: list[Path] = [(leaf,)] if fit(leaf) else []
+    for begun in ways:  # grows meanwhile
+        last = begun[-1]
+        if last in trusted:
+            return begun
+        for authority in trusted:
+            if is_authority(authority) and signed_by(last, authority):
+                return *begun, authority
+        reached = [each for each in between if signed_by(last, each)]
+        between = [each for each in between if each not in reached]
+        ways += [(*begun, each) for each in reached]
+    return None
 
 
+@lru_cache(maxsize=512)  # what is refused is judged again each second
 def signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     """Whether ``authority`` is named as its issuer and made its signature."""
     try:
@@ -118,10 +186,10 @@ def signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> boo
     return True
 
 
-def out_of_time(way: Path, now: dt.datetime) -> Fault | None:
+def out_of_time(steps: Path, now: dt.datetime) -> Fault | None:
     """The first on the way that has ended, or has not begun."""
-    for certificate in way:
-        what = "The CA's certificate" if certificate is not way[0] else "The client's certificate"
+    for certificate in steps:
+        what = "The CA's certificate" if certificate is not steps[0] else "The client's certificate"
         if certificate.not_valid_after_utc < now:
             return Fault("expired", f"{what} expired at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M:%S} UTC.")
         if now < certificate.not_valid_before_utc:

@@ -28,6 +28,10 @@ def mode_of(name: str) -> int:
     return 0o400 if name.endswith("key.pem") else 0o444
 
 
+class NewInPlace(BadCertificateFiles):
+    """The new files are those that are read; whether they would survive a loss of power is not known."""
+
+
 @contextmanager
 def alone(folder: Path, *, make: bool = False) -> Iterator[None]:
     """Nobody else changes ``folder`` meanwhile; what a killed run left there is settled. Raises BadCertificateFiles."""
@@ -58,15 +62,26 @@ def alone(folder: Path, *, make: bool = False) -> Iterator[None]:
 def place(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
     """Write ``contents`` by name, at one moment: keys 0400, else 0444; the owner of a file that is replaced is kept.
 
-    Only within ``alone``. Raises BadCertificateFiles or OSError, and the former files are there.
+    Only within ``alone``. Raises BadCertificateFiles or OSError, and the former files are there; or NewInPlace.
     """
+    turned = False
     try:
-        _prepare(folder, contents)
-        for name in contents:
-            _lead(folder, name)
-        _turn(folder)
-    finally:
-        settle(folder)
+        try:
+            _prepare(folder, contents)
+            for name in contents:
+                _lead(folder, name)
+            _turn(folder)
+            turned = True
+            _synchronise(folder / CHANGE)
+        finally:
+            settle(folder)
+    except OSError as error:
+        if turned:
+            raise NewInPlace(
+                f"The new files in {folder} are in place and in use, but the change could not be ended "
+                f"({error.strerror}): what is left of it is tidied up by the next command that changes them."
+            ) from error
+        raise
     return [folder / name for name in contents]
 
 
@@ -161,7 +176,6 @@ def _turn(folder: Path) -> None:
     os.symlink("new", change / "next")
     _synchronise(folder)
     os.replace(change / "next", change / _CURRENT)
-    _synchronise(change)
 
 
 def _target(name: str) -> str:

@@ -13,11 +13,11 @@ from typing import Final
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from docker.cert_files import CLIENT, SERVER, UnreadableFile, certificates, extension, is_authority
+from docker.cert_files import CLIENT, SERVER, UnreadableFile, certificates, extension, is_authority, key_of
 from docker.cert_handout import DAEMON
 from docker.cert_placing import CHANGE
+from docker.cert_reading import read_file
 from docker.settings import DockerSettings, certificate_paths
 
 _PURPOSES: Final = {CLIENT: "clientAuth", SERVER: "serverAuth"}
@@ -108,16 +108,6 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
-def key_of(certificate: x509.Certificate) -> tuple[str, int]:
-    """Kind of its key, and how many bits it has."""
-    public = certificate.public_key()
-    if isinstance(public, rsa.RSAPublicKey):
-        return "RSA", public.key_size
-    if isinstance(public, ec.EllipticCurvePublicKey):
-        return f"EC {public.curve.name}", public.curve.key_size
-    return type(public).__name__.removeprefix("_").removesuffix("PublicKey"), 256  # Ed25519 and Ed448
-
-
 def _rows(pair: Pair, now: dt.datetime) -> list[Row]:
     file = pair.certificate
     mode = f"{file.mode:04o}" if file.there else None
@@ -161,7 +151,7 @@ def _file(path: Path) -> File:
     if mode is None:
         return File(path=str(path), there=os.path.lexists(path), error=f"{path} does not exist.")
     try:
-        return File(path=str(path), there=True, mode=mode, content=path.read_bytes())
+        return File(path=str(path), there=True, mode=mode, content=read_file(path))
     except OSError as error:
         return File(path=str(path), there=True, mode=mode, error=f"{path} cannot be read: {error.strerror}.")
 

@@ -29,6 +29,7 @@ from docker.authority import Authority as Authority
 from docker.cert_files import UnreadableFile, certificates, extension, signed_by
 from docker.cert_handout import DAEMON, Delivery
 from docker.cert_placing import alone, place
+from docker.cert_reading import read_file
 from docker.errors import BadCertificateFiles
 from docker.settings import DockerSettings, certificate_paths
 
@@ -183,7 +184,7 @@ def _second_authority(folder: Path, hosts: Sequence[str], *, days: int, now: dt.
 
 def _authority(folder: Path) -> Authority:
     try:
-        key = (folder / "ca-key.pem").read_bytes()
+        key = read_file(folder / "ca-key.pem")
     except OSError as error:
         raise BadCertificateFiles(
             f"{folder}/ca-key.pem cannot be read ({error.strerror}): do this where the CA's key is kept."
@@ -225,7 +226,7 @@ def _read(path: Path) -> list[x509.Certificate]:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError as error:
         raise BadCertificateFiles(f"{path} cannot be read ({error.strerror}).") from error
 

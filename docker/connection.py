@@ -95,8 +95,11 @@ class Connection:
         self._lost = True
         # aiohttp does not always show a lost connection as an OSError
         lost = isinstance(error, ForeignError | aiohttp.ClientConnectionError | aiohttp.ClientPayloadError)
-        context = self._credentials.identity().context
-        return await failure_of(error, self._settings, self._address, lost=lost, context=context)
+        # The one that was refused: what lies in the files now may be another, which is not in use.
+        shown = self._credentials.in_use or self._credentials.identity()
+        return await failure_of(
+            error, self._settings, self._address, lost=lost, context=shown.context, shown=shown.held
+        )
 
     @property
     def _address(self) -> str:

@@ -18,7 +18,8 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from docker.cert_files import UnreadableFile, certificates, usable
+from docker.cert_files import Fault, Held, UnreadableFile, certificates, held, judged, weakness
+from docker.cert_reading import read_file
 from docker.errors import BadCertificateFiles
 from docker.settings import DockerSettings, certificate_paths
 from docker.tls import ssl_context
@@ -43,6 +44,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     context: ssl.SSLContext
     authorities: tuple[Certificate, ...]
     client: Certificate
+    held: Held
     content: str  # a digest of the files
 
 
@@ -77,12 +79,14 @@ class Credentials:
         self._seen: object = None  # what the file system said of the files at the last look
         self._settled = False  # it said so twice: the clock of a file may stand still for a write or two
         self._doubted = ""  # content that could not be used at the last look
-        self._told: set[str] = set()
+        self._told: set[tuple[str, str]] = set()  # content and reason, of this episode
+        self._held: tuple[str, Held | Fault] = ("", Fault("", ""))  # of the content that was judged last
         self._listeners: list[Callable[[Taken | Refused], object]] = []
         self.refused: Refused | None = None  # what lies there and is not used
 
     def on_change(self, listener: Callable[[Taken | Refused], object]) -> None:
-        """``listener`` is told at once of files that are taken up, and once of each content that is refused."""
+        """``listener`` is told at once of files that are taken up, and of a content that is refused: once, until good
+        ones have lain there in between."""
         self._listeners.append(listener)
 
     @property
@@ -115,11 +119,17 @@ class Credentials:
             return None
         authority, certificate, _ = contents
         try:
-            authorities = tuple(_named(each) for each in certificates(authority or b"", "The file of the CA"))
-            client = _named(certificates(certificate or b"", "The client's certificate file")[0])
+            authorities = certificates(authority or b"", "The file of the CA")
+            chain = certificates(certificate or b"", "The client's certificate file")
         except UnreadableFile as error:
             raise BadCertificateFiles(str(error)) from error
-        return Identity(context=context, authorities=authorities, client=client, content=_digest(contents))
+        return Identity(
+            context=context,
+            authorities=tuple(map(_named, authorities)),
+            client=_named(chain[0]),
+            held=Held(tuple(chain), tuple(authorities)),
+            content=_digest(contents),
+        )
 
     def _look(self, current: Identity) -> None:
         seen = _seen(certificate_paths(self._settings))
@@ -129,28 +139,39 @@ class Credentials:
         contents = _read(self._settings)
         content = _digest(contents)
         if content == current.content:
-            self._doubted, self.refused = "", None
+            self._recovered()
             return
         try:
-            found = self._judged(contents)
+            found = self._judged(contents, content)
         except _Unusable as unusable:
             self._doubt(Refused(content, unusable.reason, unusable.detail))
             return
         if found is not None:
-            self._doubted, self.refused, self._identity = "", None, found
+            self._recovered()
+            self._identity = found
             self._tell(Taken(current, found))
 
-    def _judged(self, contents: Contents) -> Identity | None:
+    def _recovered(self) -> None:
+        """What is bad again later is another episode."""
+        self._doubted, self.refused = "", None
+        self._told.clear()
+
+    def _judged(self, contents: Contents, content: str) -> Identity | None:
         authority, certificate, key = contents
         if authority is None or certificate is None or key is None:
             absent = " and the ".join(name for name, held in zip(_NAMES, contents, strict=True) if held is None)
             raise _Unusable("unreadable", f"The {absent} cannot be read or is not there.")
-        fault = usable(authority, certificate, key, self._now())
+        if self._held[0] != content:
+            self._held = content, held(authority, certificate, key)
+        found = self._held[1]
+        fault = judged(found, self._now()) if isinstance(found, Held) else found
         if fault is not None:
             raise _Unusable(fault.reason, fault.detail)
         try:
             return self._made(contents)
         except BadCertificateFiles as error:
+            if isinstance(found, Held) and (weak := next(filter(None, map(weakness, found.chain[1:])), "")):
+                raise _Unusable("weak", f"A certificate behind the client's {weak}.") from error
             raise _Unusable("unreadable", "The files cannot be loaded together.") from error
 
     def _doubt(self, refused: Refused) -> None:
@@ -159,8 +180,8 @@ class Credentials:
             self._doubted, self._settled = refused.content, False
             return
         self.refused = refused
-        if refused.content not in self._told:
-            self._told.add(refused.content)
+        if (refused.content, refused.reason) not in self._told:
+            self._told.add((refused.content, refused.reason))
             self._tell(refused)
 
     def _tell(self, change: Taken | Refused) -> None:
@@ -190,7 +211,7 @@ def _read(settings: DockerSettings) -> Contents:
 
 def _content(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError:
         return None
 

@@ -6,9 +6,9 @@ Under TLS 1.3 a daemon's alert is the same for a certificate that is expired, of
 
 import datetime as dt
 import ssl
-from pathlib import Path
 
-from docker.cert_files import usable
+from docker.cert_files import Fault, Held, held, judged
+from docker.cert_reading import read_file
 from docker.errors import (
     AuthorityUnknownToDaemon,
     CertificateExpired,
@@ -48,11 +48,13 @@ async def failure_of(
     *,
     lost: bool = False,
     context: ssl.SSLContext | None = None,
+    shown: Held | None = None,
     now: dt.datetime | None = None,
 ) -> DockerError:
     """What ``error``, of a call to ``address``, means. ``lost``: the connection broke, whatever the exception says.
 
     When the daemon's alert may have been lost it is asked for once more, with ``context``, in a second at the most.
+    ``shown`` is what the call was made with; without it, it is what the files hold now.
     """
     found = classify(error, address)
     if lost and isinstance(found, DaemonFailed):
@@ -62,15 +64,17 @@ async def failure_of(
         if alert is not None:
             found = classify(alert, address)
     if type(found) is DaemonRefusedUs:
-        return why_refused(found, settings, address, now or dt.datetime.now(dt.UTC))
+        return why_refused(found, settings, address, now or dt.datetime.now(dt.UTC), shown=shown)
     return found
 
 
-def why_refused(refusal: DaemonRefusedUs, settings: DockerSettings, address: str, now: dt.datetime) -> DaemonRefusedUs:
-    """The refusal with its cause; as it is when neither our files nor the alert tell one."""
-    authority, certificate, key = certificate_paths(settings)
-    contents = [_content(path) for path in (authority, certificate, key)]
-    fault = usable(contents[0], contents[1], contents[2], now) if all(contents) else None
+def why_refused(
+    refusal: DaemonRefusedUs, settings: DockerSettings, address: str, now: dt.datetime, *, shown: Held | None = None
+) -> DaemonRefusedUs:
+    """The refusal with its cause; as it is when neither what we showed nor the alert tells one."""
+    _, certificate, _ = certificate_paths(settings)
+    found = shown or _held(settings)
+    fault = judged(found, now) if isinstance(found, Held) else found
     if fault is not None and fault.reason in _FAULTS:
         return _FAULTS[fault.reason](f"The daemon at {address} refused our certificate {certificate}: {fault.detail}")
     kind = next((kind for word, kind in _ALERTS.items() if word in str(refusal)), None)
@@ -84,8 +88,10 @@ def why_refused(refusal: DaemonRefusedUs, settings: DockerSettings, address: str
     return refusal if kind is None else kind(str(refusal))
 
 
-def _content(path: Path) -> bytes:
+def _held(settings: DockerSettings) -> Held | Fault | None:
+    """None when one of the files went meanwhile."""
     try:
-        return path.read_bytes()
+        authority, certificate, key = (read_file(path) for path in certificate_paths(settings))
     except OSError:
-        return b""
+        return None
+    return held(authority, certificate, key)

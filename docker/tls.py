@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from docker.cert_reading import read_file
 from docker.errors import (
     BadCertificateFiles,
     CertificateFilesMissing,
@@ -38,6 +39,8 @@ from docker.settings import DockerSettings, certificate_paths
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
 # A daemon without TLS 1.3 says so by an alert, or answers in an older version that we do not take.
 _TOO_OLD = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL", "WRONG_SSL_VERSION")
+# A certificate that is below OpenSSL's security level.
+_TOO_WEAK = ("MD_TOO_WEAK", "KEY_TOO_SMALL")
 # OpenSSL's numbers for what is wrong with a certificate (x509_vfy.h, X509_V_ERR_*); its words follow in brackets.
 _OTHER_CA = (DaemonOfAnotherAuthority, "is not signed by our CA")
 _UNTRUSTED: dict[int, tuple[type[DaemonUntrusted], str]] = {
@@ -67,6 +70,10 @@ def ssl_context(settings: DockerSettings) -> ssl.SSLContext:
         # Without a password callback OpenSSL asks for one on the terminal, and a service would wait for ever.
         context.load_cert_chain(certificate, key, password="")
     except (ssl.SSLError, OSError, ValueError) as error:
+        if any(mark in str(error) for mark in _TOO_WEAK):
+            raise BadCertificateFiles(
+                f"{certificate} is too weak for TLS, by its key or its signature: look with certs check, and renew it."
+            ) from error
         raise BadCertificateFiles(
             f"{certificate} and {key} cannot be used: one is damaged, the key has a password, "
             "or they do not belong together."
@@ -154,9 +161,9 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _check_readable(path: Path, setting: str) -> None:
-    """By opening it: whether a user may read a file depends on every folder above it."""
+    """By reading it: whether a user may depends on every folder above it, and OpenSSL would wait for a FIFO."""
     try:
-        path.open("rb").close()
+        read_file(path)
     except FileNotFoundError as error:
         raise CertificateFilesMissing(
             f"{path} does not exist: set {setting} or DOCKER_CERT_PATH, or make certificates."

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from docker import cert_files
 from docker.cert_files import usable
 from docker.certs import Authority
 
@@ -42,8 +43,8 @@ def name(text: str) -> x509.Name:
 
 def certificate(
     subject: str,
-    key: ec.EllipticCurvePrivateKey,
-    issuer: tuple[str, ec.EllipticCurvePrivateKey],
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey,
+    issuer: tuple[str, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey],
     *,
     ca: bool,
     end: dt.datetime = NOW + DAY,
@@ -147,6 +148,66 @@ def test_who_is_no_authority_cannot_sign() -> None:
     made = certificate("leaf", leaf, ("client", client), ca=False)
     assert reason(trusted, made + link, pem(leaf)) == "other_ca"
     assert reason(trusted + link, made, pem(leaf)) == "other_ca"
+
+
+def test_what_is_thrice_in_a_file_costs_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of copies, and one of many certificates of one key, is judged while everybody waits."""
+    root, leaf, stranger = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+    trusted = certificate("root", root, ("root", root), ca=True)
+    link = certificate("stranger", stranger, ("stranger", stranger), ca=True)
+    others = [certificate("stranger", stranger, ("stranger", stranger), ca=True) for _ in range(12)]
+    made = certificate("leaf", leaf, ("stranger", stranger), ca=False)
+    looked: list[object] = []
+    real = cert_files.signed_by
+
+    def counted(child: x509.Certificate, parent: x509.Certificate) -> bool:
+        looked.append(None)
+        assert len(looked) <= 200
+        return real(child, parent)
+
+    monkeypatch.setattr(cert_files, "signed_by", counted)
+    assert reason(trusted, made + link * 12, pem(leaf)) == "other_ca"
+    assert len(looked) <= 6
+    assert reason(trusted, made + b"".join(others), pem(leaf)) == "other_ca"
+
+
+def test_the_way_that_holds_is_found_among_longer_ones() -> None:
+    """Over those between in any order, and past one of the same key that has ended."""
+    root, first, second, leaf = (ec.generate_private_key(ec.SECP256R1()) for _ in range(4))
+    trusted = certificate("root", root, ("root", root), ca=True)
+    ended = certificate("first", first, ("root", root), ca=True, end=NOW - DAY)
+    links = certificate("first", first, ("second", second), ca=True) + certificate(
+        "second", second, ("root", root), ca=True
+    )
+    made = certificate("leaf", leaf, ("first", first), ca=False)
+    assert reason(trusted, made + ended + links, pem(leaf)) is None
+    assert reason(trusted, made + ended, pem(leaf)) == "expired"
+
+
+def test_what_tls_takes_no_longer_is_weak() -> None:
+    root, leaf = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256K1())
+    trusted = certificate("root", root, ("root", root), ca=True)
+    assert reason(trusted, certificate("leaf", leaf, ("root", root), ca=False), pem(leaf)) == "weak"
+
+
+def test_a_signature_with_sha_1_is_weak_unless_it_is_a_trusted_ones_own() -> None:
+    """No library signs with it any more, so the name of the algorithm is put into one that was made well."""
+    root, leaf = rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())
+    trusted, made = (
+        _as_if_with_sha_1(certificate(subject, key, ("root", root), ca=ca))
+        for subject, key, ca in (("root", root, True), ("leaf", leaf, False))
+    )
+    assert reason(trusted, made, pem(leaf)) == "weak"
+    (own,), (parsed,) = cert_files.certificates(trusted, "it"), cert_files.certificates(made, "it")
+    assert cert_files.weakness(parsed) == "is signed with SHA1, which TLS takes no longer"
+    assert cert_files.weakness(own) == "", "nobody verifies the signature of what is trusted"
+
+
+def _as_if_with_sha_1(made: bytes) -> bytes:
+    with_sha_256, with_sha_1 = (bytes.fromhex(f"06092a864886f70d0101{end}") for end in ("0b", "05"))
+    der = x509.load_pem_x509_certificate(made).public_bytes(Encoding.DER)
+    assert der.count(with_sha_256) == 2
+    return x509.load_der_x509_certificate(der.replace(with_sha_256, with_sha_1)).public_bytes(Encoding.PEM)
 
 
 def test_time_is_told_of_certificate_and_authority(authority: Authority) -> None:

@@ -1,14 +1,16 @@
 """Files that change together: at every call that replaces them a reader finds one set of them, whole."""
 
 import fcntl
+import itertools
 import os
 import shutil
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from docker.cert_placing import alone, place
+from docker.cert_placing import NewInPlace, alone, place
 from docker.errors import BadCertificateFiles
 from tests.docker.steps import Steps, until_done
 
@@ -122,6 +124,70 @@ def test_a_disk_that_fails_leaves_the_former_files(folder: Path, monkeypatch: py
         replace(folder)
     assert contents(folder) == FORMER
     assert {path.name for path in folder.iterdir()} == FORMER.keys()
+
+
+@pytest.mark.parametrize("lasts", [False, True])
+def test_a_failure_at_any_call_says_which_files_are_in_use(folder: Path, lasts: bool) -> None:
+    """Of one call, or of all from it on: an operator who is told of the former ones must find the former ones."""
+    said = set[bool]()
+    for failing in itertools.count(1):
+        shutil.rmtree(folder)
+        furnish(folder)
+        calls = itertools.count(1)
+
+        def fail(failing: int = failing, calls: Iterator[int] = calls) -> None:
+            number = next(calls)
+            if number == failing or (lasts and number > failing):
+                raise OSError(5, "Input/output error")
+
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                Steps(seen=fail).install(patch)
+                replace(folder)
+        except BadCertificateFiles as error:
+            new = isinstance(error, NewInPlace)
+            assert (
+                new is ("are in place" in str(error)) is not ("those before" in str(error) or "nothing" in str(error))
+            )
+            assert contents(folder) == (FORMER | NEWER if new else FORMER)
+            with alone(folder):
+                assert contents(folder) == (FORMER | NEWER if new else FORMER)
+            said.add(new)
+        else:
+            break
+    assert failing > 40 and said == {False, True}
+
+
+def test_what_is_led_to_is_on_the_disk_before_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss of power at any moment leaves one set, too: nothing else can show that here."""
+    steps: list[str] = []
+    fsync, move, remove = os.fsync, os.replace, shutil.rmtree
+
+    def flushed(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        steps.append(f"flush {path.relative_to(folder.parent)}")
+        if path.is_file():
+            assert path.read_bytes() == NEWER[path.name], "after it was written"
+        fsync(descriptor)
+
+    def moved(source: Path, target: Path) -> None:
+        if target.name == "current":
+            steps.append("the moment")
+        elif source.name == "plain":
+            steps.append("plain")
+        move(source, target)
+
+    def removed(path: Path) -> None:
+        steps.append("remove")
+        remove(path)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", moved)
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    replace(folder)
+    files = [f"flush certs/.change/new/{name}" for name in NEWER]
+    before = [*files, "flush certs/.change/new", "flush certs", "the moment", "flush certs/.change"]
+    assert steps == [*before, *["plain"] * len(NEWER), "flush certs", "remove"]
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])

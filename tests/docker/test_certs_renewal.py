@@ -11,6 +11,7 @@ from cryptography import x509
 
 from docker import certs
 from docker.cert_files import belongs, certificates, private_key, signed_by, usable
+from docker.cert_placing import alone
 from docker.errors import BadCertificateFiles
 from docker.identity import Credentials, Refused, Taken
 from docker.settings import DockerSettings
@@ -136,6 +137,27 @@ def test_an_expired_authority_renews_nothing_and_can_be_replaced(folder: Path) -
     with pytest.raises(BadCertificateFiles, match="rotate ca"):
         certs.renew(folder, "client", now=later)
     certs.renew(folder, "ca", now=later)
+
+
+@pytest.mark.parametrize("days", [30, certs.DAYS])
+def test_a_clock_before_the_authoritys_begin_is_told(folder: Path, days: int) -> None:
+    """A machine that is seldom on, with an empty battery."""
+    before = contents(folder)
+    with pytest.raises(BadCertificateFiles, match="set this machine's clock"):
+        certs.renew(folder, "client", days=days, now=NOW - dt.timedelta(days=4000))
+    assert contents(folder) == before
+
+
+def test_two_changes_of_a_folder_do_not_meet(folder: Path) -> None:
+    before = contents(folder)
+    roles: tuple[certs.Role, ...] = ("client", "server", "ca")
+    with alone(folder):
+        for role in roles:
+            with pytest.raises(BadCertificateFiles, match="Another run"):
+                certs.renew(folder, role)
+        with pytest.raises(BadCertificateFiles, match="Another run"):
+            certs.finish(folder)
+    assert contents(folder) == before
 
 
 def test_without_a_former_certificate_hosts_must_be_given(folder: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from docker import identity
 from docker.authority import Authority
@@ -129,17 +130,48 @@ def test_a_pair_that_stays_half_copied_is_told_once_and_taken_up_when_it_is_whol
     assert watched.told[1:] == [Taken(watched.first, after)]
 
 
-def test_what_was_refused_before_is_not_told_again(watched: Watched) -> None:
-    """Somebody swaps a bad file in and out: one event for each content, not for each try."""
+def test_what_is_refused_is_told_once_until_good_files_lay_there(watched: Watched) -> None:
+    """Each time that it happens is told: who looks for the second finds it in the log."""
     held = (watched.folder / "client-cert.pem").read_bytes()
-    for _ in range(2):
-        replace(watched.folder, client_cert=b"nothing")
-        watched.refuse() if not watched.told else (watched.later(), watched.later())
-        assert watched.credentials.refused is not None
+    for episode in (1, 2):
+        for content in (b"nothing", b"nothing else", b"nothing"):
+            replace(watched.folder, client_cert=content)
+            for _ in range(3):
+                watched.later()
+            assert watched.credentials.refused is not None
+        assert len(watched.told) == 2 * episode
         replace(watched.folder, client_cert=held)
         assert watched.later() is watched.first
         assert watched.credentials.refused is None
-    assert len(watched.told) == 1
+
+
+def test_another_reason_for_the_same_files_is_told(watched: Watched) -> None:
+    """They were not valid yet, and have ended before anybody could use them."""
+    _of_a_time(watched, dt.timedelta(days=9))
+    assert watched.refuse().reason == "not_yet_valid"
+    watched.clock.pass_by(dt.timedelta(days=12).total_seconds())
+    assert [watched.later(), watched.later()] == [watched.first] * 2
+    assert [each.reason for each in watched.told if isinstance(each, Refused)] == ["not_yet_valid", "expired"]
+
+
+@pytest.mark.timeout(20)
+def test_what_is_no_file_is_refused_and_not_waited_for(watched: Watched) -> None:
+    """It is looked at on the loop that serves everybody."""
+    (watched.folder / "client-key.pem").unlink()
+    os.mkfifo(watched.folder / "client-key.pem")
+    assert watched.refuse().reason == "unreadable"
+    with pytest.raises(BadCertificateFiles, match="not a plain file"):
+        Credentials(settings_of(watched.folder)).identity()
+
+
+def test_files_that_stay_refused_are_parsed_once(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    _of_another_ca(watched)
+    watched.refuse()
+    parsed: list[object] = []
+    monkeypatch.setattr(identity, "held", parsed.append)
+    for _ in range(10):
+        watched.later()
+    assert parsed == [] and watched.credentials.refused is not None
 
 
 def _of_another_ca(watched: Watched) -> None:
@@ -149,6 +181,14 @@ def _of_another_ca(watched: Watched) -> None:
 
 def _for_daemons(watched: Watched) -> None:
     certificate, key = watched.authority.server(["127.0.0.1"])
+    replace(watched.folder, client_cert=certificate, client_key=key)
+
+
+def _of_an_odd_curve(watched: Watched) -> None:
+    """OpenSSL loads it, and then has no way to sign with it under TLS 1.3."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ec, "SECP256R1", ec.SECP256K1)
+        certificate, key = watched.authority.client()
     replace(watched.folder, client_cert=certificate, client_key=key)
 
 
@@ -165,6 +205,7 @@ FAULTS: dict[str, list[Callable[[Watched], object]]] = {
     "key_mismatch": [lambda watched: replace(watched.folder, client_key=Authority().client()[1])],
     "other_ca": [_of_another_ca],
     "wrong_usage": [_for_daemons],
+    "weak": [_of_an_odd_curve],
     "expired": [lambda watched: _of_a_time(watched, -dt.timedelta(days=9))],
     "not_yet_valid": [lambda watched: _of_a_time(watched, dt.timedelta(days=9))],
 }

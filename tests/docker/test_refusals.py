@@ -15,6 +15,7 @@ from docker.errors import (
     DaemonDown,
     DaemonRefusedUs,
 )
+from docker.identity import Credentials
 from docker.refusals import failure_of
 from tests.docker.stub_daemon import LONG_AGO, furnish, put, settings_for
 
@@ -51,6 +52,17 @@ async def test_our_files_know_better_than_the_alert(tmp_path: Path) -> None:
     found = await meaning(furnish(tmp_path / "certs", old), "SSLV3_ALERT_BAD_CERTIFICATE")
     assert type(found) is CertificateExpired
     assert "client-cert.pem" in str(found)
+
+
+async def test_what_was_shown_is_judged_and_not_what_lies_there_now(tmp_path: Path) -> None:
+    """Files that cannot be used are left alone, and the ones before go on being shown until they end."""
+    authority = Authority(days=1, now=LONG_AGO)
+    settings = settings_for(furnish(tmp_path / "certs", authority), 1)
+    shown = Credentials(settings).identity().held
+    put(tmp_path / "certs", client_key=Authority().client()[1])
+    error = alert("SSLV3_ALERT_BAD_CERTIFICATE")
+    assert type(await failure_of(error, settings, "tcp://a", now=NOW, shown=shown)) is CertificateExpired
+    assert type(await failure_of(error, settings, "tcp://a", now=NOW)) is AuthorityUnknownToDaemon
 
 
 async def test_files_that_went_meanwhile_leave_it_to_the_alert(tmp_path: Path) -> None:
