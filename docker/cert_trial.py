@@ -3,14 +3,71 @@
 While the CA is replaced, a certificate of the new one locks us out of a daemon that has not been restarted with both.
 """
 
+import asyncio
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
 from docker.asking import ask
+from docker.errors import BadCertificateFiles, DaemonRefusedUs, DaemonUntrusted, DockerError
 from docker.settings import DockerSettings
+
+# Is told the CA's file, the client's certificate and its key before they are put in place, and raises to prevent it.
+Trial = Callable[[bytes, bytes, bytes], None]
+
+
+def trial_of(settings: DockerSettings, note: Callable[[str], object]) -> Trial | None:
+    r"""Ask the daemon of DOCKER_HOST; None when none is named here. ``note`` is told when it does not answer."""
+    if not _names_a_daemon(settings):
+        return None
+
+    def trial(authority: bytes, certificate: bytes, key: bytes) -> None:
+        if (away := _asked(settings, authority, certificate, key)) is not None:
+            note(f"The daemon could not be asked whether it accepts the new files: {away}")
+
+    return trial
+
+
+def proof_of(settings: DockerSettings) -> Trial:
+    """Ask the daemon, and take nothing but its consent: who takes the former CA away knows that it is needed no more.
+
+    The trial raises BadCertificateFiles also when no daemon is named, or it does not answer.
+    """
+
+    def trial(authority: bytes, certificate: bytes, key: bytes) -> None:
+        if not _names_a_daemon(settings):
+            raise BadCertificateFiles(
+                "Nothing was replaced, since DOCKER_HOST names no daemon that could be asked whether it runs with the "
+                "new files: give it, or, when you have seen that it does, --unasked."
+            )
+        if (away := _asked(settings, authority, certificate, key)) is not None:
+            raise BadCertificateFiles(
+                f"Nothing was replaced, since the daemon could not be asked whether it runs with the new files: {away} "
+                "When you have seen that it does: --unasked."
+            )
+
+    return trial
+
+
+def _names_a_daemon(settings: DockerSettings) -> bool:
+    return bool(settings.docker_host or settings.docker_host_ip)
+
+
+def _asked(settings: DockerSettings, authority: bytes, certificate: bytes, key: bytes) -> DockerError | None:
+    """None when it accepts them, else why it could not be asked. Raises BadCertificateFiles when it does not."""
+    try:
+        asyncio.run(try_out(settings, authority, certificate, key))
+    except (DaemonRefusedUs, DaemonUntrusted) as error:
+        raise BadCertificateFiles(
+            f"Nothing was replaced, since the daemon does not go with the new files: {error} "
+            "Give it what was handed out for it, and restart dockerd."
+        ) from error
+    except DockerError as error:
+        return error
+    return None
 
 
 async def try_out(

@@ -30,6 +30,8 @@ from docker.cert_files import UnreadableFile, certificates, extension, signed_by
 from docker.cert_handout import DAEMON, Delivery
 from docker.cert_placing import alone, place
 from docker.cert_reading import read_file
+from docker.cert_trial import Trial as Trial
+from docker.cert_trial import proof_of
 from docker.errors import BadCertificateFiles
 from docker.settings import DockerSettings, certificate_paths
 
@@ -37,8 +39,6 @@ FILES: Final = ("ca.pem", "ca-key.pem", "server-cert.pem", "server-key.pem", "cl
 HERE: Final = ("127.0.0.1", "localhost")
 
 Role = Literal["client", "server", "ca"]
-# Is told the CA's file, the client's certificate and its key before they are put in place, and raises to prevent it.
-Trial = Callable[[bytes, bytes, bytes], None]
 _Plan = tuple[dict[str, bytes], tuple[Delivery, ...]]
 
 
@@ -273,8 +273,16 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument("--force", action="store_true", help="replace what is there, by a set of a new CA")
     parser.add_argument("--renew", choices=("server", "client", "ca"), help="replace this alone, signed by the CA")
     parser.add_argument("--finish", action="store_true", help="end the replacement of the CA: trust the new one alone")
+    parser.add_argument("--unasked", action="store_true", help="with --finish: do not ask the daemon of DOCKER_HOST")
     parser.add_argument("--dry-run", action="store_true", help="with --renew or --finish: say what would be written")
     return parser
+
+
+def _daemon_of(environment: Mapping[str, str]) -> DockerSettings:
+    """Where it is asked; which files are shown to it is another matter."""
+    return DockerSettings(
+        docker_host=environment.get("DOCKER_HOST", ""), docker_host_ip=environment.get("DOCKER_HOST_IP", "")
+    )
 
 
 def _run(chosen: argparse.Namespace) -> list[str]:
@@ -284,7 +292,10 @@ def _run(chosen: argparse.Namespace) -> list[str]:
     if chosen.renew:
         return told(renew(chosen.folder, chosen.renew, hosts=chosen.host or (), days=days, dry_run=chosen.dry_run))
     if chosen.finish:
-        return told(finish(chosen.folder, days=days, dry_run=chosen.dry_run))
+        trial = None if chosen.unasked else proof_of(_daemon_of(os.environ))
+        return told(finish(chosen.folder, days=days, trial=trial, dry_run=chosen.dry_run))
+    if chosen.unasked:
+        raise BadCertificateFiles("--unasked goes with --finish.")
     if chosen.dry_run:
         raise BadCertificateFiles("--dry-run goes with --renew or --finish.")
     hosts = chosen.host or hosts_of(os.environ)

@@ -3,7 +3,6 @@
 Of files alone: neither a gateway nor the log is needed.
 """
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +14,9 @@ from docker import cert_checks, cert_report, certs
 from docker.authority import DAYS, MOST_DAYS
 from docker.cert_checks import Check, State
 from docker.cert_report import Row
-from docker.cert_trial import try_out
-from docker.errors import BadCertificateFiles, DaemonRefusedUs, DaemonUntrusted, DockerError
-from docker.settings import DockerSettings
+from docker.cert_trial import Trial, proof_of, trial_of
+from docker.errors import BadCertificateFiles
+from docker.settings import DockerSettings, certificate_paths
 from gateway.cli import printing
 from gateway.cli.direct import settings
 from gateway.cli.exits import Exit, Failure
@@ -73,6 +72,9 @@ def rotate(
     host: Annotated[
         list[str] | None, typer.Option(help="A name or address of the daemon, once each; else those it has now.")
     ] = None,
+    unasked: Annotated[
+        bool, typer.Option("--unasked", help="With --finish: do not ask the daemon; you have seen that it runs so.")
+    ] = False,
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -80,18 +82,23 @@ def rotate(
 
     A CA is replaced in two stages, and nobody is locked out meanwhile: rotate ca, then rotate ca --finish once the
     daemon has been restarted. What the former CA signed is refused after the second. A client's new certificate is
-    shown to the daemon of DOCKER_HOST first, when one is given. Exit code 1: nothing was replaced, and why.
+    shown to the daemon of DOCKER_HOST first, when one is given; --finish does nothing without its consent. Exit code
+    1: nothing was replaced, or not to the end, and why.
     """
-    if (finish and role != "ca") or (host and (role == "client" or finish)):
+    if (finish and role != "ca") or (host and (role == "client" or finish)) or (unasked and not finish):
         raise Failure(
-            Exit.USAGE, "--finish goes with ca; --host goes with server, and with ca when its rotation begins."
+            Exit.USAGE,
+            "--finish goes with ca, --unasked with it; --host goes with server, and with ca when its rotation begins.",
         )
     chosen = settings().docker
-    folder, trial = Path(chosen.docker_cert_path), _trial(chosen)
+    folder = Path(chosen.docker_cert_path)
+    _refuse_others(chosen, folder, role)
     try:
         if finish:
-            done = certs.finish(folder, days=days, trial=trial, dry_run=dry_run)
+            proof = None if unasked else proof_of(chosen)
+            done = certs.finish(folder, days=days, trial=proof, dry_run=dry_run)
         else:
+            trial: Trial | None = trial_of(chosen, printing.note)
             done = certs.renew(folder, role, hosts=host or (), days=days, trial=trial, dry_run=dry_run)
     except BadCertificateFiles as error:
         raise Failure(Exit.NEGATIVE, str(error)) from error
@@ -101,23 +108,19 @@ def rotate(
         printing.line("\n".join(certs.told(done)))
 
 
-def _trial(chosen: DockerSettings) -> certs.Trial | None:
-    """Ask the daemon what it thinks of a client's files; None when none is named here."""
-    if not (chosen.docker_host or chosen.docker_host_ip):
-        return None
-
-    def trial(authority: bytes, certificate: bytes, key: bytes) -> None:
-        try:
-            asyncio.run(try_out(chosen, authority, certificate, key))
-        except (DaemonRefusedUs, DaemonUntrusted) as error:
-            raise BadCertificateFiles(
-                f"Nothing was replaced, since the daemon does not go with the new files: {error} "
-                "Give it what was handed out for it, and restart dockerd."
-            ) from error
-        except DockerError as error:
-            printing.note(f"The daemon could not be asked whether it accepts the new files: {error}")
-
-    return trial
+def _refuse_others(chosen: DockerSettings, folder: Path, role: certs.Role) -> None:
+    """A gateway with these settings would go on using files that nobody replaces."""
+    if role == "server":
+        return
+    own = certificate_paths(DockerSettings(docker_cert_path=str(folder)))
+    names = ("DOCKER_CA_CERT", "DOCKER_CLIENT_CERT", "DOCKER_CLIENT_KEY")
+    for name, used, written in zip(names, certificate_paths(chosen), own, strict=True):
+        if used.resolve() != written.resolve():
+            raise Failure(
+                Exit.USAGE,
+                f"{name} names {used}, and {written} is what would be replaced: set DOCKER_CERT_PATH to the folder "
+                f"of the CA, and leave {name} empty here.",
+            )
 
 
 def _print_rows(found: Sequence[Row]) -> None:

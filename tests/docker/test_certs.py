@@ -190,11 +190,13 @@ def test_the_authority_is_replaced_by_two_commands(tmp_path: Path, capsys: pytes
         "2. to the daemon's machine",
         "3. keep away",
     ]
-    code, out, _ = command("--folder", str(tmp_path), "--finish", "--dry-run", capsys=capsys)
+    code, _, err = command("--folder", str(tmp_path), "--finish", capsys=capsys)
+    assert code == 1 and "DOCKER_HOST names no daemon" in err
+    code, out, _ = command("--folder", str(tmp_path), "--finish", "--unasked", "--dry-run", capsys=capsys)
     assert code == 0
     assert out.startswith(f"would be written: {tmp_path}/ca.pem\n")
     assert (tmp_path / "ca.pem").read_bytes().count(b"BEGIN CERTIFICATE") == 2
-    assert command("--folder", str(tmp_path), "--finish", capsys=capsys)[0] == 0
+    assert command("--folder", str(tmp_path), "--finish", "--unasked", capsys=capsys)[0] == 0
     assert (tmp_path / "ca.pem").read_bytes().count(b"BEGIN CERTIFICATE") == 1
 
 

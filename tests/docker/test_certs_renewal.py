@@ -10,6 +10,7 @@ import pytest
 from cryptography import x509
 
 from docker import certs
+from docker.authority import DAYS
 from docker.cert_files import belongs, certificates, private_key, signed_by, usable
 from docker.cert_placing import alone
 from docker.errors import BadCertificateFiles
@@ -139,7 +140,7 @@ def test_an_expired_authority_renews_nothing_and_can_be_replaced(folder: Path) -
     certs.renew(folder, "ca", now=later)
 
 
-@pytest.mark.parametrize("days", [30, certs.DAYS])
+@pytest.mark.parametrize("days", [30, DAYS])
 def test_a_clock_before_the_authoritys_begin_is_told(folder: Path, days: int) -> None:
     """A machine that is seldom on, with an empty battery."""
     before = contents(folder)

@@ -98,8 +98,41 @@ def test_the_authority_is_replaced_in_two_stages(folder: Path) -> None:
     again = run("certs", "rotate", "ca")
     assert (again.code, again.out) == (Exit.NEGATIVE, "")
     assert "finish their replacement first" in again.err
-    assert run("certs", "rotate", "ca", "--finish").code == Exit.OK
+    assert run("certs", "rotate", "ca", "--finish", "--unasked").code == Exit.OK
     assert "rotation" not in run("certs", "check").out
+
+
+@pytest.mark.parametrize("host", ["", "tcp://127.0.0.1:1"])
+def test_the_former_authority_is_not_taken_away_while_the_daemon_cannot_be_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """It may not have been restarted: every gateway would be locked out."""
+    assert run("certs", "rotate", "ca").code == Exit.OK
+    before = contents(folder)
+    monkeypatch.setenv("DOCKER_HOST", host)
+    for arguments in ((), ("--dry-run",)):
+        ran = run("certs", "rotate", "ca", "--finish", *arguments)
+        assert (ran.code, ran.out, ran.err.count("\n")) == (Exit.NEGATIVE, "", 1)
+        assert ran.err.startswith("Nothing was replaced") and "--unasked" in ran.err
+    assert contents(folder) == before
+    assert run("certs", "rotate", "ca", "--finish", "--unasked").code == Exit.OK
+
+
+@pytest.mark.parametrize("name", ["DOCKER_CLIENT_CERT", "DOCKER_CLIENT_KEY", "DOCKER_CA_CERT"])
+def test_files_that_this_gateway_does_not_use_are_not_replaced_for_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    before = contents(folder)
+    monkeypatch.setenv(name, str(tmp_path / "elsewhere.pem"))
+    for arguments in (("client",), ("ca",), ("ca", "--finish")):
+        ran = run("certs", "rotate", *arguments)
+        assert (ran.code, ran.out) == (Exit.USAGE, "")
+        assert f"{name} names {tmp_path}/elsewhere.pem" in ran.err
+    assert contents(folder) == before
+    assert run("certs", "rotate", "server").code == Exit.OK
+    own = {"DOCKER_CLIENT_CERT": "client-cert", "DOCKER_CLIENT_KEY": "client-key", "DOCKER_CA_CERT": "ca"}[name]
+    monkeypatch.setenv(name, str(folder / f"{own}.pem"))
+    assert run("certs", "rotate", "client").code == Exit.OK
 
 
 def test_without_the_authoritys_key_it_says_where_to_go(folder: Path) -> None:
@@ -115,6 +148,7 @@ def test_without_the_authoritys_key_it_says_where_to_go(folder: Path) -> None:
         ("client", "--finish"),
         ("client", "--host", "box"),
         ("ca", "--finish", "--host", "box"),
+        ("ca", "--unasked"),
         ("client", "--days", "0"),
         ("client", "--days", "x"),
         ("nobody",),
