@@ -60,6 +60,7 @@ class SessionState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     version: int = 0  # of the stream session-{id}: what the next command expects
     position: int = 0  # of the last event that concerned it
     generation: int = 0
+    intent_position: int = 0  # of the event that asked for this generation: its place among those who wait
     container: str = ""  # of this generation
     containers: tuple[str, ...] = ()  # of every generation
     container_id: str | None = None
@@ -168,7 +169,7 @@ def _lifecycle(state: SessionState, event: RecordedEvent, payload: _Move) -> Ses
     match payload:
         case SessionRequested():
             return replace(
-                _open(moved, payload),
+                _open(moved, event, payload),
                 volumes=payload.volumes,
                 host_dir=payload.host_dir,
                 host_dir_mac=payload.host_dir_mac,
@@ -179,7 +180,7 @@ def _lifecycle(state: SessionState, event: RecordedEvent, payload: _Move) -> Ses
                 created_at=event.recorded_at,
             )
         case SessionResumed():
-            return _open(moved, payload)
+            return _open(moved, event, payload)
         case SessionReady():
             return replace(moved, ready_at=event.recorded_at)
         case SessionFailed():
@@ -210,10 +211,11 @@ def _imported(state: SessionState, event: RecordedEvent, payload: SessionImporte
     )
 
 
-def _open(state: SessionState, payload: SessionRequested | SessionResumed) -> SessionState:
+def _open(state: SessionState, event: RecordedEvent, payload: SessionRequested | SessionResumed) -> SessionState:
     return replace(
         state,
         generation=payload.generation,
+        intent_position=event.position,
         container=payload.container,
         containers=(*state.containers, payload.container),
         container_id=None,

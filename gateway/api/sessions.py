@@ -201,6 +201,8 @@ async def show(call: Call) -> Response:
         await reads.tell_sessions(call, "as_of", position, state.session_id)
         state = then
     (view,) = await shapes.sessions_at_hand([state], call.services.keyring)
+    if position is None and (waits := call.services.runner.lines.places.get(state.session_id)) is not None:
+        view = msgspec.structs.replace(view, waiting_place=waits.place)
     return answer(view, headers=_as_of(position))
 
 

@@ -82,6 +82,7 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     token_expires_at: datetime | None
     anomalies: int
     position: int
+    waiting_place: int | None = None  # told by GET /sessions/{id} of now, while others are to boot before
     links: Links
 
 

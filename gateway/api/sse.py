@@ -32,6 +32,11 @@ def frame(position: int, name: str, data: object) -> bytes:
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (position, name.encode(), msgspec.json.encode(data))
 
 
+def ephemeral(name: str, data: object) -> bytes:
+    """What is true now and stands in no log: without an id, so a reader that is cut off resumes as if it never came."""
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(data))
+
+
 def place(position: int) -> bytes:
     """An id without data: who is cut off now resumes from here. Also the sign that the connection lives."""
     return b"id: %d\n\n" % position

@@ -17,10 +17,12 @@ from gateway.api import event_query, events, reads, shapes, sse
 from gateway.api.call import Call
 from gateway.api.follows import Follow
 from gateway.errors import Refused
+from gateway.sessions.waiting import Lines, Place
 from projections.listener import Folded, Listener
 from projections.session_state import SessionState
 
 PAGE: Final = 500
+WAITING: Final = "session.waiting"  # of no log: the place of a session that waits for its boot
 _STEPS: Final = ("session.", "container.", "token.")
 _STEP_TYPES: Final = tuple(f"{family}*" for family in _STEPS)
 
@@ -37,7 +39,7 @@ async def progress(call: Call) -> Response:
     session_id = (await call.services.access.session(call.session_id, call.caller)).session_id
     after = await _resume_position(call) or 0
     follow = _follow_steps(call, "progress", after, session_id)
-    frames = _steps(call, lambda state: state.session_id == session_id, after, follow.reach)
+    frames = _steps(call, lambda state: state.session_id == session_id, after, follow.reach, only=session_id)
     return await sse.event_stream(call.request, frames, follow.begin, ended=follow.end)
 
 
@@ -55,7 +57,12 @@ def _follow_steps(call: Call, what: str, after: int, session_id: str | None) -> 
 
 
 async def _steps(
-    call: Call, shown: Callable[[SessionState], bool], after: int, reach: Callable[[int], None]
+    call: Call,
+    shown: Callable[[SessionState], bool],
+    after: int,
+    reach: Callable[[int], None],
+    *,
+    only: str | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """The first frame comes when the log was read. Raises StoreUnavailable, also where there was nothing to read."""
     views = call.services.views
@@ -75,6 +82,9 @@ async def _steps(
         for event in history:
             if step := _step(event, codec.decode(event), seen):
                 yield step
+        waiting = _Waiting(call.services.runner.lines, seen, only)
+        for frame in waiting.news():
+            yield frame
         async for new in _live(listener, reached):
             if not _may_go_on(call):
                 return
@@ -84,6 +94,27 @@ async def _steps(
             reach(new[0].position)
             if step := _step(*new, seen):
                 yield step
+            for frame in waiting.news():
+                yield frame
+
+
+class _Waiting:
+    """What one reader was told of places in the line."""
+
+    def __init__(self, lines: Lines, seen: Callable[[str], bool], only: str | None) -> None:
+        self._lines, self._seen, self._only = lines, seen, only
+        self._changes: int | None = None
+        self._told: dict[str, Place] = {}
+
+    def news(self) -> list[bytes]:
+        """A frame for each place that is new; nothing, and no work, where no line has moved."""
+        if self._lines.changes == self._changes:
+            return []
+        everyone = self._lines.places
+        names = everyone if self._only is None else everyone.keys() & {self._only}
+        now = {name: everyone[name] for name in names if self._seen(name)}
+        self._changes, before, self._told = self._lines.changes, self._told, now
+        return [sse.ephemeral(WAITING, place) for name, place in now.items() if before.get(name) != place]
 
 
 def _step(event: RecordedEvent, payload: Payload | codec.Unknown, seen: Callable[[str], bool]) -> bytes | None:

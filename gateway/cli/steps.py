@@ -13,6 +13,8 @@ from gateway.control import GatewayClient, ServerEvent
 
 SETTLED: Final = frozenset({"ready", "failed", "stopped"})  # phases that nothing but a command leaves
 _ENDS: Final = frozenset({"session.ready", "session.failed", "session.stopped"})
+WAITING: Final = "session.waiting"
+_ORDINALS: Final = ("first", "second", "third", "fourth", "fifth")
 Show = Callable[[str], None]
 
 
@@ -45,6 +47,9 @@ async def _end_of(client: GatewayClient, session_id: str, generation: int, show:
     async with aclosing(steps):
         async for event in steps:
             step = msgspec.json.decode(event.data)
+            if event.name == WAITING:
+                show(told(event))
+                continue
             # Steps of earlier containers come first; those that name none (tokens) belong to what went before them.
             begun = step["facts"].get("generation", generation if begun else None) == generation
             if begun:
@@ -54,7 +59,17 @@ async def _end_of(client: GatewayClient, session_id: str, generation: int, show:
     raise AssertionError("a stream that is followed does not end")
 
 
+def ordinal(number: int) -> str:
+    """A place in words, where they are short."""
+    if number <= len(_ORDINALS):
+        return _ORDINALS[number - 1]
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
 def told(event: ServerEvent) -> str:
     """A step on one line."""
     step = msgspec.json.decode(event.data)
+    if event.name == WAITING:
+        return f"{ordinal(step['place'])} in line, {printing.count(step['booting'], 'other session')} booting"
     return f"{printing.when(step['recorded_at'])}  {step['type']:<22} {printing.facts(step['facts'])}"

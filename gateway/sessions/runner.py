@@ -9,6 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -33,6 +34,7 @@ from gateway.sessions.folders import Folders
 from gateway.sessions.handler import Origin, SessionHandler
 from gateway.sessions.observe import Observer, because, died_id, until_stored
 from gateway.sessions.settings import SessionSettings
+from gateway.sessions.waiting import Boots, Lines, Turn
 from projections.lifecycle import Phase
 from projections.session_state import SessionState
 from projections.views import Views
@@ -87,7 +89,8 @@ class Runner:
 
     def __init__(self, parts: Parts, boots: int) -> None:
         self._parts = parts
-        self._booting = asyncio.Semaphore(boots)
+        self._boots = Boots(boots)
+        self.lines = Lines(parts.views)  # of every gateway, as this process sees them
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stopping: set[str] = set()  # sessions whose task stops them
         self._again: set[str] = set()
@@ -102,7 +105,8 @@ class Runner:
         if session_id in self._tasks:
             self._again.add(session_id)
         else:
-            self._spawn(session_id, self._open(session_id))
+            position = self._parts.views.sessions[session_id].intent_position
+            self._spawn(session_id, self._boots.in_line(position, partial(self._open, session_id)))
 
     def stop(self, session_id: str, *, take_over: bool = False) -> None:
         """End a session that is ``stopping``; a boot under way is given up. Repeated calls are one.
@@ -166,7 +170,7 @@ class Runner:
             # Nobody waits for this task. The session keeps its phase, and reconciliation takes it up again.
             log.exception("carrying out a session failed", extra={"session_id": session_id, "operation": "run_session"})
 
-    async def _open(self, session_id: str) -> None:
+    async def _open(self, session_id: str, turn: Turn) -> None:
         intent = await until_stored(lambda: self.intent(session_id))
         state = self._parts.views.sessions[session_id]
         if state.phase is not Phase.CREATING:
@@ -174,7 +178,7 @@ class Runner:
         with telemetry.span("session.open", attributes={"session.id": session_id}, parent=intent) as span:
             cause = caused_by(intent, span)
             try:
-                async with self._booting:
+                async with turn:
                     boot_us = await self._boot(state, cause)
             except BootFailed as failure:
                 await self._fail(state, failure, cause)

@@ -73,7 +73,7 @@ def plan(
     carried out by this one. The list of containers is older than the sessions: an intent precedes its container."""
     found = {info.name: info for info in containers}
     actions = []
-    for state in sessions.values():
+    for state in sorted(sessions.values(), key=lambda each: each.intent_position):  # as the boots are to follow
         if state.phase not in SEATED or state.runtime != runtime or state.session_id in busy:
             continue
         if state.instance != instance and state.instance in alive:
