@@ -23,6 +23,7 @@ from events.catalogue import (
     CertificateExpiryWarned,
     CertificateRefused,
     CertificateRotated,
+    CertificateUsed,
     ContainerAdopted,
     ContainerCreated,
     ContainerDied,
@@ -231,7 +232,8 @@ _SAMPLES: Final[tuple[Payload, ...]] = (
     AlertRaised(instance="g1", name="log_away", detail="The event log cannot be reached."),
     AlertCleared(instance="g1", name="log_away", since=MOMENT, lasted_ms=61_500, replayed=17, refused=2),
     CertificateExpiryWarned(instance="g1", role="client", sha256=_HASH, not_after=MOMENT),
-    CertificateRotated(instance="g1", role="client", before=_HASH, sha256=_HASH, not_after=MOMENT),
+    CertificateUsed(instance="g1", role="ca", certificates=((_HASH, MOMENT),)),
+    CertificateRotated(instance="g1", role="client", added=((_HASH, MOMENT),), removed=((_HASH, MOMENT),)),
     CertificateRefused(instance="g1", reason="key_mismatch", detail="The new key is of another certificate."),
 )
 SAMPLES: Final[dict[type[Any], Payload]] = {type(sample): sample for sample in _SAMPLES}

@@ -8,7 +8,12 @@ A field that can name a person is ``Sealed``. A field is never removed or given 
 from events.catalogue.access import AccessDenied, ApiKeyCreated, ApiKeyRevoked, LogForkAccepted, LogRead, SubjectErased
 from events.catalogue.admission import AdmissionDenied, AdmissionGranted, AdmissionReleased
 from events.catalogue.alert import AlertCleared, AlertRaised
-from events.catalogue.certificate import CertificateExpiryWarned, CertificateRefused, CertificateRotated
+from events.catalogue.certificate import (
+    CertificateExpiryWarned,
+    CertificateRefused,
+    CertificateRotated,
+    CertificateUsed,
+)
 from events.catalogue.container import (
     ContainerAdopted,
     ContainerCreated,
@@ -63,7 +68,7 @@ HealthEvent = HealthChanged | HealthSummarized
 AdmissionEvent = AdmissionGranted | AdmissionDenied | AdmissionReleased
 KeyEvent = ApiKeyCreated | ApiKeyRevoked
 AlertEvent = AlertRaised | AlertCleared
-CertificateEvent = CertificateExpiryWarned | CertificateRotated | CertificateRefused
+CertificateEvent = CertificateExpiryWarned | CertificateUsed | CertificateRotated | CertificateRefused
 ProjectionEvent = ProjectionRebuilt | ProjectionVerified
 SystemEvent = (
     AccessDenied
@@ -94,6 +99,7 @@ __all__ = [
     "CertificateExpiryWarned",
     "CertificateRefused",
     "CertificateRotated",
+    "CertificateUsed",
     "ContainerAdopted",
     "ContainerCreated",
     "ContainerDied",

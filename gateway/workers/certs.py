@@ -1,9 +1,11 @@
 """Certificates: those that we and the daemon show each other, told when they change, are refused, or end soon.
 
 Each instance tells of its own files: hourly, at its start, when its files changed and when the daemon came back. What
-the daemon shows is read from a handshake. A runtime without certificates has no such job.
+the daemon shows is read from a handshake; what is known without it is told first, since a daemon that is away takes its
+time. A runtime without certificates has no such job.
 """
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -18,8 +20,10 @@ from docker.errors import DockerError
 from docker.identity import Certificate, Credentials, Identity, Refused, Taken
 from docker.service import DockerService
 from docker.settings import DockerSettings
-from events.catalogue import CertificateExpiryWarned, CertificateRefused, CertificateRotated
+from events.catalogue import CertificateExpiryWarned, CertificateRefused, CertificateRotated, CertificateUsed
+from events.catalogue.certificate import NamedCertificate
 from events.envelope import ActorKind, gateway_stream
+from events.errors import EventError
 from events.ids import named, uuid7
 from events.registry import tag_of
 from gateway import context, metrics, telemetry
@@ -29,11 +33,13 @@ from gateway.workers.worker import Worker
 
 SECONDS: Final = 3600.0
 REMIND: Final = timedelta(days=1)  # between two lines of the log about one certificate
+DAY: Final = timedelta(days=1)
+FLUSH_SECONDS: Final = 5.0
 CA, CLIENT, DAEMON = "ca", "client", "daemon"
 _WHOSE: Final = {CA: "The CA's", CLIENT: "The client's", DAEMON: "The daemon's"}
 log = logging.getLogger("session_gateway.certificates")
 
-Fact = CertificateExpiryWarned | CertificateRefused | CertificateRotated
+Fact = CertificateExpiryWarned | CertificateRefused | CertificateRotated | CertificateUsed
 
 
 class Daemon(Protocol):
@@ -73,14 +79,13 @@ def standing(held: Iterable[tuple[str, Certificate]], refused: Refused | None, *
 
 
 def rotations(before: Identity, after: Identity, instance: str) -> list[CertificateRotated]:
-    """What is told of files that were taken up: an authority that came or went is told beside one that was there."""
-    pairs = [(CLIENT, before.client, after.client)] if before.client != after.client else []
-    was, now = before.authorities, after.authorities
-    came = [each for each in now if each not in was]
-    pairs += [(CA, was[0], each) for each in came]
-    if not came:
-        pairs += [(CA, each, now[0]) for each in was if each not in now]
-    return [_rotated(instance, role, old, new) for role, old, new in pairs]
+    """What is told of files that were taken up: of each role, those that came and those that went."""
+    roles = ((CLIENT, (before.client,), (after.client,)), (CA, before.authorities, after.authorities))
+    found = [
+        _rotated(instance, role, [each for each in now if each not in was], [each for each in was if each not in now])
+        for role, was, now in roles
+    ]
+    return [each for each in found if each.added or each.removed]
 
 
 class CertificateWatch:
@@ -90,6 +95,7 @@ class CertificateWatch:
         self._recorder, self._daemon, self._instance, self._days = recorder, daemon, instance, days
         self._shown: Certificate | None = None  # by the daemon, when it was looked at last
         self._facts: deque[tuple[Fact, UUID]] = deque()
+        self._began = False  # what our files are has been stated
         self._warned: set[str] = set()
         self._logged: dict[str, datetime] = {}
         self.worker = Worker("certificates", self.run_once, SECONDS)
@@ -103,17 +109,45 @@ class CertificateWatch:
 
     async def run_once(self) -> None:
         """Look at all of them, and tell what is new. A daemon that does not answer is told of by others."""
-        self._credentials.identity()
+        self._begin(self._credentials.identity())
+        await self._tell_all()
         try:
             self._show(await self._daemon.daemon_certificate())
         except DockerError as away:
             log.debug("the daemon's certificate is not known: %s", away, extra={"operation": "certificates"})
+        await self._tell_all()
+
+    async def run(self) -> None:
+        """Until cancelled. What is not told by then is told at the end, as far as the log takes it."""
+        try:
+            await self.worker.run()
+        finally:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        try:
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await self._tell_waiting()
+        except (TimeoutError, EventError) as away:
+            log.error("%d facts about certificates could not be written and are lost: %s", len(self._facts), away)
+
+    async def _tell_all(self) -> None:
         for each in self.standing.certificates:
             if each.warning:
                 self._warn(each)
+        await self._tell_waiting()
+
+    async def _tell_waiting(self) -> None:
         while self._facts:
             await self._tell(*self._facts[0])
             self._facts.popleft()
+
+    def _begin(self, identity: Identity) -> None:
+        """State what our files were at first."""
+        if not self._began:
+            self._began = True
+            for role, held in ((CA, identity.authorities), (CLIENT, (identity.client,))):
+                self._facts.append((_used(self._instance, role, held), uuid7()))
 
     @property
     def _credentials(self) -> Credentials:
@@ -127,6 +161,7 @@ class CertificateWatch:
 
     def _changed(self, change: Taken | Refused) -> None:
         if isinstance(change, Taken):
+            self._begin(change.before)
             for fact in rotations(change.before, change.after, self._instance):
                 self._rotate(fact)
         else:
@@ -136,21 +171,21 @@ class CertificateWatch:
                 extra={"operation": "certificates"},
             )
             refused = CertificateRefused(instance=self._instance, reason=change.reason, detail=change.detail)
-            self._facts.append((refused, named(tag_of(refused), self._instance, change.content)))
+            self._facts.append((refused, uuid7()))
         self.worker.poke()
 
     def _show(self, shown: Certificate) -> None:
-        if self._shown is not None and self._shown != shown:
-            self._rotate(_rotated(self._instance, DAEMON, self._shown, shown))
+        if self._shown is None:
+            self._facts.append((_used(self._instance, DAEMON, (shown,)), uuid7()))
+        elif self._shown != shown:
+            self._rotate(_rotated(self._instance, DAEMON, (shown,), (self._shown,)))
         self._shown = shown
 
     def _rotate(self, fact: CertificateRotated) -> None:
-        log.info(
-            "another certificate is in use (%s): it ends at %s",
-            fact.role,
-            fact.not_after.isoformat(),
-            extra={"operation": "certificates"},
-        )
+        told = [f"one that ends at {not_after.isoformat()} is in use" for _, not_after in fact.added]
+        told += [f"{sha256} is no longer" for sha256, _ in fact.removed]
+        extra = {"operation": "certificates"}
+        log.info("certificates were replaced (%s): %s", fact.role, "; ".join(told), extra=extra)
         self._facts.append((fact, uuid7()))
 
     def _warn(self, each: InUse) -> None:
@@ -196,7 +231,7 @@ def _in_use(role: str, each: Certificate, *, now: datetime, days: int) -> InUse:
         sha256=each.sha256,
         not_after=each.not_after,
         days_left=left.days,
-        warning=left < timedelta(days=days) or left <= timedelta(),
+        warning=left / DAY < days or left <= timedelta(),  # whatever the setting, a number of days may be too many
     )
 
 
@@ -207,7 +242,15 @@ def _sentence(each: InUse) -> str:
     return f"{_WHOSE[each.role]} certificate ends in {each.days_left} days, at {day}: replace it before."
 
 
-def _rotated(instance: str, role: str, before: Certificate, after: Certificate) -> CertificateRotated:
-    return CertificateRotated(
-        instance=instance, role=role, before=before.sha256, sha256=after.sha256, not_after=after.not_after
-    )
+def _rotated(
+    instance: str, role: str, added: Iterable[Certificate], removed: Iterable[Certificate]
+) -> CertificateRotated:
+    return CertificateRotated(instance=instance, role=role, added=_named(added), removed=_named(removed))
+
+
+def _used(instance: str, role: str, held: Iterable[Certificate]) -> CertificateUsed:
+    return CertificateUsed(instance=instance, role=role, certificates=_named(held))
+
+
+def _named(held: Iterable[Certificate]) -> tuple[NamedCertificate, ...]:
+    return tuple((each.sha256, each.not_after) for each in held)

@@ -7,7 +7,7 @@ import asyncio
 import datetime as dt
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,16 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from docker import certs
 from docker.aiodocker_service import AiodockerService
 from docker.authority import Authority
 from docker.errors import DaemonRefusedUs
 from docker.image import ECHO_IMAGE
 from docker.settings import DockerSettings
+from gateway.cli.exits import Exit
 from tests.docker.daemon import PrivateDaemon
 from tests.docker_fixtures import DockerDaemon, daemon_of_its_own
 from tests.event_fixtures import until
+from tests.gateway.cli.conftest import run_process
 from tests.gateway_fixtures import Session
 from tests.walks import process
 from tests.walks.process import GatewayProcess
@@ -57,10 +58,16 @@ class Rotation:
     """A gateway under traffic, and the folder whose certificates are replaced."""
 
     def __init__(
-        self, private: PrivateDaemon, gateway: GatewayProcess, client: httpx.AsyncClient, going: Traffic
+        self,
+        private: PrivateDaemon,
+        gateway: GatewayProcess,
+        client: httpx.AsyncClient,
+        going: Traffic,
+        settings: Mapping[str, str],
     ) -> None:
         self.private, self.gateway, self.client, self.going = private, gateway, client, going
         self.folder = private.folder / "certs"
+        self.settings = {**settings, "DOCKER_CERT_PATH": str(self.folder)}
         self.pid = gateway.pid
 
     async def health(self) -> dict[str, Any]:
@@ -70,7 +77,12 @@ class Rotation:
     async def unnoticed(self, role: str, file: str) -> None:
         """The certificate of ``file`` is in use, which is told, and everything goes on."""
         wanted = sha256_in(self.folder / file)
-        await told(self.client, "certificate.rotated", role=role, sha256=wanted)
+
+        async def is_told() -> bool:
+            said = await told(self.client, "certificate.rotated", role=role)
+            return wanted in [sha256 for one in said for sha256, _ in one["added"]]
+
+        await until(is_told)
         await self.goes_on()
         health = await self.health()
         assert wanted in [each["sha256"] for each in health["certificates"] if each["role"] == role]
@@ -89,11 +101,19 @@ class Rotation:
     async def restart_daemon(self) -> None:
         await asyncio.to_thread(self.private.restart)
 
+    async def operator(self, *arguments: str, code: Exit = Exit.OK) -> None:
+        """The command itself, with the settings of the gateway."""
+        ran = await run_process("certs", "rotate", *arguments, **self.settings)
+        assert ran.code == code, ran.err
+        assert "could not be asked" not in ran.err
+
     async def warned(self) -> None:
-        """Who looks at health, at the log or at the events is told that all three end soon."""
+        """Who looks at health, at the log or at the events is told that all three end soon, and which they are."""
         for role, file in (("ca", "ca.pem"), ("client", "client-cert.pem"), ("daemon", "server-cert.pem")):
             (said,) = await told(self.client, "certificate.expiry_warned", role=role)
             assert said["sha256"] == sha256_in(self.folder / file)
+            (began,) = await told(self.client, "certificate.used", role=role)
+            assert [sha256 for sha256, _ in began["certificates"]] == [said["sha256"]]
         health = await self.health()
         assert health["status"] == "healthy"
         assert [(each["role"], each["days_left"], each["warning"]) for each in health["certificates"]] == [
@@ -104,7 +124,7 @@ class Rotation:
         assert len(health["warnings"]) == 3
 
     async def replace_client(self) -> None:
-        certs.renew(self.folder, "client", days=1)
+        await self.operator("client", "--days", "1")
         await self.unnoticed("client", "client-cert.pem")
         await self.opens_another()
 
@@ -122,20 +142,24 @@ class Rotation:
         assert not any("not used" in words for words in (await self.health())["warnings"])
 
     async def replace_server(self) -> None:
-        certs.renew(self.folder, "server", days=1)
+        await self.operator("server", "--days", "1")
         await self.restart_daemon()
         await self.unnoticed("daemon", "server-cert.pem")
 
     async def replace_authority(self, former: DockerSettings) -> None:
         """Both for a while, then the new one alone; whoever has a certificate of the former is refused from then on."""
-        certs.renew(self.folder, "ca", days=DAYS)
+        gone = sha256_in(self.folder / "ca.pem")
+        await self.operator("ca", "--days", str(DAYS))
         await self.unnoticed("ca", "ca.pem")
+        await self.operator("ca", "--finish", code=Exit.NEGATIVE)  # the daemon knows the former one alone
         await self.restart_daemon()
         await self.unnoticed("daemon", "server-cert.pem")
         async with AiodockerService(former) as service:
             await service.list_containers()
-        certs.finish(self.folder, days=1)
+        await self.operator("ca", "--finish", "--days", "1")
         await self.unnoticed("client", "client-cert.pem")
+        said = await told(self.client, "certificate.rotated", role="ca")
+        assert [[sha256 for sha256, _ in one["removed"]] for one in said] == [[], [gone]], "revoked at the end"
         await self.restart_daemon()
         await self.goes_on()
         await self.opens_another()
@@ -178,7 +202,7 @@ async def test_every_certificate_is_replaced_under_traffic(
     async with process.serving(data_dir, environment(daemon)) as gateway, gateway.client() as client:
         opened = [session for _ in range(sessions // 4) for session in await _four(gateway, client)]
         async with heard(daemon.settings) as ends, traffic(gateway, client, opened) as going:
-            rotation = Rotation(private, gateway, client, going)
+            rotation = Rotation(private, gateway, client, going, environment(daemon))
             await rotation.warned()
             await rotation.replace_client()
             await rotation.replace_client_by_hand()

@@ -3,7 +3,8 @@
 import asyncio
 import datetime as dt
 import logging
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,17 +12,19 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from docker.authority import Authority
+from docker.cert_files import Held
 from docker.errors import DaemonDown
-from docker.identity import Certificate, Credentials, Refused
+from docker.identity import Certificate, Credentials, Identity, Refused
 from docker.mock import MockDockerService
 from docker.settings import DockerSettings
-from events.catalogue import CertificateExpiryWarned, CertificateRefused, CertificateRotated
+from events.catalogue import CertificateExpiryWarned, CertificateRefused, CertificateRotated, CertificateUsed
+from events.catalogue.certificate import NamedCertificate
 from events.codec import decode
 from events.envelope import RecordedEvent, gateway_stream
 from events.keyring import MemoryKeyring
 from events.memory import MemoryEventStore
 from gateway.recorder import Recorder
-from gateway.workers.certs import CertificateWatch, certificate_watch, standing
+from gateway.workers.certs import CertificateWatch, certificate_watch, rotations, standing
 from tests.contracts.runtimes import until
 from tests.docker.cert_folder import Clock, issue, replace, settings_of
 from tests.gateway.faulty import FaultyStore, spooled
@@ -44,6 +47,8 @@ class Earth:
         self.credentials = Credentials(settings_of(folder), now=self.clock.now, monotonic=self.clock.monotonic)
         self.shown = Certificate("d" * 64, self.clock.wall + 400 * DAY)
         self.away = False
+        self.silent: asyncio.Event | None = None  # answers after it
+        self.asked = False  # while it is silent
         self.returned: list[Callable[[], object]] = []
         self.store = MemoryEventStore()
         self.watch = self.watching("g1")
@@ -55,6 +60,9 @@ class Earth:
     async def daemon_certificate(self) -> Certificate:
         if self.away:
             raise DaemonDown("Nothing listens there.")
+        if self.silent is not None:
+            self.asked = True
+            await self.silent.wait()
         return self.shown
 
     def on_return(self, listener: Callable[[], object]) -> None:
@@ -68,7 +76,13 @@ class Earth:
         return await self.store.read_log(limit=1000)
 
     async def payloads(self) -> list[object]:
-        return [decode(event) for event in await self.told()]
+        """But for what was in use at the start."""
+        return [each for each in map(decode, await self.told()) if not isinstance(each, CertificateUsed)]
+
+    def named(self, file: str) -> NamedCertificate:
+        """The first of that file."""
+        (held, *_) = x509.load_pem_x509_certificates((self.folder / file).read_bytes())
+        return held.fingerprint(hashes.SHA256()).hex(), held.not_valid_after_utc
 
     def client(self) -> str:
         return sha256_of((self.folder / "client-cert.pem").read_bytes())
@@ -79,7 +93,12 @@ def earth(tmp_path: Path) -> Earth:
     return Earth(tmp_path)
 
 
-async def test_what_is_in_use_is_known_and_nothing_is_told_of_it(earth: Earth) -> None:
+def rotated(role: str, *, added: Sequence[NamedCertificate], removed: Sequence[NamedCertificate]) -> object:
+    return CertificateRotated(instance="g1", role=role, added=tuple(added), removed=tuple(removed))
+
+
+async def test_what_is_in_use_is_known_and_told_once_a_start(earth: Earth) -> None:
+    """Files may have been replaced while no gateway ran: the log has no gap in what was shown to the daemon."""
     await earth.round()
     known = earth.watch.standing
     assert [(each.role, each.sha256, each.warning) for each in known.certificates] == [
@@ -89,19 +108,40 @@ async def test_what_is_in_use_is_known_and_nothing_is_told_of_it(earth: Earth) -
     ]
     assert [each.days_left for each in known.certificates] == [364, 364, 399]
     assert known.warnings == ()
-    assert await earth.told() == []
+    await earth.round()
+    assert [decode(event) for event in await earth.told()] == [
+        CertificateUsed(instance="g1", role=each.role, certificates=((each.sha256, each.not_after),))
+        for each in known.certificates
+    ]
+    replace(earth.folder, ca=earth.authority.certificate + Authority().certificate)
+    earth.credentials = Credentials(settings_of(earth.folder), now=earth.clock.now, monotonic=earth.clock.monotonic)
+    earth.watch = earth.watching("g1")
+    await earth.round()
+    began = [decode(event) for event in await earth.told()][3:]
+    assert [(each.role, len(each.certificates)) for each in began if isinstance(each, CertificateUsed)] == [
+        ("ca", 2),
+        ("client", 1),
+        ("daemon", 1),
+    ]
+
+
+async def test_files_that_changed_before_the_first_round_are_told_after_those_before(earth: Earth) -> None:
+    earth.credentials.identity()
+    before = earth.named("client-cert.pem")
+    issue(earth.folder, earth.authority)
+    await earth.round()
+    said = [decode(event) for event in await earth.told()]
+    assert CertificateUsed(instance="g1", role="client", certificates=(before,)) == said[1]
+    assert said[2] == rotated("client", added=[earth.named("client-cert.pem")], removed=[before])
 
 
 async def test_a_new_pair_is_told_with_the_one_before(earth: Earth) -> None:
     await earth.round()
-    before = earth.client()
+    before = earth.named("client-cert.pem")
     issue(earth.folder, earth.authority)
     await earth.round()
-    (event,) = await earth.told()
-    held = x509.load_pem_x509_certificate((earth.folder / "client-cert.pem").read_bytes())
-    assert decode(event) == CertificateRotated(
-        instance="g1", role="client", before=before, sha256=earth.client(), not_after=held.not_valid_after_utc
-    )
+    event = (await earth.told())[-1]
+    assert decode(event) == rotated("client", added=[earth.named("client-cert.pem")], removed=[before])
     assert event.stream_id == gateway_stream("g1")
     assert b'"id":"g1"' in event.actor and b'"kind":"gateway"' in event.actor
     assert event.causation_id is None
@@ -112,7 +152,7 @@ async def test_an_authority_that_comes_and_one_that_goes_are_told(earth: Earth) 
     """A bundle for a while, then the new one alone: as an authority is replaced."""
     await earth.round()
     new = Authority(days=500)
-    old, fresh = sha256_of(earth.authority.certificate), sha256_of(new.certificate)
+    old = earth.named("ca.pem")
     both = new.certificate + earth.authority.certificate
     replace(earth.folder, ca=both)
     await earth.round()
@@ -120,12 +160,28 @@ async def test_an_authority_that_comes_and_one_that_goes_are_told(earth: Earth) 
     await earth.round()
     replace(earth.folder, ca=new.certificate)
     await earth.round()
+    fresh = earth.named("ca.pem")
     said = [each for each in await earth.payloads() if isinstance(each, CertificateRotated)]
-    assert [(each.role, each.before, each.sha256) for each in said if each.role == "ca"] == [
-        ("ca", old, fresh),  # came
-        ("ca", old, fresh),  # the old one went
-    ]
     assert [each.role for each in said] == ["ca", "client", "ca"]
+    assert said[0] == rotated("ca", added=[fresh], removed=[])
+    assert said[2] == rotated("ca", added=[], removed=[old])
+
+
+def test_every_authority_that_went_is_told() -> None:
+    """Also when others came at once: what was revoked stands in the log."""
+    one, two, three, client = (Certificate(letter * 64, NOW) for letter in "abcd")
+    before, after = (
+        Identity(
+            context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            authorities=authorities,
+            client=client,
+            held=Held((), ()),
+            content="",
+        )
+        for authorities in ((one, two), (three,))
+    )
+    named = [(each.sha256, NOW) for each in (one, two, three)]
+    assert rotations(before, after, "g1") == [rotated("ca", added=named[2:], removed=named[:2])]
 
 
 async def test_another_certificate_of_the_daemon_is_told_when_it_came_back(earth: Earth) -> None:
@@ -135,12 +191,39 @@ async def test_another_certificate_of_the_daemon_is_told_when_it_came_back(earth
     former, earth.shown = earth.shown, Certificate("e" * 64, earth.clock.wall + 500 * DAY)
     (returned,) = earth.returned
     returned()
-    await until(earth.told)
+    await until(earth.payloads)
     job.cancel()
     (said,) = await earth.payloads()
-    assert said == CertificateRotated(
-        instance="g1", role="daemon", before=former.sha256, sha256="e" * 64, not_after=earth.shown.not_after
-    )
+    shown = [(each.sha256, each.not_after) for each in (earth.shown, former)]
+    assert said == rotated("daemon", added=shown[:1], removed=shown[1:])
+
+
+async def test_files_that_are_taken_up_are_told_at_once_whatever_the_daemon_does(earth: Earth) -> None:
+    """It is not asked first, which takes its time while it restarts, and the hour is not waited for."""
+    job = asyncio.create_task(earth.watch.run())
+    await reached(lambda: [each.role for each in earth.watch.standing.certificates][-1:] == ["daemon"])
+    earth.silent = asyncio.Event()
+    issue(earth.folder, earth.authority)
+    earth.clock.pass_by()
+    earth.credentials.identity()
+    await until(earth.payloads)
+    assert isinstance((await earth.payloads())[0], CertificateRotated)
+    job.cancel()
+    await asyncio.wait([job])
+
+
+async def test_what_is_not_told_yet_is_told_at_the_end(earth: Earth) -> None:
+    job = asyncio.create_task(earth.watch.run())
+    earth.silent = asyncio.Event()
+    await until(earth.told)
+    await reached(lambda: earth.asked)
+    issue(earth.folder, earth.authority)
+    earth.clock.pass_by()
+    earth.credentials.identity()
+    assert await earth.payloads() == []
+    job.cancel()
+    await asyncio.wait([job])
+    assert isinstance((await earth.payloads())[0], CertificateRotated)
 
 
 async def test_a_daemon_that_is_away_keeps_what_is_known_of_it(earth: Earth) -> None:
@@ -150,7 +233,7 @@ async def test_a_daemon_that_is_away_keeps_what_is_known_of_it(earth: Earth) -> 
     assert [each.role for each in earth.watch.standing.certificates] == ["ca", "client", "daemon"]
     earth.away = False
     await earth.round()
-    assert await earth.told() == []
+    assert await earth.payloads() == []
 
 
 async def test_files_that_are_refused_are_told_once_and_stand_in_health(
@@ -172,6 +255,10 @@ async def test_files_that_are_refused_are_told_once_and_stand_in_health(
     await earth.round()
     assert not earth.watch.standing.warnings
     assert isinstance((await earth.payloads())[-1], CertificateRotated)
+    replace(earth.folder, client_cert=earth.authority.client()[0])
+    for _ in range(4):
+        await earth.round()
+    assert isinstance((await earth.payloads())[-1], CertificateRefused), "once more: it is another time"
 
 
 async def test_an_end_that_comes_is_told_once_and_said_once_a_day(
@@ -181,7 +268,7 @@ async def test_an_end_that_comes_is_told_once_and_said_once_a_day(
     earth.shown = Certificate("d" * 64, earth.clock.wall + 400 * DAY)
     for _ in range(9):  # 40 to 31 days before
         await earth.round(86_400)
-    assert await earth.told() == [] and "ends in" not in caplog.text
+    assert await earth.payloads() == [] and "ends in" not in caplog.text
     for _ in range(48):  # two days, hour by hour
         await earth.round(3_600)
     said = [each for each in await earth.payloads() if isinstance(each, CertificateExpiryWarned)]
@@ -199,7 +286,8 @@ async def test_another_watch_of_the_instance_tells_nothing_twice(tmp_path: Path)
     for instance in ("g1", "g1", "g2"):
         earth.watch = earth.watching(instance)
         await earth.round()
-    said = [(event.event_id, decode(event)) for event in await earth.told()]
+    events = [(event.event_id, decode(event)) for event in await earth.told()]
+    said = [each for each in events if isinstance(each[1], CertificateExpiryWarned)]
     assert len(said) == len({event_id for event_id, _ in said}) == 4  # ca and client, of two instances
 
 
@@ -211,7 +299,7 @@ async def test_it_is_told_while_the_log_is_away(tmp_path: Path) -> None:
         inner.away = True
         watch = CertificateWatch(Recorder(store, MemoryKeyring(), earth.clock.now), earth, "g1", days=30)
         await asyncio.wait_for(watch.run_once(), 5)
-        assert store.status.spooled_units == 2
+        assert store.status.spooled_units == 2 + 3  # two that end, and what it began with
 
 
 @pytest.mark.parametrize(
@@ -229,6 +317,11 @@ def test_it_is_warned_of_fewer_days_than_the_setting(left: dt.timedelta, warning
     assert found.certificates[0].warning is warning
     assert len(found.warnings) == warning
     assert all(sentence.startswith(words) for sentence in found.warnings)
+
+
+def test_any_number_of_days_may_be_asked_for() -> None:
+    held = [("ca", Certificate("a" * 64, NOW + 9 * DAY))]
+    assert standing(held, None, now=NOW, days=10**10).certificates[0].warning
 
 
 def test_one_that_has_ended_is_warned_of_whatever_the_setting() -> None:
