@@ -12,7 +12,7 @@ import os
 import platform
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -177,7 +177,7 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
         instance=instance,
         spooled=spool.pending if spool is not None else tuple,
     )
-    pool, sockets = _to_containers(stack, settings)
+    pool, sockets = await _to_containers(stack, settings)
     return Services(
         settings=settings,
         instance=instance,
@@ -220,11 +220,9 @@ def _folders(settings: Settings, storage: Storage, runtime: Runtime) -> Folders:
     return Folders(runtime.docker, storage.keyring, settings.docker, secret, image=image, owner=owner)
 
 
-def _to_containers(stack: AsyncExitStack, settings: Settings) -> tuple[UpstreamPool, ContainerSockets]:
-    pool, sockets = UpstreamPool(settings.proxy), ContainerSockets(settings.proxy)
-    stack.push_async_callback(pool.aclose)
-    stack.push_async_callback(sockets.aclose)
-    return pool, sockets
+async def _to_containers(stack: AsyncExitStack, settings: Settings) -> tuple[UpstreamPool, ContainerSockets]:
+    pool = await stack.enter_async_context(aclosing(UpstreamPool(settings.proxy)))
+    return pool, await stack.enter_async_context(aclosing(ContainerSockets(settings.proxy, pool.dials)))
 
 
 def _outages(
@@ -277,6 +275,7 @@ def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Re
     services.views.on_event(follow_openings(keys.poke))
     services.views.on_event(reactions.on_stops(services, worker))
     services.views.on_event(reactions.on_ends(services))
+    services.views.on_event(reactions.on_moves(services))
     jobs.start("views", services.views.run())
     jobs.start("outages", services.outages.run())
     jobs.start("unreadable", services.unreadables.worker.run())

@@ -6,10 +6,19 @@ found by a job that compares, should the event have come before the process bega
 
 from collections.abc import Callable
 
-from events.catalogue import Payload, SessionFailed, SessionStopped, SessionStopRequested, SubjectErased
+from docker.service import Address
+from events.catalogue import (
+    ContainerEvent,
+    Payload,
+    SessionFailed,
+    SessionStopped,
+    SessionStopRequested,
+    SubjectErased,
+)
 from events.envelope import RecordedEvent
 from gateway.services import Services
 from gateway.workers.worker import Worker
+from projections.session_state import SessionState
 
 Reaction = Callable[[RecordedEvent, Payload], None]
 
@@ -35,6 +44,32 @@ def on_ends(services: Services) -> Reaction:
             services.exchanges.session_ended(payload.session_id)
 
     return follow
+
+
+def on_moves(services: Services) -> Reaction:
+    """A container that is gone leaves its port to another one: what is still being dialled there for it ends.
+
+    Connections that are open are its own, and end with it: what a slow client has not read yet is not cut off.
+    """
+    sessions = services.views.sessions
+    known = {session_id: at for session_id, state in sessions.items() if (at := _reached(state)) is not None}
+
+    def follow(event: RecordedEvent, payload: Payload) -> None:
+        if not isinstance(payload, ContainerEvent | SessionStopped | SessionFailed):
+            return
+        before, now = known.pop(payload.session_id, None), _reached(sessions.get(payload.session_id))
+        if now is not None:
+            known[payload.session_id] = now
+        if before is not None and before != now and before not in known.values():
+            services.pool.dials.close_address(before)
+
+    return follow
+
+
+def _reached(state: SessionState | None) -> Address | None:
+    if state is None or state.host is None or state.port is None:
+        return None
+    return Address(state.host, state.port)
 
 
 def on_erasures(services: Services) -> Reaction:

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from docker.service import Address
-from gateway.proxy.dialling import dialled
+from gateway.proxy.dialling import Dials
 from gateway.proxy.errors import ClientLeft, ContainerBroke, ContainerUnreachable, GatewayBusy
 from gateway.proxy.headers import Header
 from gateway.proxy.settings import ProxySettings
@@ -82,6 +82,7 @@ class UpstreamPool:
 
     def __init__(self, settings: ProxySettings) -> None:
         self.settings = settings
+        self.dials = Dials(seconds=settings.proxy_connect_timeout)
         self._idle: dict[Address, list[Connection]] = {}
         self._idle_count = 0
         self._in_use: dict[Connection, Address] = {}
@@ -127,18 +128,21 @@ class UpstreamPool:
         )
 
     def close_address(self, address: Address) -> int:
-        """A container is gone: drop its idle connections, end its exchanges with ContainerBroke. Answers how many."""
+        """A container is gone: drop its idle connections, end its exchanges and dials. Answers how many.
+
+        Exchanges end with ContainerBroke, dials with ContainerUnreachable.
+        """
         idle = list(self._idle.get(address, ()))
         for connection in idle:
             self._drop_idle(address, connection)
         used = [connection for connection, of in self._in_use.items() if of == address]
         for connection in used:
             connection.fail(ContainerBroke("The container ended during the exchange."))
-        return len(idle) + len(used)
+        return len(idle) + len(used) + self.dials.close_address(address)
 
     async def aclose(self) -> None:
-        """Close every connection; exchanges that still run end with ContainerBroke."""
-        for address in {*self._idle, *self._in_use.values()}:
+        """Close every connection; exchanges that still run end as in ``close_address``."""
+        for address in {*self._idle, *self._in_use.values(), *self.dials.addresses}:
             self.close_address(address)
         await asyncio.sleep(0)  # one turn of the loop, in which the transports close their sockets
 
@@ -146,18 +150,10 @@ class UpstreamPool:
 
     async def take(self, address: Address, *, fresh: bool) -> tuple[Connection, bool]:
         """A connection and whether it was used before. Raises GatewayBusy, ContainerUnreachable."""
-        await self._wait_for_slot()
-        self._busy += 1
         try:
-            connection = None if fresh else self._take_idle(address)
-            reused = connection is not None
-            if connection is None:
-                self._make_room()
-                connection = await self._connect(address)
-        except BaseException:
-            self._busy -= 1
-            self._slots.release()
-            raise
+            connection, reused = await self.dials.dial(address, lambda: self._take_slot(address, fresh=fresh))
+        except ConnectionRefusedError as error:
+            raise ContainerUnreachable("The container refuses connections.") from error
         self._in_use[connection] = address
         self._reused += reused
         return connection, reused
@@ -191,6 +187,24 @@ class UpstreamPool:
     def count_retry(self) -> None:
         self._retried += 1
 
+    async def _take_slot(self, address: Address, *, fresh: bool) -> tuple[Connection, bool]:
+        """One try, which keeps its slot only when it has a connection. Raises as ``take``, and ConnectionRefusedError.
+
+        A request that waits for a refusing address therefore takes nothing from those of other containers.
+        """
+        await self._wait_for_slot()
+        self._busy += 1
+        try:
+            connection = None if fresh else self._take_idle(address)
+            if connection is not None:
+                return connection, True
+            self._make_room()
+            return await self._connect(address), False
+        except BaseException:
+            self._busy -= 1
+            self._slots.release()
+            raise
+
     async def _wait_for_slot(self) -> None:
         if not self._slots.locked():
             await self._slots.acquire()  # does not wait
@@ -223,13 +237,16 @@ class UpstreamPool:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self.settings.proxy_connect_timeout):
-                _, connection = await dialled(
-                    lambda: loop.create_connection(lambda: Connection(self.settings, loop), address.host, address.port)
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self.settings, loop), address.host, address.port
                 )
         except TimeoutError as error:
             raise ContainerUnreachable("The container did not accept a connection in time.") from error
+        except ConnectionRefusedError:
+            raise
         except OSError as error:
-            raise ContainerUnreachable("The container refuses connections.") from error
+            raise ContainerUnreachable("The container cannot be connected to.") from error
+        self.dials.accepted(address)
         self._opened += 1
         return connection
 

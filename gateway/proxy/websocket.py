@@ -16,7 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
 from gateway.proxy.client import drain_in_background
-from gateway.proxy.dialling import dialled
+from gateway.proxy.dialling import Dials
 from gateway.proxy.errors import (
     ClientLeft,
     ContainerBroke,
@@ -59,10 +59,13 @@ class _Refused(Exception):
 
 
 class ContainerSockets:
-    """The door to containers' websockets. Made inside the event loop; ``aclose`` lets go of aiohttp."""
+    """The door to containers' websockets. Made inside the event loop; ``aclose`` lets go of aiohttp.
 
-    def __init__(self, settings: ProxySettings) -> None:
-        self._settings = settings
+    ``dials`` are the pool's: what refuses requests refuses websockets too.
+    """
+
+    def __init__(self, settings: ProxySettings, dials: Dials) -> None:
+        self._settings, self._dials = settings, dials
         self._open = 0
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
@@ -99,7 +102,9 @@ class ContainerSockets:
         refuses it; a refusal by the container has been passed on. ``on_end`` is called exactly once, also when this
         task is cancelled.
         """
-        socket = _Socket(scope, receive, send, forward=forward, settings=self._settings, on_open=on_open)
+        socket = _Socket(
+            scope, receive, send, forward=forward, settings=self._settings, dials=self._dials, on_open=on_open
+        )
         end = _End(EndedBy.GATEWAY, _GOING_AWAY, error=ExchangeCut("The gateway ended the websocket."))
         self._open += 1
         try:
@@ -123,10 +128,11 @@ class _Socket:
         *,
         forward: Forward,
         settings: ProxySettings,
+        dials: Dials,
         on_open: OnOpen | None,
     ) -> None:
         self._scope, self._receive, self._asgi_send = scope, receive, send
-        self._forward, self._settings, self._on_open = forward, settings, on_open
+        self._forward, self._settings, self._dials, self._on_open = forward, settings, dials, on_open
         self._begun_ns = monotonic_ns()
         self._first_byte_ns: int | None = None
         self._status: int | None = None
@@ -207,8 +213,7 @@ class _Socket:
         address = self._forward.address
         host = f"[{address.host}]" if ":" in address.host else address.host
         try:
-            async with asyncio.timeout(self._settings.proxy_read_timeout):
-                return await dialled(lambda: self._connected(session, host))
+            return await self._dials.dial(address, lambda: self._connected(session, host))
         except TimeoutError as error:
             raise ContainerTimedOut("The container did not answer the websocket handshake in time.") from error
         except aiohttp.WSServerHandshakeError as error:
@@ -221,15 +226,24 @@ class _Socket:
             raise ContainerProtocolError("The container's handshake answer is not one clear response.") from error
 
     async def _connected(self, session: aiohttp.ClientSession, host: str) -> aiohttp.ClientWebSocketResponse[bool]:
+        """One try; its time begins anew with each, so that a refusal is not told as slowness."""
         target = f"http://{host}:{self._forward.address.port}{self._forward.raw_target.decode('ascii')}"
-        return await session.ws_connect(
-            URL(target, encoded=True),
-            headers=_handshake_headers(self._forward.headers),
-            protocols=offered_subprotocols(self._scope["subprotocols"]),
-            timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),
-            heartbeat=self._settings.proxy_websocket_heartbeat,
-            max_msg_size=self._settings.proxy_websocket_max_message_bytes + 1,  # aiohttp refuses the size itself
-        )
+        try:
+            async with asyncio.timeout(self._settings.proxy_read_timeout):
+                socket = await session.ws_connect(
+                    URL(target, encoded=True),
+                    headers=_handshake_headers(self._forward.headers),
+                    protocols=offered_subprotocols(self._scope["subprotocols"]),
+                    timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_SECONDS),
+                    heartbeat=self._settings.proxy_websocket_heartbeat,
+                    # aiohttp refuses the size itself
+                    max_msg_size=self._settings.proxy_websocket_max_message_bytes + 1,
+                )
+        except _Refused:
+            self._dials.accepted(self._forward.address)
+            raise
+        self._dials.accepted(self._forward.address)
+        return socket
 
     async def _accept(self, socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
         subprotocol = socket.protocol

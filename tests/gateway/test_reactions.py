@@ -6,8 +6,17 @@ from unittest.mock import Mock
 
 import pytest
 
-from events.catalogue import SessionFailed, SessionReady, SessionStopped, SessionStopRequested, SubjectErased
-from gateway.reactions import Reaction, on_ends, on_erasures, on_stops
+from docker.service import Address
+from events.catalogue import (
+    ContainerAdopted,
+    ContainerDied,
+    SessionFailed,
+    SessionReady,
+    SessionStopped,
+    SessionStopRequested,
+    SubjectErased,
+)
+from gateway.reactions import Reaction, on_ends, on_erasures, on_moves, on_stops
 from tests.factories import payload, recorded
 
 
@@ -41,6 +50,39 @@ def test_the_sum_of_a_session_is_told_at_its_end(kind: type[Any], ends: bool) ->
     services = Mock()
     told(on_ends(services), kind)
     assert services.exchanges.session_ended.called is ends
+
+
+@pytest.mark.parametrize(
+    ("kind", "now", "closes"),
+    [
+        (ContainerDied, (None, None), True),
+        (ContainerAdopted, ("h", 2), True),
+        (ContainerAdopted, ("h", 1), False),
+        (SessionReady, (None, None), False),
+    ],
+    ids=["died", "moved", "where it was", "not about its place"],
+)
+def test_what_is_dialled_for_a_container_ends_with_it(kind: type[Any], now: Any, closes: bool) -> None:
+    services, session_id = Mock(), payload(kind).session_id
+    services.views = SimpleNamespace(sessions={session_id: SimpleNamespace(host="h", port=1)})
+    reaction = on_moves(services)
+    services.views.sessions[session_id] = SimpleNamespace(host=now[0], port=now[1])
+    told(reaction, kind)
+    assert [call.args for call in services.pool.dials.close_address.call_args_list] == (
+        [(Address("h", 1),)] if closes else []
+    )
+
+
+def test_an_address_that_another_session_has_by_now_is_left_alone() -> None:
+    """Of two gateways the second's start can be told before the first's end."""
+    services, session_id = Mock(), payload(ContainerDied).session_id
+    services.views = SimpleNamespace(
+        sessions={session_id: SimpleNamespace(host="h", port=1), "next": SimpleNamespace(host="h", port=1)}
+    )
+    reaction = on_moves(services)
+    services.views.sessions[session_id] = SimpleNamespace(host=None, port=None)
+    told(reaction, ContainerDied)
+    assert not services.pool.dials.close_address.called
 
 
 def test_keys_that_another_process_destroyed_are_dropped() -> None:

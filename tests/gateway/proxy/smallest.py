@@ -40,7 +40,7 @@ class SmallestGateway:
         self.container = container
         self.settings = settings
         self.pool = UpstreamPool(settings)
-        self.sockets = ContainerSockets(settings)
+        self.sockets = ContainerSockets(settings, self.pool.dials)
         self.results: list[ExchangeResult] = []
         self.opened: list[Opened] = []
 

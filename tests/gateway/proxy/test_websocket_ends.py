@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from gateway.proxy.dialling import Dials
 from gateway.proxy.errors import (
     ClientLeft,
     ContainerBroke,
@@ -220,7 +221,7 @@ async def test_a_server_may_raise_instead_of_telling_that_the_client_left() -> N
 
     messages = [{"type": "websocket.connect"}]
     async with sockets(talkative) as container:
-        app = ContainerSockets(ProxySettings())
+        app = ContainerSockets(ProxySettings(), Dials())
         forward = Forward(address=container, raw_target=b"/pty", headers=[])
         scope = {"type": "websocket", "subprotocols": []}
         result = await asyncio.wait_for(app.relay(scope, receive, send, forward=forward), WAIT_SECONDS)
