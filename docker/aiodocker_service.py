@@ -25,6 +25,7 @@ from docker.errors import (
     ImageMissing,
     LimitsNotApplied,
     NameTaken,
+    VolumeInUse,
 )
 from docker.handshake import shown_certificate
 from docker.host_ip import HostAddress
@@ -164,12 +165,7 @@ class AiodockerService:
 
     async def remove_volume(self, name: str) -> None:
         async with self._connection.call(f"remove volume {name}") as client:
-            try:
-                volumes: Any = client.volumes  # untyped in aiodocker
-                await (await volumes.get(name)).delete()
-            except ForeignError as error:
-                if error.status != 404:
-                    raise
+            await _remove_volume(client, name)
 
     async def logs(self, container_id: str, tail: int = 50) -> list[str]:
         async with self._connection.call(f"read logs of container {container_id}", gone=container_id) as client:
@@ -304,6 +300,17 @@ async def _wait_until_gone(container: DockerContainer) -> None:
     try:
         await container.wait(condition="removed")
     except ForeignError as error:
+        if error.status != 404:
+            raise
+
+
+async def _remove_volume(client: aiodocker.Docker, name: str) -> None:
+    try:
+        volumes: Any = client.volumes  # untyped in aiodocker
+        await (await volumes.get(name)).delete()
+    except ForeignError as error:
+        if error.status == 409:
+            raise VolumeInUse(f"Volume {name} is in use by a container: remove that first.") from error
         if error.status != 404:
             raise
 

@@ -85,6 +85,10 @@ class DaemonFailed(DockerError):
     """The daemon answered with an error that is its own (5xx) or that we did not expect."""
 
 
+class VolumeInUse(DaemonFailed):
+    """A container, running or not, has the volume: it is not removed before it."""
+
+
 class NoDaemon(DaemonFailed):
     """What answers there over TLS is not a Docker daemon."""
 
@@ -116,6 +120,10 @@ class HostDirRefused(DockerError):
     """A folder of the host cannot be a session's: not here, not seen by the runtime, or not safe. It is not named."""
 
 
+class HostDirRootUnfit(HostDirRefused):
+    """No folder can be a session's, since HOST_DIR_ROOT itself will not do. The message names it: for operators alone."""
+
+
 class NameTaken(DockerError):
     """A container of that name exists and is not the one that was asked for."""
 
@@ -138,3 +146,11 @@ class ImageUnbuildable(DockerError):
 
 class HostAddressUnknown(DockerError):
     """Where published ports are reached could not be found out: the daemon's machine has no address known here."""
+
+
+class ServiceClosed(DockerError):
+    """A blocking service was used after it was closed, or closed while the call was under way."""
+
+
+class LoopWouldBlock(DockerError):
+    """A blocking service was called in a thread that runs an event loop."""

@@ -268,11 +268,9 @@ class LocalService:
         return [volume for volume in kept if labels.items() <= volume.labels.items()]
 
     async def remove_volume(self, name: str) -> None:
-        """Raises DaemonFailed while a container, running or not, has it."""
+        """Raises VolumeInUse while a container, running or not, has it."""
         places = self._open()
-        users = [record.name for record in self._registry.all() if name in record.volumes]
-        if users:
-            raise DaemonFailed(f"Volume {name} is in use by {', '.join(users)}.")
+        self._registry.demand_unused(name)
         if NAME_RULE.fullmatch(name):
             await asyncio.to_thread(places.discard_volume, name)
 

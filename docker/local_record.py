@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from docker.errors import DaemonFailed
+from docker.errors import DaemonFailed, VolumeInUse
 from docker.local_child import HOST
 from docker.service import Address, ContainerEvent, ContainerInfo, ContainerState
 
@@ -70,6 +70,12 @@ class Registry:
         """Oldest first."""
         records = [self._read(path) for path in self._directory.glob("*.json")]
         return sorted((record for record in records if record is not None), key=lambda record: record.created_at)
+
+    def demand_unused(self, volume: str) -> None:
+        """Raises VolumeInUse while a container, running or not, has it."""
+        users = [record.name for record in self.all() if volume in record.volumes]
+        if users:
+            raise VolumeInUse(f"Volume {volume} is in use by {', '.join(users)}.")
 
     def remove(self, name: str) -> None:
         self._path(name).unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from docker.errors import (
     HostDirRefused,
     ImageMissing,
     NameTaken,
+    VolumeInUse,
 )
 from docker.service import (
     Address,
@@ -80,6 +81,29 @@ class Faults:
         self.calls.append((call, subject))
 
 
+class Follower:
+    """One reader of a mock's events; told from any thread, since a blocking service has its loop in another."""
+
+    def __init__(self) -> None:
+        self._told: asyncio.Queue[ContainerEvent | Exception] = asyncio.Queue()
+        self._loop: asyncio.AbstractEventLoop | None = None  # known from the first step on
+
+    def tell(self, told: ContainerEvent | Exception) -> None:
+        """What the reader gets next; an exception ends its stream."""
+        if self._loop is None:
+            self._told.put_nowait(told)
+        else:
+            self._loop.call_soon_threadsafe(self._told.put_nowait, told)
+
+    async def next(self) -> ContainerEvent:
+        """Waits for it."""
+        self._loop = asyncio.get_running_loop()
+        told = await self._told.get()
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+
 class Containers(Faults):
     """What there is, what containers do by themselves, and what a test may ask about them."""
 
@@ -92,7 +116,8 @@ class Containers(Faults):
         self._lines: defaultdict[str, list[str]] = defaultdict(list)
         self._deaf: set[str] = set()
         self._frozen: dict[str, Address | None] = {}  # where a paused container was reached
-        self._followers: list[asyncio.Queue[ContainerEvent]] = []
+        self._followers: list[Follower] = []
+        self._silent = False
 
     def die(self, name: str, exit_code: int) -> None:
         """Let a running container end by itself."""
@@ -107,6 +132,20 @@ class Containers(Faults):
     def oom_child(self, name: str) -> None:
         """Let the kernel kill a child in a container that lives on: an ``oom`` event, and a mark that stays."""
         self._tell(self._change(self._living(name), oom_killed=True), "oom", None)
+
+    def lose_events(self, error: Exception | None = None) -> None:
+        """Let the events stream be lost: what happens is told to nobody until ``find_events``, and never later.
+
+        Whoever follows now gets ``error``, when it is given; else hears nothing, as over a connection that is cut.
+        """
+        self._silent = True
+        if error is not None:
+            for follower in self._followers:
+                follower.tell(error)
+
+    def find_events(self) -> None:
+        """End what ``lose_events`` began."""
+        self._silent = False
 
     def pause(self, name: str) -> None:
         """Freeze a running container."""
@@ -177,16 +216,16 @@ class Containers(Faults):
             exit_code=exit_code,
             labels=info.labels,
         )
-        for queue in self._followers:
-            queue.put_nowait(event)
+        for follower in () if self._silent else self._followers:
+            follower.tell(event)
 
 
 class MockDockerService(Containers):
     """A ``DockerService`` in memory. ``images``: the names that exist; None, every name does.
 
-    Faults: ``fail_next``, ``lag``, ``go_down`` and ``come_back``. What containers do by themselves: ``die``, ``oom``,
-    ``oom_child``, ``print_line``; ``pause`` and ``unpause`` freeze one; ``ignore_sigterm`` makes it need its whole stop
-    time-out.
+    Faults: ``fail_next``, ``lag``, ``go_down`` and ``come_back``; ``lose_events`` and ``find_events``: nobody is told.
+    What containers do by themselves: ``die``, ``oom``, ``oom_child``, ``print_line``; ``pause`` and ``unpause`` freeze
+    one; ``ignore_sigterm`` makes it need its whole stop time-out.
     """
 
     runtime = "mock"
@@ -319,7 +358,7 @@ class MockDockerService(Containers):
         await self._arrive("remove_volume", name)
         users = [info.name for info in self._containers.values() if name in self._mounts[info.id]]
         if users:
-            raise DaemonFailed(f"Volume {name} is in use by {', '.join(users)}.")
+            raise VolumeInUse(f"Volume {name} is in use by {', '.join(users)}.")
         self.volumes.pop(name, None)
 
     async def logs(self, container_id: str, tail: int = 50) -> list[str]:
@@ -328,9 +367,9 @@ class MockDockerService(Containers):
 
     def events(self, past: bool = False) -> AsyncIterator[ContainerEvent]:
         """Follows from this call on, not from the first step of the loop over it."""
-        queue: asyncio.Queue[ContainerEvent] = asyncio.Queue()
-        self._followers.append(queue)
-        return self._follow(queue)
+        follower = Follower()
+        self._followers.append(follower)
+        return self._follow(follower)
 
     async def ping(self) -> bool:
         try:
@@ -339,12 +378,12 @@ class MockDockerService(Containers):
             return False
         return True
 
-    async def _follow(self, queue: "asyncio.Queue[ContainerEvent]") -> AsyncIterator[ContainerEvent]:
+    async def _follow(self, follower: Follower) -> AsyncIterator[ContainerEvent]:
         try:
             while True:
-                yield await queue.get()
+                yield await follower.next()
         finally:
-            self._followers.remove(queue)
+            self._followers.remove(follower)
 
     def _sees(self, folder: HostDir) -> bool:
         return self.sees_host and Path(folder.source).is_dir()

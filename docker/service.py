@@ -144,7 +144,7 @@ class DockerService(Protocol):
         ...
 
     async def remove_volume(self, name: str) -> None:
-        """Remove a named volume and what it holds; one that is gone is success."""
+        """Remove a named volume and what it holds; one that is gone is success. Raises VolumeInUse."""
         ...
 
     async def logs(self, container_id: str, tail: int = 50) -> list[str]:

@@ -55,6 +55,9 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     certificate_warning_days: Annotated[int, _number("Days before its end when a certificate is warned of.", 0)] = 30
     docker_connect_timeout: Annotated[float, _number("Seconds to wait for a connection to the daemon.", 0.05)] = 3.0
     docker_call_timeout: Annotated[float, _number("Seconds that one call to the daemon may take.", 0.05)] = 60.0
+    use_async_docker: Annotated[
+        bool, _text("For scripts (docker.blocking.open_service): false, calls block; the gateway itself never does.")
+    ] = True
 
     container_memory_limit: Annotated[str, _text("Memory of a container, swap included: 4g, 512m, bytes.")] = "4g"
     container_cpu_quota: Annotated[int, _number("Microseconds of CPU time in each CONTAINER_CPU_PERIOD.", 1000)] = (

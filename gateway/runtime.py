@@ -28,6 +28,7 @@ from gateway.storage import Report, Storage
 OPENCODE = "opencode"  # image names of the local runtime
 ECHO = "echo"
 OPENCODE_MEMORY = 1 << 30  # it takes some 550 MiB with one session open
+BLOCKING_NOTE = "USE_ASYNC_DOCKER=false is for scripts: the gateway itself never blocks, and serves as ever."
 
 
 class RuntimeRefused(Exception):
@@ -47,15 +48,18 @@ class Runtime(msgspec.Struct, frozen=True, kw_only=True):
 async def open_runtime(settings: Settings, storage: Storage, report: Report) -> AsyncIterator[Runtime]:
     """Raises RuntimeRefused, DockerError (when SESSION_RUNTIME=docker and no daemon answers)."""
     async with AsyncExitStack() as stack:
-        wanted = settings.sessions.session_runtime
-        if wanted == "mock":
-            yield _mock(settings)
-        elif wanted == "docker" or (
-            wanted == "auto" and (settings.docker.docker_host or settings.docker.docker_host_ip)
-        ):
-            yield await _docker(stack, settings)
-        else:
-            yield await _local(stack, settings, storage.label in ("embedded", "json"), report)
+        opened = await _open(stack, settings, storage, report)
+        notes = () if settings.docker.use_async_docker else (BLOCKING_NOTE,)
+        yield msgspec.structs.replace(opened, notes=opened.notes + notes)
+
+
+async def _open(stack: AsyncExitStack, settings: Settings, storage: Storage, report: Report) -> Runtime:
+    wanted = settings.sessions.session_runtime
+    if wanted == "mock":
+        return _mock(settings)
+    if wanted == "docker" or (wanted == "auto" and (settings.docker.docker_host or settings.docker.docker_host_ip)):
+        return await _docker(stack, settings)
+    return await _local(stack, settings, storage.label in ("embedded", "json"), report)
 
 
 async def _docker(stack: AsyncExitStack, settings: Settings) -> Runtime:

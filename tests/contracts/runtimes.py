@@ -3,12 +3,13 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import msgspec
+import pytest
 
 from docker import names
 from docker.aiodocker_service import AiodockerService
@@ -17,6 +18,7 @@ from docker.local import ECHO_COMMAND
 from docker.mock import MockDockerService
 from docker.service import ContainerInfo, DockerService, Volume
 from docker.settings import daemon_url
+from tests.contracts.threads import ThreadedService
 from tests.docker.local_factory import local_service
 from tests.docker.relay import Relay
 from tests.docker_fixtures import DockerDaemon
@@ -63,10 +65,11 @@ class Runtime(Protocol):
 
 
 class MockRuntime:
-    """The shipped fake."""
+    """The shipped fake; ``through``: the door by which it is called, itself when none is given."""
 
-    def __init__(self) -> None:
-        self.service = MockDockerService(images={ECHO_IMAGE})
+    def __init__(self, mock: MockDockerService | None = None, through: DockerService | None = None) -> None:
+        self.mock = mock or MockDockerService(images={ECHO_IMAGE})
+        self.service: DockerService = through or self.mock
         self.owner = "mock"
 
     async def create(self, name: str, **more: object) -> ContainerInfo:
@@ -74,24 +77,24 @@ class MockRuntime:
 
     async def deaf(self, name: str) -> ContainerInfo:
         info = await self.create(name)
-        self.service.ignore_sigterm(name)
+        self.mock.ignore_sigterm(name)
         await self.service.start_container(info.id)
         return info
 
     async def end_with(self, name: str, code: int) -> ContainerInfo:
         info = await self.create(name)
         await self.service.start_container(info.id)
-        self.service.die(name, code)
+        self.mock.die(name, code)
         return info
 
     async def keep(self, volume: Volume, text: str) -> None:
         info = await self.create(names.container_name(), volumes=(volume,))
-        self.service.volumes[volume.name]["note"] = text.encode()
+        self.mock.volumes[volume.name]["note"] = text.encode()
         await self.service.remove_container(info.id, force=True)
 
     async def kept(self, volume: Volume) -> str:
         await self.create(names.container_name(), volumes=(volume,))
-        return self.service.volumes[volume.name].get("note", b"").decode()
+        return self.mock.volumes[volume.name].get("note", b"").decode()
 
 
 class ProcessRuntime:
@@ -170,6 +173,60 @@ async def daemon_runtime(daemon: DockerDaemon) -> AsyncIterator[ProcessRuntime]:
         finally:
             for info in await service.list_containers(all=True, labels=names.owned_by(owner)):
                 await service.remove_container(info.id, force=True)
+
+
+@asynccontextmanager
+async def through_threads(service: DockerService) -> AsyncIterator[ThreadedService]:
+    """The blocking door to a service that nobody has entered, opened and closed from plain threads."""
+    threaded = ThreadedService(service)
+    await threaded.open()
+    try:
+        yield threaded
+    finally:
+        await threaded.close()
+
+
+@asynccontextmanager
+async def blocking_mock() -> AsyncIterator[MockRuntime]:
+    """In memory, from plain threads."""
+    mock = MockDockerService(images={ECHO_IMAGE})
+    async with through_threads(mock) as threaded:
+        yield MockRuntime(mock, threaded)
+
+
+@asynccontextmanager
+async def blocking_local(folder: Path) -> AsyncIterator[ProcessRuntime]:
+    """Child processes, from plain threads."""
+    async with through_threads(local_service(folder, {ECHO_IMAGE: ECHO_COMMAND})) as threaded:
+        yield ProcessRuntime(threaded, "local")
+
+
+@asynccontextmanager
+async def blocking_daemon(daemon: DockerDaemon) -> AsyncIterator[ProcessRuntime]:
+    """The real daemon, from plain threads; what a test made is removed after it."""
+    async with daemon_runtime(daemon) as direct, through_threads(AiodockerService(daemon.settings)) as threaded:
+        yield ProcessRuntime(threaded, direct.owner)
+
+
+def over_every_runtime(metafunc: pytest.Metafunc) -> None:
+    """Give a test's ``runtime`` its values; the door to a real daemon is tried by tests marked ``each_call`` only."""
+    if "runtime" in metafunc.fixturenames:
+        of_daemons = ["daemon"]
+        if metafunc.definition.get_closest_marker("each_call") is not None:
+            of_daemons.append("blocking-daemon")
+        marked = [pytest.param(name, marks=pytest.mark.docker) for name in of_daemons]
+        metafunc.parametrize("runtime", ["mock", "local", "blocking-mock", "blocking-local", *marked], indirect=True)
+
+
+def opened(request: pytest.FixtureRequest, folder: Path) -> AbstractAsyncContextManager[Runtime]:
+    """The runtime that ``request.param`` names."""
+    if request.param in ("daemon", "blocking-daemon"):
+        request.getfixturevalue("echo_image")
+        daemon = request.getfixturevalue("docker_daemon")
+        return daemon_runtime(daemon) if request.param == "daemon" else blocking_daemon(daemon)
+    if request.param in ("local", "blocking-local"):
+        return local_runtime(folder) if request.param == "local" else blocking_local(folder)
+    return mock_runtime() if request.param == "mock" else blocking_mock()
 
 
 @asynccontextmanager

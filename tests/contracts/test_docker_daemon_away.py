@@ -18,14 +18,14 @@ def name() -> str:
 async def test_a_mock_daemon_that_goes_down_in_mid_call_is_down(name: str) -> None:
     async with mock_runtime() as runtime:
         made = await runtime.create(name)
-        runtime.service.lag("stop", 0.05)
+        runtime.mock.lag("stop", 0.05)
         call = asyncio.create_task(runtime.service.stop_container(made.id))
         await asyncio.sleep(0)
-        runtime.service.go_down()
+        runtime.mock.go_down()
         with pytest.raises(DaemonDown):
             await call
         assert await runtime.service.ping() is False
-        runtime.service.come_back()
+        runtime.mock.come_back()
         assert await runtime.service.get_container_info(name) == made
 
 

@@ -10,9 +10,16 @@ import pytest
 from docker import host_dirs, names
 from docker.errors import HostDirRefused
 from docker.host_dirs import Folder
-from docker.mock import MockDockerService
 from docker.service import Capability, HostDir, Volume
-from tests.contracts.runtimes import ProcessRuntime, Runtime, daemon_runtime, local_runtime, mock_runtime, until
+from tests.contracts.runtimes import (
+    MockRuntime,
+    ProcessRuntime,
+    Runtime,
+    daemon_runtime,
+    local_runtime,
+    mock_runtime,
+    until,
+)
 from tests.docker_fixtures import DockerDaemon
 
 USER = "1000:1000" if os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}"
@@ -74,9 +81,9 @@ async def test_a_container_reads_and_writes_the_folder(runtime: Runtime, root: P
     folder = host_dirs.prepare(str(root), "ada", USER)
     note(folder, "from-outside").write_text("hello in there\n")
     mount = HostDir(folder.path, SEEN_AT)
-    if isinstance(runtime.service, MockDockerService):
+    if isinstance(runtime, MockRuntime):
         made = await runtime.create(names.container_name(), volumes=(mount,))
-        assert runtime.service.folders_of(made.name) == {SEEN_AT: folder.path}
+        assert runtime.mock.folders_of(made.name) == {SEEN_AT: folder.path}
         return
     assert isinstance(runtime, ProcessRuntime)
     script = "cat /workspace/from-outside; echo hello out there > /workspace/from-inside; ls /workspace"

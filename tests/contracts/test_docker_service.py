@@ -1,35 +1,30 @@
 """What ``docker/service.py`` promises, held against every runtime: the mock, local processes, the real daemon.
 
+Also through the blocking door (``docker/blocking.py``), every call from a plain thread.
+
 What a runtime does not declare in its capabilities is not asked of it.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 
 from docker import names
-from docker.errors import ContainerGone, ContainerRunning, DaemonFailed, ImageMissing, NameTaken
-from docker.mock import MockDockerService
+from docker.errors import ContainerGone, ContainerRunning, ImageMissing, NameTaken, VolumeInUse
 from docker.service import Capability, ContainerEvent, ContainerState, Volume
-from tests.contracts.runtimes import Runtime, daemon_runtime, local_runtime, mock_runtime, until
-
-RUNTIMES = ["mock", "local", pytest.param("daemon", marks=pytest.mark.docker)]
+from tests.contracts.runtimes import MockRuntime, Runtime, opened, over_every_runtime, until
 
 
-@pytest.fixture(params=RUNTIMES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    over_every_runtime(metafunc)
+
+
+@pytest.fixture
 async def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Runtime]:
-    async with _open(request, tmp_path) as opened:
-        yield opened
-
-
-def _open(request: pytest.FixtureRequest, tmp_path: Path) -> AbstractAsyncContextManager[Runtime]:
-    if request.param == "daemon":
-        request.getfixturevalue("echo_image")
-        return daemon_runtime(request.getfixturevalue("docker_daemon"))
-    return local_runtime(tmp_path) if request.param == "local" else mock_runtime()
+    async with opened(request, tmp_path) as given:
+        yield given
 
 
 @pytest.fixture
@@ -102,7 +97,7 @@ async def test_a_started_container_has_an_address(runtime: Runtime, name: str) -
 
 
 async def test_what_is_served_is_reached_at_the_address(runtime: Runtime, name: str) -> None:
-    if isinstance(runtime.service, MockDockerService):
+    if isinstance(runtime, MockRuntime):
         pytest.skip("nothing runs in a mock container")
     made = await runtime.create(name)
     await runtime.service.start_container(made.id)
@@ -145,6 +140,7 @@ async def test_a_stopped_container_starts_again_under_a_known_address(runtime: R
     assert await state_of(runtime, made.id) is ContainerState.EXITED
 
 
+@pytest.mark.each_call
 async def test_stop_asks_first(runtime: Runtime, name: str) -> None:
     made = await runtime.create(name)
     await runtime.service.start_container(made.id)
@@ -196,6 +192,7 @@ async def test_removals_at_once_are_one_removal(runtime: Runtime, name: str) -> 
     assert await runtime.service.get_container_info(made.id) is None
 
 
+@pytest.mark.each_call
 async def test_a_running_container_is_removed_by_force_only(runtime: Runtime, name: str) -> None:
     made = await runtime.create(name)
     await runtime.service.start_container(made.id)
@@ -226,6 +223,7 @@ async def test_a_missing_container_is_gone(runtime: Runtime) -> None:
         await runtime.service.logs("gw-never-was")
 
 
+@pytest.mark.each_call
 async def test_list_answers_running_ones_and_all(runtime: Runtime) -> None:
     idle = await runtime.create(names.container_name())
     busy = await runtime.create(names.container_name())
@@ -259,10 +257,11 @@ async def test_a_volume_keeps_its_data_when_its_container_is_removed(runtime: Ru
     await runtime.service.remove_volume(volume.name)
 
 
+@pytest.mark.each_call
 async def test_a_volume_in_use_is_not_removed(runtime: Runtime, name: str) -> None:
     volume = Volume(names.volume_name("home"), "/home/app")
     made = await runtime.create(name, volumes=(volume,))
-    with pytest.raises(DaemonFailed, match="in use"):
+    with pytest.raises(VolumeInUse, match="in use"):
         await runtime.service.remove_volume(volume.name)
     await runtime.service.remove_container(made.id)
     await runtime.service.remove_volume(volume.name)
@@ -278,11 +277,12 @@ async def test_a_removed_volume_has_nothing_left(runtime: Runtime) -> None:
     await runtime.service.remove_volume(volume.name)
 
 
+@pytest.mark.each_call
 async def test_logs_are_the_last_lines_oldest_first(runtime: Runtime, name: str) -> None:
-    if isinstance(runtime.service, MockDockerService):
+    if isinstance(runtime, MockRuntime):
         made = await runtime.create(name)
         for line in ("one", "two", "three"):
-            runtime.service.print_line(name, line)
+            runtime.mock.print_line(name, line)
     else:
         made = await runtime.create(name, command=("/bin/sh", "-c", "echo one; echo two; echo three"))
         await runtime.service.start_container(made.id)
@@ -307,6 +307,7 @@ async def test_a_container_that_ends_by_itself_tells_its_exit_code(runtime: Runt
     assert (info.exit_code, info.address, info.oom_killed) == (3, None, False)
 
 
+@pytest.mark.each_call
 async def test_a_death_is_told(runtime: Runtime, name: str) -> None:
     """The follower may start a moment after it was asked to, so containers end until one death is seen."""
     deaths: list[ContainerEvent] = []
@@ -337,9 +338,9 @@ async def test_a_death_is_told(runtime: Runtime, name: str) -> None:
 
 async def test_environment_reaches_the_container(runtime: Runtime, name: str) -> None:
     given = {"GATEWAY_WORD": 'it\'s a "word"'}
-    if isinstance(runtime.service, MockDockerService):
+    if isinstance(runtime, MockRuntime):
         await runtime.create(name, environment=given)
-        assert runtime.service.environment_of(name) == given
+        assert runtime.mock.environment_of(name) == given
         return
     made = await runtime.create(name, environment=given, command=("/bin/sh", "-c", 'echo "$GATEWAY_WORD"'))
     await runtime.service.start_container(made.id)
@@ -350,6 +351,7 @@ async def test_environment_reaches_the_container(runtime: Runtime, name: str) ->
     await until(printed)
 
 
+@pytest.mark.each_call
 async def test_ping_answers_and_never_raises(runtime: Runtime) -> None:
     assert await runtime.service.ping() is True
 

@@ -2,26 +2,25 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from docker import names
 from docker.service import Volume, VolumeInfo
-from tests.contracts.runtimes import Runtime, daemon_runtime, local_runtime, mock_runtime
+from tests.contracts.runtimes import Runtime, opened, over_every_runtime
 
 
-@pytest.fixture(params=["mock", "local", pytest.param("daemon", marks=pytest.mark.docker)])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    over_every_runtime(metafunc)
+
+
+@pytest.fixture
 async def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Runtime]:
-    if request.param == "daemon":
-        request.getfixturevalue("echo_image")
-        opened: Any = daemon_runtime(request.getfixturevalue("docker_daemon"))
-    else:
-        opened = local_runtime(tmp_path) if request.param == "local" else mock_runtime()
-    async with opened as given:
+    async with opened(request, tmp_path) as given:
         yield given
 
 
+@pytest.mark.each_call
 async def test_volumes_are_found_by_every_label(runtime: Runtime) -> None:
     """The labels are those of the container that made them; another gateway's are not ours."""
     service, made = runtime.service, []

@@ -122,6 +122,30 @@ async def test_a_child_that_is_killed_is_told_and_leaves_its_mark() -> None:
     assert (info.state, info.oom_killed, info.exit_code) == (ContainerState.RUNNING, True, None)
 
 
+async def test_what_happens_while_the_events_are_lost_is_never_told() -> None:
+    """Whoever trusts the stream alone misses a death; the list is the truth."""
+    service = MockDockerService()
+    events = service.events()
+    await running(service)
+    await running(service, "gw-2")
+    service.lose_events()
+    service.die("gw-1", 1)
+    service.find_events()
+    service.die("gw-2", 2)
+    assert (await anext(events)).name == "gw-2"
+    assert await service.list_containers() == []
+
+
+async def test_a_stream_that_is_lost_with_an_error_ends_with_it() -> None:
+    service = MockDockerService()
+    events = service.events()
+    service.lose_events(DaemonDown("cut"))
+    with pytest.raises(DaemonDown, match="cut"):
+        await anext(events)
+    with pytest.raises(StopAsyncIteration):
+        await anext(events)
+
+
 async def test_every_follower_is_told() -> None:
     service = MockDockerService()
     first, second = service.events(), service.events()

@@ -14,7 +14,7 @@ from events.keyring import MemoryKeyring
 from events.lease import MemoryLeases
 from events.memory import MemoryEventStore
 from events.schema import Applied
-from gateway.runtime import Runtime, RuntimeRefused, open_runtime, too_small
+from gateway.runtime import BLOCKING_NOTE, Runtime, RuntimeRefused, open_runtime, too_small
 from gateway.settings import load
 from gateway.storage import Storage
 
@@ -83,6 +83,15 @@ async def test_the_mock_runs_what_is_asked_for(tmp_path: Path) -> None:
     async with opened(tmp_path, SESSION_RUNTIME="mock", **images) as runtime:
         assert (runtime.docker.runtime, runtime.summary) == ("mock", "mock containers, image any:1")
         assert runtime.agent.allowed_images == {"b:1", "c:1"}
+
+
+async def test_a_setting_for_scripts_is_noted_and_changes_nothing(tmp_path: Path) -> None:
+    """Whoever sets it for the gateway should hear that it never blocks, and is served all the same."""
+    async with opened(tmp_path, SESSION_RUNTIME="mock", USE_ASYNC_DOCKER="false") as runtime:
+        assert runtime.docker.runtime == "mock"
+        assert [note for note in runtime.notes if "USE_ASYNC_DOCKER" in note] == [BLOCKING_NOTE]
+    async with opened(tmp_path, SESSION_RUNTIME="mock") as runtime:
+        assert runtime.notes == ()
 
 
 async def test_a_model_that_is_given_is_used_and_else_the_stub_answers(tmp_path: Path) -> None:
