@@ -139,3 +139,31 @@ async def test_long_conversations_are_not_bounded_by_the_handshakes_at_a_time(tm
         daemon.release.set()
         await asyncio.gather(*under_way)
         await connection.close()
+
+
+async def test_the_end_waits_for_clients_that_are_being_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop ends after it: what is not closed by then is told as left open, and its sockets with it."""
+    authority, clock, gate = Authority(), Clock(), asyncio.Event()
+    issue(tmp_path, authority)
+    issue_server(tmp_path, authority)
+    async with certified_daemon(tmp_path) as daemon:
+        connection = connection_to(tmp_path, daemon, clock)
+        await containers(connection)
+        former = connection.clients.current()
+        close = former.close
+
+        async def slow() -> None:
+            await gate.wait()
+            await close()
+
+        monkeypatch.setattr(former, "close", slow)
+        issue(tmp_path, authority)
+        clock.pass_by()
+        await containers(connection)
+        ending = asyncio.create_task(connection.close())
+        await reached(lambda: daemon.open == 1)  # the newer one is closed
+        await asyncio.sleep(0)
+        assert not ending.done()
+        gate.set()
+        await ending
+        assert connection.clients.open == 0
