@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from docker.errors import HostDirRefused
+from docker.errors import HostDirRefused, HostDirRootUnfit
 
 NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _NAME: Final = re.compile(NAME)
@@ -134,7 +134,7 @@ def _mapped() -> Iterator[None]:
 def _opened(root: str) -> Iterator[int]:
     """A handle of the root, reached through directories that only root and we can change."""
     if problem := root_problem(root):
-        raise HostDirRefused(problem)
+        raise HostDirRootUnfit(problem)
     parts = PurePosixPath(root).parts
     with contextlib.ExitStack() as stack:
         handle: int | None = None
@@ -142,9 +142,11 @@ def _opened(root: str) -> Iterator[int]:
             try:
                 handle = os.open(part, _HANDLE, dir_fd=handle)
             except FileNotFoundError:
-                raise HostDirRefused(f"HOST_DIR_ROOT={root} does not exist: make it, for the gateway alone.") from None
+                raise HostDirRootUnfit(
+                    f"HOST_DIR_ROOT={root} does not exist: make it, for the gateway alone."
+                ) from None
             except NotADirectoryError:
-                raise HostDirRefused(
+                raise HostDirRootUnfit(
                     f"HOST_DIR_ROOT={root} leads over a symbolic link, or to no directory: give its real path."
                 ) from None
             stack.callback(os.close, handle)
@@ -157,11 +159,11 @@ def _trusted(found: os.stat_result, path: PurePosixPath, *, last: bool) -> None:
     """In a sticky directory (/tmp) others cannot move what is not theirs; the root itself must be ours alone."""
     sticky = bool(found.st_mode & stat.S_ISVTX) and not last
     if found.st_uid not in (0, os.geteuid()):
-        raise HostDirRefused(
+        raise HostDirRootUnfit(
             f"{path}, of HOST_DIR_ROOT, belongs to uid {found.st_uid}, who could replace what is in it."
         )
     if found.st_mode & _BY_OTHERS and not sticky:
-        raise HostDirRefused(f"{path}, of HOST_DIR_ROOT, can be changed by others: chmod go-w {path}.")
+        raise HostDirRootUnfit(f"{path}, of HOST_DIR_ROOT, can be changed by others: chmod go-w {path}.")
 
 
 def _look(parent: int, name: str) -> os.stat_result:

@@ -7,7 +7,18 @@ from typing import Any, Final
 
 import msgspec
 
-from docker.errors import DaemonDown, DockerError, HostDirRefused
+from docker.errors import (
+    BadCertificateFiles,
+    ContainerGone,
+    DaemonDown,
+    DaemonRefusedUs,
+    DaemonUntrusted,
+    DockerError,
+    HostDirRefused,
+    HostDirRootUnfit,
+    ImageMissing,
+    LimitsNotApplied,
+)
 from events.errors import EventTooLarge, LogForked, StoreClosed, StoreUnavailable
 from gateway.proxy import errors as proxy
 from gateway.proxy.guard import Refusal
@@ -126,6 +137,18 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], str], ...]] = (
     (DockerError, "runtime-unavailable"),
 )
 
+# What whoever is no operator learns of the runtime: an error's own words can hold addresses, paths, and the daemon's.
+_PLAIN: Final[tuple[tuple[type[DockerError], str], ...]] = (
+    (HostDirRootUnfit, "No folder can be a workspace at the moment; the gateway's log says why."),
+    (ImageMissing, "The session's image is not on the machine that containers run on."),
+    (LimitsNotApplied, "The container does not isolate the session as it must; the gateway's log says in what."),
+    (DaemonDown, "The container runtime cannot be reached at the moment."),
+    (DaemonRefusedUs, "The container runtime does not accept the gateway's certificate."),
+    (DaemonUntrusted, "The gateway does not accept the container runtime's certificate."),
+    (BadCertificateFiles, "The gateway's certificate files cannot be used."),
+    (ContainerGone, "The container was gone before it was ready."),
+)
+
 
 class Refused(Exception):
     """A request that is answered with a problem. ``detail`` is for the caller: no secret, nothing of others.
@@ -179,9 +202,21 @@ def _detail(error: Exception) -> str:
         return "The event log cannot be reached at the moment. Ask again."
     if isinstance(error, LogForked):
         return FORKED
-    if isinstance(error, DockerError) and not isinstance(error, HostDirRefused):
+    if isinstance(error, HostDirRefused):
+        return plain(error)
+    if isinstance(error, DockerError):
         return "The container runtime cannot be reached at the moment."
     return str(error)
+
+
+def plain(error: DockerError) -> str:
+    """One sentence for events and answers, by the class of the error; its own words are for the log line alone."""
+    for kind, sentence in _PLAIN:
+        if isinstance(error, kind):
+            return sentence
+    if isinstance(error, HostDirRefused):
+        return str(error)  # says what to do, and names no folder
+    return "The container runtime could not do what the session needs; the gateway's log says why."
 
 
 def body(problem: Refused, request_id: str) -> bytes:

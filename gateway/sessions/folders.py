@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from docker import host_dirs, names
-from docker.errors import DockerError, HostDirRefused, ImageMissing
+from docker.errors import DockerError, HostDirRefused, HostDirRootUnfit, ImageMissing
 from docker.host_dirs import Folder
 from docker.service import Capability, DockerService, HostDir
 from docker.settings import DockerSettings
@@ -73,7 +73,7 @@ class Folders:
                     volumes=(HostDir(path, SEEN_AT),),
                 )
             except ImageMissing as error:
-                raise HostDirRefused(f"That the daemon sees HOST_DIR_ROOT cannot be shown: {error}") from error
+                raise HostDirRootUnfit(f"That the daemon sees HOST_DIR_ROOT cannot be shown: {error}") from error
             finally:
                 with contextlib.suppress(DockerError):
                     await self._docker.remove_container(name, force=True)

@@ -26,6 +26,7 @@ from events.errors import StoreUnavailable
 from gateway import telemetry
 from gateway.access.tokens import Tokens
 from gateway.control import Control
+from gateway.errors import plain
 from gateway.recorder import Recorder, Who
 from gateway.sessions import agent
 from gateway.sessions.agent import Agent
@@ -43,15 +44,27 @@ LOOK_SECONDS: Final = 1.0  # between two looks at a booting container's state
 TRY_SECONDS: Final = 2.0  # for one whole answer of a booting agent
 INTENTS_PAGE: Final = 20  # the intent is nearly always among the newest events
 ENDED: Final = frozenset({ContainerState.EXITED, ContainerState.DEAD})
+NOT_ISOLATED: Final = plain(LimitsNotApplied())
 log = logging.getLogger("session_gateway.runner")
 
 
 class BootFailed(Exception):
-    """A session cannot become ready. ``reason`` is the word in ``session.failed``; ``fact``, if any, what caused it."""
+    """A session cannot become ready. ``reason`` is the word in ``session.failed``; ``fact``, if any, what caused it.
 
-    def __init__(self, reason: str, detail: str, *, fact: UUID | None = None) -> None:
+    ``detail`` is for the session's owner: it names no address and no path. ``said`` is what the log line says instead.
+    """
+
+    def __init__(self, reason: str, detail: str, *, fact: UUID | None = None, said: str | None = None) -> None:
         super().__init__(detail)
-        self.reason, self.fact = reason, fact
+        self.reason, self.fact, self.said = reason, fact, said or detail
+
+
+_REASONS: Final[tuple[tuple[type[DockerError], str], ...]] = (
+    (ImageMissing, "image_missing"),
+    (LimitsNotApplied, "limits_not_applied"),
+    (DaemonDown, "daemon_down"),
+    (HostDirRefused, "host_dir_refused"),
+)
 
 
 class Intent(Protocol):
@@ -210,18 +223,8 @@ class Runner:
             await self._parts.observer.started(state, info, cause)
             await self._wait_ready(state, info, cause)
             return (time.monotonic_ns() - began) // 1000
-        except ImageMissing as error:
-            raise BootFailed("image_missing", str(error)) from error
-        except LimitsNotApplied as error:
-            raise BootFailed("limits_not_applied", str(error)) from error
-        except DaemonDown as error:
-            raise BootFailed("daemon_down", str(error)) from error
-        except HostDirRefused as error:
-            raise BootFailed("host_dir_refused", str(error)) from error
         except DockerError as error:
-            # The folder's name is personal, and the daemon puts it into what it says.
-            said = str(error).replace(folder.path, "the folder") if folder else str(error)
-            raise BootFailed("daemon_failed", said) from error
+            raise boot_failed(error, folder) from error
 
     async def _running(self, state: SessionState, cause: Cause) -> ContainerInfo:
         info = await self._parts.docker.get_container_info(state.container)
@@ -270,7 +273,8 @@ class Runner:
 
     async def _fail(self, state: SessionState, failure: BootFailed, cause: Cause) -> None:
         log.warning(
-            "session failed",
+            "session failed: %s",
+            failure.said,
             extra={"session_id": state.session_id, "operation": "create_session", "reason": failure.reason},
         )
         await self._mark(
@@ -333,6 +337,13 @@ class Runner:
             if len(newest) < limit:
                 raise LookupError(f"session {session_id} has no event")
             limit *= 10  # a token can be shown again any number of times
+
+
+def boot_failed(error: DockerError, folder: Folder | None) -> BootFailed:
+    """The log line has the error's own words, but for the folder's name, which is personal."""
+    reason = next((reason for kind, reason in _REASONS if isinstance(error, kind)), "daemon_failed")
+    said = str(error).replace(folder.path, "the folder") if folder else str(error)
+    return BootFailed(reason, plain(error), said=said)
 
 
 def caused_by(intent: Intent | None, span: "telemetry.Span | None") -> Cause:

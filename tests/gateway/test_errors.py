@@ -11,7 +11,7 @@ import docker.errors
 import events.errors
 import gateway.proxy.errors
 import projections.errors
-from docker.errors import DaemonDown, DockerError
+from docker.errors import DaemonDown, DockerError, HostDirRefused
 from events.errors import (
     BadEvent,
     EventError,
@@ -83,6 +83,24 @@ def test_inner_words_are_not_told(error: type[Exception]) -> None:
     assert problem is not None
     document = body(problem, "r1").decode()
     assert "inner" not in document and "10.0.0.1" not in document
+
+
+OF_DOCKER = [kind for kind in foreseen() if issubclass(kind, DockerError) and kind is not HostDirRefused]
+
+
+@pytest.mark.parametrize("kind", OF_DOCKER, ids=lambda kind: kind.__name__)
+def test_an_error_of_the_runtime_is_told_by_its_class(kind: type[DockerError]) -> None:
+    """In events as in answers: a daemon's words hold addresses, and paths of its machine and ours."""
+    error = kind("tcp://inner:2376 /etc/certs/key.pem")
+    problem = refused(error)
+    assert problem is not None
+    for sentence in (errors.plain(error), problem.detail):
+        assert sentence.endswith(".") and "inner" not in sentence and "/" not in sentence
+
+
+def test_what_to_do_about_a_folder_is_told() -> None:
+    """These sentences name no folder, and are for whoever asked for one."""
+    assert errors.plain(HostDirRefused("Take another name.")) == "Take another name."
 
 
 def test_an_unforeseen_error_is_no_problem() -> None:

@@ -142,6 +142,15 @@ async def test_without_a_root_nothing_is_offered(host: Host) -> None:
         await gateway.open({"owner": "ada"})
 
 
+async def test_where_the_root_is_stays_among_operators(host: Host, gateway: Gateway) -> None:
+    """One that will not do is named in the note at the start and in the log line, never to whoever asks."""
+    os.chmod(host.root, 0o777)
+    slug, said = await refused(gateway, WANTED)
+    assert slug == "host-dir-refused" and "/" not in said
+    (note,) = await gateway.services.folders.notes()
+    assert str(host.root) in note
+
+
 async def test_a_daemon_that_sees_other_files_is_found_out(host: Host) -> None:
     """At the start, for the operator, and at each asking: its address may lead to another machine by now."""
     async with host.gateway() as gateway:
@@ -192,14 +201,15 @@ async def test_what_is_put_there_before_the_boot_fails_it(
     assert state.reason == "host_dir_refused" and "symbolic link" in (state.detail or "")
 
 
-async def test_what_the_daemon_says_of_the_folder_is_told_without_its_name(host: Host, gateway: Gateway) -> None:
-    """``detail`` stands in the log in clear and for ever."""
+async def test_what_the_daemon_says_of_the_folder_is_told_to_the_operator_without_its_name(
+    host: Host, gateway: Gateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """``detail`` stands in the event log in clear and for ever; not even the line of the log has the name."""
     host.docker.fail_next("start", DaemonFailed(f'cannot mount "{host.root / FOLDER}": no space'))
     answer = await gateway.client.post("/sessions", json=WANTED, headers=WAIT)
-    assert (answer.json()["reason"], answer.json()["detail"]) == (
-        "daemon_failed",
-        'cannot mount "the folder": no space',
-    )
+    assert answer.json()["reason"] == "daemon_failed"
+    assert "mount" not in answer.json()["detail"] and FOLDER not in caplog.text
+    assert 'session failed: cannot mount "the folder": no space' in caplog.text
 
 
 async def test_a_folder_that_was_replaced_during_the_boot_serves_nobody(

@@ -8,15 +8,31 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 
-from docker.errors import ContainerGone, DaemonDown, DaemonFailed, LimitsNotApplied
+from docker.errors import (
+    AuthorityUnknownToDaemon,
+    CertificateFilesMissing,
+    ContainerGone,
+    DaemonDown,
+    DaemonFailed,
+    DaemonOfAnotherName,
+    DockerError,
+    HostDirRootUnfit,
+    ImageMissing,
+    LimitsNotApplied,
+    NameTaken,
+    PortClosed,
+)
+from docker.host_dirs import Folder
 from docker.mock import Call
 from docker.service import ContainerState
 from events.envelope import session_stream
 from events.errors import StoreUnavailable
 from events.ids import short
 from gateway import lifespan
+from gateway.errors import plain
 from gateway.sessions import observe, runner
 from gateway.sessions.commands import RevealToken
+from gateway.sessions.runner import NOT_ISOLATED, boot_failed
 from projections.lifecycle import Phase
 from tests.event_fixtures import until
 from tests.factories import CAUSE
@@ -102,11 +118,11 @@ async def test_a_missing_image_fails_the_session(earth: World, gateway: Gateway)
 
 
 async def test_a_container_that_is_not_held_as_asked_fails_the_session(earth: World, gateway: Gateway) -> None:
-    """The runtime has removed it; the sentence says what was missing."""
+    """The runtime has removed it; the log line says what was missing."""
     earth.docker.fail_next("create", LimitsNotApplied("The daemon left Memory out."))
     assert await failed(gateway, await gateway.begin()) == "limits_not_applied"
     (told,) = await earth.payloads("session.failed")
-    assert told.detail == "The daemon left Memory out."
+    assert told.detail == NOT_ISOLATED
     assert await earth.log("container.created") == []
 
 
@@ -130,15 +146,43 @@ async def test_a_daemon_that_is_down_only_delays_the_stop(earth: World, gateway:
     await nothing_is_left(earth, gateway)
 
 
-@pytest.mark.parametrize("error", [DaemonFailed("It broke."), ContainerGone("It is gone.")])
-async def test_any_other_error_of_the_daemon_is_told_as_its_failure(
-    earth: World, gateway: Gateway, error: Exception
+INNER = "tcp://10.1.2.3:2376, /etc/gateway/certs/key.pem: open /var/lib/docker/overlay2: denied"
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (DaemonFailed, "daemon_failed"),
+        (ContainerGone, "daemon_failed"),
+        (NameTaken, "daemon_failed"),
+        (AuthorityUnknownToDaemon, "daemon_failed"),
+        (DaemonOfAnotherName, "daemon_failed"),
+        (CertificateFilesMissing, "daemon_failed"),
+        (PortClosed, "daemon_down"),
+        (ImageMissing, "image_missing"),
+        (LimitsNotApplied, "limits_not_applied"),
+        (HostDirRootUnfit, "host_dir_refused"),
+    ],
+)
+async def test_an_errors_own_words_are_for_the_log_line_alone(
+    earth: World, gateway: Gateway, kind: type[DockerError], reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    earth.docker.fail_next("start", error)
+    """They hold addresses and paths; whoever has the session gets the sentence of its class."""
+    earth.docker.fail_next("create", kind(INNER))
     session_id = await gateway.begin()
-    assert await failed(gateway, session_id) == "daemon_failed"
-    assert gateway.views.sessions[session_id].detail == str(error)
+    assert await failed(gateway, session_id) == reason
+    (told,) = await earth.payloads("session.failed")
+    assert told.detail == gateway.views.sessions[session_id].detail == plain(kind(INNER))
+    assert not any(word in told.detail for word in ("tcp:", "10.1", "/", "denied"))
+    assert [line.getMessage() for line in caplog.records if INNER in line.getMessage()] == [f"session failed: {INNER}"]
     await nothing_is_left(earth, gateway)
+
+
+def test_a_folders_name_stands_in_no_log_line() -> None:
+    """The daemon puts it into what it says, and it is personal."""
+    folder = Folder("/srv/workspaces/anna", 1, 2)
+    failure = boot_failed(DaemonFailed("open /srv/workspaces/anna: denied"), folder)
+    assert failure.said == "open the folder: denied" and "anna" not in str(failure)
 
 
 @pytest.mark.parametrize("how", ["unhealthy", "dripping", "silent"])
