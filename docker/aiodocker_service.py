@@ -12,6 +12,7 @@ from typing import IO, Any, Self
 
 import aiodocker
 import aiohttp
+import msgspec
 from aiodocker.containers import DockerContainer
 from aiodocker.exceptions import DockerError as ForeignError
 
@@ -31,7 +32,14 @@ from docker.handshake import shown_certificate
 from docker.host_ip import HostAddress
 from docker.identity import Certificate, Credentials
 from docker.networks import SessionNetwork
-from docker.readback import cannot_give, daemon_departures, departures, more_than_there_is, refusal
+from docker.readback import (
+    cannot_give,
+    daemon_departures,
+    departures,
+    more_than_there_is,
+    read_back,
+    refusal,
+)
 from docker.service import Capability, ContainerEvent, ContainerInfo, ContainerState, Mount, VolumeInfo
 from docker.settings import DockerSettings, daemon_url
 from docker.spec import Body, container_body
@@ -57,6 +65,8 @@ class AiodockerService:
         self.credentials = Credentials(settings)
         self._connection = Connection(settings, self.credentials)
         self._network = SessionNetwork(settings)
+        self._looked_in = -1  # the connection's epoch in which the daemon was found to hold sessions
+        self._looking = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         self._connection.clients.current()
@@ -95,7 +105,7 @@ class AiodockerService:
         )
         async with self._connection.call(f"create container {name}") as client:
             await self._network.ensure(client)
-            _demand(daemon_departures(await client.system.info()))
+            await self._demand_of_daemon(client)
             # A name is reserved before the container can be inspected, and freed after it cannot: between the two
             # (a create cancelled a moment ago, a removal at work) we ask again. ``_call`` bounds it.
             while True:
@@ -234,7 +244,9 @@ class AiodockerService:
         inherited = await _image_labels(client, image_of(answer))
         if body["Labels"] | inherited != dict(info.labels) | inherited:
             raise NameTaken(f"A container named {name} exists with other labels.")
-        if info.state is ContainerState.CREATED and self._departures(answer, body):
+        if info.state is not ContainerState.CREATED:
+            _demand(list(info.breaches))
+        elif self._departures(answer, body):
             # Made before the settings changed, or by a call that was cancelled before it could look: made anew.
             await client.containers.container(info.id).delete(force=True, v=True)
             return None
@@ -243,6 +255,14 @@ class AiodockerService:
     def _departures(self, answer: Mapping[str, Any], body: Body) -> list[str]:
         folders = [mount["Source"] for mount in body["HostConfig"]["Mounts"] if mount["Type"] == "bind"]
         return departures(answer, self._settings, labels=body["Labels"], folders=folders)
+
+    async def _demand_of_daemon(self, client: aiodocker.Docker) -> None:
+        """Once for each time that it may have started: its answer takes longer than a create."""
+        async with self._looking:
+            epoch = self._connection.epoch
+            if self._looked_in != epoch:
+                _demand(daemon_departures(await client.system.info()))
+                self._looked_in = epoch
 
     async def examine(self) -> tuple[str, ...]:
         """Notes on the daemon's machine. Raises LimitsNotApplied, BadDockerSettings when it cannot hold sessions."""
@@ -273,7 +293,9 @@ class AiodockerService:
 
     def _info(self, answer: Mapping[str, Any]) -> ContainerInfo:
         here = self.host.last.address if self.host.last is not None else ""
-        return container_info(answer, host=self._settings.host_ip, here=here)
+        return msgspec.structs.replace(
+            container_info(answer, host=self._settings.host_ip, here=here), **read_back(answer, self._settings)
+        )
 
 
 def _demand(clauses: list[str]) -> None:

@@ -34,6 +34,7 @@ class Connection:
         self._settings, self._credentials = settings, credentials
         self.clients = Clients(settings, credentials)
         self.accepted = False  # the daemon has answered a call of ours
+        self.epoch = 0  # counts up whenever another daemon may have taken the place of the one that answered
         self._lost = False
         self._listeners: list[Callable[[], object]] = []
 
@@ -93,6 +94,7 @@ class Connection:
 
     async def _connection_failure(self, error: Exception) -> DockerError:
         self._lost = True
+        self.epoch += 1
         # aiohttp does not always show a lost connection as an OSError
         lost = isinstance(error, ForeignError | aiohttp.ClientConnectionError | aiohttp.ClientPayloadError)
         # The one that was refused: what lies in the files now may be another, which is not in use.

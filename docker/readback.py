@@ -6,6 +6,7 @@ of itself is compared with ``spec``. Field names are the Docker Engine API's; cg
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import Any, Final
 
 from docker.firewall_rules import BRIDGE_OPTION
@@ -20,11 +21,15 @@ _NOTHING: Final = (
     *("Devices", "DeviceRequests", "DeviceCgroupRules", "OomKillDisable", "PublishAllPorts", "AutoRemove"),
     *("PidMode", "UTSMode", "UsernsMode", "CgroupParent", "NanoCpus"),
 )
+# Of these, what gives power over the host, or over other containers.
+_POWERS: Final = ("Binds", "VolumesFrom", "CapAdd", "GroupAdd", "Devices", "DeviceRequests", "DeviceCgroupRules")
+_NAMESPACES: Final = ("NetworkMode", "PidMode", "IpcMode", "UTSMode", "UsernsMode", "CgroupnsMode")
 # Of the paths that a daemon hides by itself, those that tell of the host or change it; "systempaths=unconfined" and
 # Privileged empty both lists. Newer daemons hide more.
 _MASKED: Final = frozenset({"/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"})
 _READ_ONLY: Final = frozenset({"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"})
 _ACCOUNTED: Final = ("MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "PidsLimit")
+_EVERY_ADDRESS: Final = frozenset({None, "", "0.0.0.0", "::"})
 _NO_NEW_PRIVILEGES: Final = frozenset({"no-new-privileges", "no-new-privileges:true", "no-new-privileges=true"})
 
 
@@ -51,6 +56,35 @@ def departures(
         *_mounted(answer, folders),
         *_unlabelled((answer.get("Config") or {}).get("Labels") or {}, labels),
     ]
+
+
+def breaches(answer: Answer, settings: DockerSettings) -> list[str]:
+    """In what an inspected container does not isolate, a clause each, a subset of what ``departures`` looks at: power
+    that no release of ours gave to a session. What a release merely did not take away yet is none, so that an upgrade
+    ends no session; nor is what settings changed meanwhile.
+    """
+    host = answer.get("HostConfig") or {}
+    wanted = confined(settings)
+    return [
+        *_root((answer.get("Config") or {}).get("User", ""), settings.container_user),
+        *_unequal(host, {"Privileged": wanted["Privileged"]}),
+        *_capabilities(host.get("CapDrop"), wanted["CapDrop"]),
+        *_security(host.get("SecurityOpt"), wanted["SecurityOpt"]),
+        *(f"{key} is {host[key]!r}, not nothing" for key in _POWERS if host.get(key)),
+        *(f"{key} is {host[key]!r}" for key in _NAMESPACES if _shared(host.get(key))),
+        *(f"{key} is empty" for key in ("MaskedPaths", "ReadonlyPaths") if not host.get(key)),
+        *_profile(answer),
+        *_published_elsewhere(answer, settings),
+        *_mounted(answer, _folders_below(answer, settings.host_dir_root)),
+    ]
+
+
+def read_back(answer: Answer, settings: DockerSettings) -> dict[str, tuple[str, ...]]:
+    """Both, for whoever lists containers: each clause once."""
+    grave = breaches(answer, settings)
+    folders = _folders_below(answer, settings.host_dir_root)
+    rest = [each for each in departures(answer, settings, folders=folders) if each not in grave]
+    return {"breaches": tuple(grave), "departures": tuple(rest)}
 
 
 def network_departures(answer: Answer, settings: DockerSettings) -> list[str]:
@@ -162,6 +196,33 @@ def _published(answer: Answer, settings: DockerSettings) -> list[str]:
         for port, host in dict.fromkeys(hosts)
         if host != settings.publish_address
     ]
+
+
+def _published_elsewhere(answer: Answer, settings: DockerSettings) -> list[str]:
+    """On every address, or on another than its own creation asked for. One of a former PUBLISH_ADDRESS is neither."""
+    asked = (answer.get("HostConfig") or {}).get("PortBindings") or {}
+    done = (answer.get("NetworkSettings") or {}).get("Ports") or {}
+    wanted = {each.get("HostIp") for bindings in asked.values() for each in bindings or ()}
+    hosts = wanted | {each.get("HostIp") for bindings in done.values() for each in bindings or ()}
+    strange = {host for host in hosts if host not in wanted or host in _EVERY_ADDRESS} - {settings.publish_address}
+    return [f"it is published on {host or 'every address'}" for host in sorted(strange, key=str)]
+
+
+def _root(user: str, wanted: str) -> list[str]:
+    """No name at all is the image's own user, which is root unless it says otherwise."""
+    uid = user.partition(":")[0]
+    root = uid in ("", "root") or (uid.isdigit() and int(uid) == 0)
+    return [f"User is {user!r}"] if root and user != wanted else []
+
+
+def _shared(mode: str | None) -> bool:
+    return mode == "host" or (mode or "").startswith("container:")
+
+
+def _folders_below(answer: Answer, root: str) -> set[str]:
+    """Those of its mounts that HOST_DIR_ROOT holds: whose they are is the gateway's matter."""
+    sources = {str(each.get("Source")) for each in answer.get("Mounts") or ()}
+    return {each for each in sources if root and PurePosixPath(each).is_relative_to(root) and ".." not in each}
 
 
 def _networks(answer: Answer, settings: DockerSettings) -> list[str]:

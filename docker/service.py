@@ -85,6 +85,9 @@ class ContainerInfo(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: datetime | None = None
     exit_code: int | None = None  # only when it ended, and only with Capability.EXIT_CODE
     oom_killed: bool = False  # while it runs: the kernel killed a process in it; when it ended: that was its end
+    # Against what sessions are asked to be now, a clause each, by runtimes with Capability.ISOLATION:
+    breaches: tuple[str, ...] = ()  # it does not isolate, and must not serve
+    departures: tuple[str, ...] = ()  # what else differs: a limit, or what a later release or other settings ask for
 
 
 class DockerService(Protocol):

@@ -23,15 +23,19 @@ _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 5.0
 # The daemon stamps an event before it tells it: of two at once the later may come first. So much is asked for again.
 _OVERLAP_NS: Final = 1_000_000_000
+_REMEMBERED: Final = 1024  # events told; the daemon itself remembers 256 of all kinds
 _LONG_AGO_NS: Final = 2 * _OVERLAP_NS  # of 1970; to the daemon, zero would mean: nothing of the past
 
 
 class Told:
-    """Which events were told: a new subscription asks for the last of them again, and each is told once."""
+    """Which events were told: a new subscription asks for the last of them again, and each is told once.
+
+    By their names alone: a clock that is set back makes later events earlier ones.
+    """
 
     def __init__(self) -> None:
         self._last_ns = 0
-        self._recent: set[tuple[int, str, str]] = set()
+        self._recent: dict[tuple[int, str, str], None] = {}  # in the order of telling
 
     @property
     def began(self) -> bool:
@@ -40,6 +44,11 @@ class Told:
     def begin(self, clock_ns: int) -> None:
         """``clock_ns``: the daemon's own clock before the first subscription."""
         self._last_ns = clock_ns
+
+    def look(self, clock_ns: int) -> None:
+        """The daemon's clock before a later one. Was it set back, nobody knows when: all is asked for again."""
+        if clock_ns < self._last_ns - _OVERLAP_NS:
+            self._last_ns = _LONG_AGO_NS
 
     @property
     def since(self) -> str:
@@ -50,11 +59,13 @@ class Told:
     def is_new(self, event: ContainerEvent) -> bool:
         """True once for each event."""
         key = (event.at_ns, event.container_id, event.kind)
-        if key in self._recent or event.at_ns < self._last_ns - _OVERLAP_NS:
+        if key in self._recent:
             return False
-        self._recent.add(key)
-        self._last_ns = max(self._last_ns, event.at_ns)
-        self._recent = {each for each in self._recent if each[0] >= self._last_ns - _OVERLAP_NS}
+        self._recent[key] = None
+        if len(self._recent) > _REMEMBERED:
+            del self._recent[next(iter(self._recent))]
+        set_back = event.at_ns < self._last_ns - _OVERLAP_NS
+        self._last_ns = event.at_ns if set_back else max(self._last_ns, event.at_ns)
         return True
 
 
@@ -81,6 +92,7 @@ async def events(connection: Connection, past: bool = False) -> AsyncIterator[Co
         except DockerError:
             if not connection.accepted:
                 raise
+        connection.epoch += 1  # a daemon that ends ends the stream, and not each does it by an error
         if time.monotonic() - began > _LONGEST_PAUSE:
             pause = _FIRST_PAUSE
         await asyncio.sleep(pause)
@@ -93,11 +105,13 @@ async def _subscription(connection: Connection, told: Told) -> AsyncGenerator[Co
     A fresh DockerEvents each time: a used one never starts again (aiodocker 0.27).
     """
     parameters = dict(_FILTER)
+    async with connection.call("tell its time") as client:
+        clock = clock_ns(await client.system.info())
     if told.began:
+        told.look(clock)
         parameters["since"] = told.since
     else:
-        async with connection.call("tell its time") as client:
-            told.begin(clock_ns(await client.system.info()))
+        told.begin(clock)
     async with connection.mapped("follow events"), connection.clients.lent() as client:
         untyped: Any = DockerEvents  # in aiodocker
         stream = untyped(client)

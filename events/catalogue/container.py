@@ -45,6 +45,7 @@ class ContainerMemoryExhausted(msgspec.Struct, frozen=True, kw_only=True, tag="c
     session_id: str
     generation: int
     container_id: str
+    found: bool = False  # by the container's mark, which has no time: it happened at some time before ``occurred_at``
 
 
 class ContainerRemoved(msgspec.Struct, frozen=True, kw_only=True, tag="container.removed"):

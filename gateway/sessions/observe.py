@@ -97,7 +97,7 @@ class Observer:
         self, state: SessionState, container_id: str, event_id: UUID, at: datetime | None, cause: Cause = codec.NO_CAUSE
     ) -> int | None:
         """``at``: the daemon's time of the kill; None when it was found later. Raises StoreUnavailable: tried again."""
-        payload = ContainerMemoryExhausted(**_subject(state), container_id=container_id)
+        payload = ContainerMemoryExhausted(**_subject(state), container_id=container_id, found=at is None)
         who = Who(kind=ActorKind.CONTAINER, id=payload.container)
         stream_id = container_stream(payload.container)
         return await self._recorder.fact(stream_id, payload, who=who, cause=cause, event_id=event_id, occurred_at=at)

@@ -27,7 +27,8 @@ from gateway.services import Services
 from gateway.sessions.commands import MarkFailed
 from gateway.sessions.handler import Origin
 from gateway.sessions.observe import because, died_id, lost_id
-from gateway.sessions.runner import caused_by, end_of
+from gateway.sessions.runner import NOT_ISOLATED, caused_by, end_of
+from gateway.workers.departures import Departures, told
 from gateway.workers.exhaustion import Exhaustion
 from projections.gateways import GatewayState
 from projections.lifecycle import SEATED, Phase
@@ -46,11 +47,12 @@ class Do(enum.StrEnum):
     STOP = "stop"  # stopping, and nobody carries it: go on
     ADOPT = "adopt"  # it runs, but for another instance or at another address than the log says
     DIED = "died"  # ready in the log, ended in the runtime
+    REFUSE = "refuse"  # ready in the log, and its container does not isolate
     LOST = "lost"  # ready in the log, unknown to the runtime
     REMOVE = "remove"  # a container that no session wants
 
 
-_OF_READY: Final = frozenset({Do.ADOPT, Do.DIED, Do.LOST})
+_OF_READY: Final = frozenset({Do.ADOPT, Do.REFUSE, Do.DIED, Do.LOST})
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -101,6 +103,8 @@ def _repair(state: SessionState, info: ContainerInfo | None, instance: str) -> A
     if info.state in (ContainerState.EXITED, ContainerState.DEAD):
         found_late = state.instance != instance  # it ended while no gateway looked
         return Action(Do.LOST if found_late else Do.DIED, state.session_id, state.container, info)
+    if info.breaches:
+        return Action(Do.REFUSE, state.session_id, state.container, info)
     if info.address is None:
         return None  # paused, or on its way down: the next look tells
     moved = (info.address.host, info.address.port) != (state.host, state.port)
@@ -136,6 +140,7 @@ class Reconciler:
             runtime=services.docker.runtime,
             now=services.recorder.now,
         )
+        self._departures = Departures(services.views, services.instance)
 
     def exhausted(self, event: ContainerEvent) -> bool:
         """The kernel killed a process in a container; True when that is reason for a round."""
@@ -166,6 +171,7 @@ class Reconciler:
         containers = await services.docker.list_containers(all=True, labels=names.owned_by(str(services.store.log_id)))
         await services.views.catch_up_to_head()
         await self._exhaustion.run_once(containers)
+        self._departures.tell(containers)
         gateways, sessions = services.views.gateways, services.views.sessions
         alive = await self._alive() if first else frozenset(gateways)
         if first:
@@ -214,6 +220,10 @@ class Reconciler:
                     detail = f"The container ended ({end_of(action.info)})."
                     log.warning("%s", detail, extra=_about(action))
                     await self._fail(state, "container_died", detail, because(cause, died_id(action.info)))
+            case Do.REFUSE if state is not None and action.info is not None:
+                async with self._reconciling(state) as cause:
+                    log.error("a session's container does not isolate: %s", told(action.info), extra=_about(action))
+                    await self._fail(state, "limits_not_applied", NOT_ISOLATED, cause)
             case Do.LOST if state is not None:
                 async with self._reconciling(state) as cause:
                     await self._services.observer.lost(state, action.info, cause)
@@ -227,7 +237,7 @@ class Reconciler:
         ready meanwhile."""
         if state is None or state.phase is not Phase.READY or state.container != action.container:
             return False
-        if action.do is Do.ADOPT:
+        if action.do in (Do.ADOPT, Do.REFUSE):
             return True
         info = await self._services.docker.get_container_info(action.container)
         return info is None or info.state in (ContainerState.EXITED, ContainerState.DEAD)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from docker.readback import cannot_give, daemon_departures, departures, network_departures
+from docker.readback import breaches, cannot_give, daemon_departures, departures, network_departures, read_back
 from docker.service import Volume
 from docker.settings import DockerSettings
 from docker.spec import container_body, network_body
@@ -122,6 +122,95 @@ def test_root_is_named() -> None:
     said = answer()
     said["Config"]["User"] = ""
     assert found(said) == ["User is '', not '1000:1000'"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("Privileged", True),
+        ("CapAdd", ["SYS_ADMIN"]),
+        ("CapDrop", None),
+        ("GroupAdd", ["0"]),
+        ("Devices", [{"PathOnHost": "/dev/kvm"}]),
+        ("DeviceRequests", [{"Driver": "nvidia"}]),
+        ("DeviceCgroupRules", ["c 1:3 rwm"]),
+        ("Binds", ["/etc:/etc"]),
+        ("VolumesFrom", ["other"]),
+        ("SecurityOpt", None),
+        ("SecurityOpt", ["no-new-privileges:true", "seccomp=unconfined"]),
+        ("MaskedPaths", []),
+        ("ReadonlyPaths", None),
+        *((key, "host") for key in ("NetworkMode", "PidMode", "IpcMode", "UTSMode", "UsernsMode", "CgroupnsMode")),
+        ("PidMode", "container:other"),
+    ],
+)
+def test_power_that_no_session_was_given_is_a_breach(field: str, value: object) -> None:
+    said = answer()
+    said["HostConfig"][field] = value
+    (clause,) = breaches(said, SETTINGS)
+    assert clause.startswith(field)
+    told = read_back(said, SETTINGS)
+    assert told["breaches"] == (clause,) and clause not in told["departures"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("Memory", 0),
+        ("PidsLimit", None),
+        ("CpuQuota", 0),
+        ("Tmpfs", None),
+        ("ReadonlyRootfs", False),
+        ("OomScoreAdj", 0),
+        ("Ulimits", None),
+        ("Init", None),
+        ("LogConfig", {"Type": "json-file", "Config": {}}),
+        ("RestartPolicy", {"Name": "always", "MaximumRetryCount": 0}),
+        ("NetworkMode", "former"),
+        ("IpcMode", "shareable"),
+        ("MaskedPaths", ["/proc/kcore"]),
+    ],
+)
+def test_what_an_earlier_release_or_other_settings_made_is_none(field: str, value: object) -> None:
+    said = answer()
+    said["HostConfig"][field] = value
+    told = read_back(said, SETTINGS)
+    assert told["breaches"] == () and all(clause.startswith(field) for clause in told["departures"])
+    assert told["departures"]
+
+
+@pytest.mark.parametrize("user", ["", "0", "0:0", "root", "00:1000"])
+def test_root_is_a_breach_and_another_user_is_none(user: str) -> None:
+    said = answer()
+    said["Config"]["User"] = user
+    assert breaches(said, SETTINGS) == [f"User is {user!r}"]
+    said["Config"]["User"] = "1001"
+    assert breaches(said, SETTINGS) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "done", "found"),
+    [
+        ("127.0.0.1", "0.0.0.0", ["it is published on 0.0.0.0"]),
+        ("127.0.0.1", "::", ["it is published on ::"]),
+        ("127.0.0.1", "10.0.0.5", ["it is published on 10.0.0.5"]),
+        ("", "", ["it is published on every address"]),
+        ("10.0.0.5", "10.0.0.5", []),  # PUBLISH_ADDRESS was another, or found otherwise
+    ],
+)
+def test_a_port_that_is_published_elsewhere_is_a_breach(asked: str, done: str, found: list[str]) -> None:
+    said = answer()
+    said["HostConfig"]["PortBindings"]["4096/tcp"][0]["HostIp"] = asked
+    said["NetworkSettings"]["Ports"]["4096/tcp"][0]["HostIp"] = done
+    assert breaches(said, SETTINGS) == found
+
+
+def test_a_folder_of_the_host_is_a_breach_unless_its_root_holds_it() -> None:
+    said, rooted = answer(), DockerSettings(host_dir_root="/srv/work")
+    for source, strange in (("/srv/work/anna", []), ("/srv/workshop", [1]), ("/srv/work/../x", [1]), ("/etc", [1])):
+        said["Mounts"] = [{"Type": "bind", "Source": source, "Destination": "/workspace"}]
+        assert len(breaches(said, rooted)) == len(strange)
+        assert breaches(said, SETTINGS), "without a root there is none"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "", "::"])

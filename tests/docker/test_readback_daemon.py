@@ -1,11 +1,13 @@
 """What only a real daemon can show: one that does not do as it was asked gets no session, and nothing of it stays."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
 import pytest
+from aiodocker.system import DockerSystem
 
 from docker import aiodocker_service, names, spec
 from docker.errors import BadDockerSettings, LimitsNotApplied
@@ -69,7 +71,50 @@ async def test_one_that_was_made_before_the_limits_changed_is_made_anew(
         assert made.id != former.id
         assert docker_daemon.ask("GET", f"/containers/{name}/json")[1]["HostConfig"]["PidsLimit"] == 33
         await service.start_container(made.id)
-    assert (await runtime.create(name)).id == made.id, "one that runs was held as was asked then"
+    again = await runtime.create(name)
+    assert again.id == made.id, "one that runs was held as was asked then"
+    assert again.breaches == () and [each.split()[0] for each in again.departures] == ["PidsLimit"]
+
+
+async def test_one_that_runs_and_does_not_isolate_is_not_taken_for_ours(
+    docker_daemon: DockerDaemon, runtime: ProcessRuntime
+) -> None:
+    """It has the name and the labels; what it may do shows, and where it is published, now that it runs."""
+    name = names.container_name()
+    ours = await runtime.create(name)
+    await runtime.service.remove_container(name)
+    host = {"CapAdd": ["SYS_ADMIN"], "Binds": ["/tmp:/x"], "PortBindings": {"4096/tcp": [{"HostIp": "0.0.0.0"}]}}
+    body = {"Image": ours.image, "Labels": dict(ours.labels), "User": "0:0", "HostConfig": host}
+    made = docker_daemon.ask("POST", f"/containers/create?name={name}", body)[1]["Id"]
+    try:
+        assert docker_daemon.ask("POST", f"/containers/{made}/start")[0] == 204
+        listed = await runtime.service.list_containers(labels=ours.labels)
+        (found,) = [each.breaches for each in listed if each.id == made]
+        for word in ("User is '0:0'", "CapDrop", "CapAdd", "Binds", "published on 0.0.0.0"):
+            assert any(word in clause for clause in found)
+        with pytest.raises(LimitsNotApplied, match="SYS_ADMIN"):
+            await runtime.create(name)
+    finally:
+        docker_daemon.ask("DELETE", f"/containers/{made}?force=1&v=1")
+
+
+async def test_the_daemon_is_asked_what_it_can_do_once_until_it_was_away(
+    docker_daemon: DockerDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, info = list[None](), DockerSystem.info
+
+    async def counted(system: DockerSystem) -> Any:
+        asked.append(None)
+        return await info(system)
+
+    monkeypatch.setattr(DockerSystem, "info", counted)
+    async with aiodocker_service.AiodockerService(docker_daemon.settings) as service:
+        runtime = ProcessRuntime(service, docker_daemon.owner)
+        await asyncio.gather(*(runtime.create(names.container_name()) for _ in range(4)))
+        assert len(asked) == 1
+        service._connection.epoch += 1
+        await runtime.create(names.container_name())
+        assert len(asked) == 2
 
 
 async def test_a_network_of_that_name_that_joins_sessions_is_refused(docker_daemon: DockerDaemon) -> None:

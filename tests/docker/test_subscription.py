@@ -37,13 +37,31 @@ def test_an_event_is_told_once_and_a_later_one_of_an_earlier_time_too() -> None:
     assert told.since == "10.000000000"
 
 
-def test_what_is_older_than_it_asks_for_is_not_told_again() -> None:
+def test_a_clock_that_is_set_back_makes_nobody_deaf() -> None:
     told = Told()
-    told.begin(10 * SECOND)
-    assert told.is_new(died(20 * SECOND))
-    assert told.since == "19.000000000"
-    assert not told.is_new(died(12 * SECOND))
-    assert len(told._recent) == 1
+    told.begin(1000 * SECOND)
+    assert told.is_new(died(1001 * SECOND))
+    assert [told.is_new(died((701 + turn) * SECOND)) for turn in range(3)] == [True] * 3
+    assert told.since == "702.000000000"
+    assert not told.is_new(died(1001 * SECOND)), "the daemon still remembers it"
+
+
+def test_a_clock_that_was_set_back_meanwhile_has_all_asked_for_again() -> None:
+    told = Told()
+    told.begin(1000 * SECOND)
+    told.look(1000 * SECOND)
+    assert told.since == "999.000000000"
+    told.look(700 * SECOND)
+    assert told.since == "1.000000000"
+
+
+def test_what_is_remembered_is_bounded_and_more_than_a_daemon_remembers() -> None:
+    told = Told()
+    told.begin(SECOND)
+    events = [died(2 * SECOND, str(number)) for number in range(3000)]
+    assert all(map(told.is_new, events))
+    assert not any(map(told.is_new, events[-256:]))
+    assert len(told._recent) == subscription._REMEMBERED
 
 
 @contextlib.asynccontextmanager
@@ -142,3 +160,27 @@ async def test_a_daemon_that_was_never_right_is_told_to_whoever_follows(folder: 
             async for _ in service.events():
                 pass
         await service.close()
+
+
+async def test_a_daemon_that_was_away_may_be_another(folder: Path) -> None:
+    """It is asked again what it can do, also when nobody but the events noticed."""
+    async with certified_daemon(folder) as daemon:
+        service = AiodockerService(settings_of(folder, daemon.port))
+
+        async def follow() -> None:
+            async for _ in service.events():
+                pass
+
+        follower = asyncio.create_task(follow())
+        try:
+            await reached(lambda: daemon.streams == 1)
+            before = service._connection.epoch
+            await daemon.stop()
+            await reached(lambda: service._connection.epoch > before)
+            epoch = service._connection.epoch
+            assert not await service.ping()
+            assert service._connection.epoch > epoch
+        finally:
+            follower.cancel()
+            await asyncio.wait([follower])
+            await service.close()

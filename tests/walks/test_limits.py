@@ -3,9 +3,7 @@ neighbours answer as before."""
 
 import asyncio
 import contextlib
-import statistics
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +18,7 @@ from tests.docker_fixtures import DockerDaemon
 from tests.event_fixtures import until
 from tests.gateway_fixtures import Session
 from tests.walks import process
+from tests.walks.neighbours import Neighbours
 
 LIMITS: Final = {
     "CONTAINER_MEMORY_LIMIT": "64m",
@@ -86,7 +85,6 @@ while time.monotonic() < end:
     pass
 """
 MEMORY_HOG: Final = "bytearray(300 << 20)"
-BOUND: Final = 2.0  # seconds for a neighbour's answer, p99: a machine of two cores that does other things as well
 
 
 @pytest.fixture
@@ -137,52 +135,6 @@ def _check_inside(said: str) -> None:
     ]
 
 
-class Neighbours:
-    """Sessions that are asked all the time; what their answers took, by what went on meanwhile."""
-
-    def __init__(self, client: httpx.AsyncClient, sessions: list[Session]) -> None:
-        self._client, self._sessions = client, sessions
-        self.took: dict[str, list[float]] = {}
-        self.refused: list[int] = []
-        self._during = ""
-
-    @contextlib.asynccontextmanager
-    async def asked(self) -> AsyncIterator["Neighbours"]:
-        tasks = [asyncio.create_task(self._ask(session)) for session in self._sessions]
-        try:
-            yield self
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    @contextlib.contextmanager
-    def during(self, what: str) -> Iterator[None]:
-        self._during, self.took[what] = what, []
-        yield
-        self._during = ""
-
-    async def _ask(self, session: Session) -> None:
-        while True:
-            began = time.monotonic()
-            answer = await self._client.get(session.path("echo"), headers=session.headers)
-            if answer.status_code != 200:
-                self.refused.append(answer.status_code)
-            if self._during:
-                self.took[self._during].append(time.monotonic() - began)
-            await asyncio.sleep(0.03)  # ask some thirty times a second
-
-    def report(self) -> str:
-        lines = [f"{'neighbours during':24} {'answers':>8} {'median ms':>10} {'p99 ms':>8}"]
-        for what, took in self.took.items():
-            lines.append(f"{what:24} {len(took):8} {statistics.median(took) * 1e3:10.1f} {p99(took) * 1e3:8.1f}")
-        return "\n".join(lines)
-
-
-def p99(took: list[float]) -> float:
-    return sorted(took)[int(len(took) * 0.99)]
-
-
 @pytest.mark.docker
 async def test_who_runs_into_a_limit_is_told_and_harms_nobody_else(
     docker_daemon: DockerDaemon, settings: dict[str, str], data_dir: Path
@@ -191,14 +143,14 @@ async def test_who_runs_into_a_limit_is_told_and_harms_nobody_else(
     async with process.serving(data_dir, settings) as gateway, gateway.client() as client:
         victim, *others = await asyncio.gather(*(gateway.open(client) for _ in range(3)))
         hurt, other = await _container(client, victim), await _container(client, others[0])
-        async with Neighbours(client, others).asked() as neighbours:
-            with neighbours.during("nothing"):
+        async with Neighbours(client, [(other.path("echo"), other.headers) for other in others]).asked() as neighbours:
+            async with neighbours.during("nothing"):
                 await asyncio.sleep(2)  # the time itself is what is measured
-            with neighbours.during("memory hog, a child"):
+            async with neighbours.during("memory hog, a child"):
                 await _in(docker_daemon, hurt, MEMORY_HOG)
                 await _told(client, victim, "container.memory_exhausted")
             assert (await client.get(victim.path("echo"), headers=victim.headers)).status_code == 200, "it lives on"
-            with neighbours.during("fork bomb"):
+            async with neighbours.during("fork bomb"):
                 bomb = asyncio.create_task(_in(docker_daemon, hurt, FORK_BOMB))
                 await until(lambda: _pids(docker_daemon, hurt, 22, 24))
                 said = await bomb
@@ -206,15 +158,14 @@ async def test_who_runs_into_a_limit_is_told_and_harms_nobody_else(
             await until(lambda: _pids(docker_daemon, hurt, 1, 6))
             assert await _answers(client, victim)
             before = _throttled(await _stats(docker_daemon, hurt))
-            with neighbours.during("CPU hog"):
+            async with neighbours.during("CPU hog"):
                 # Where others leave it less than its quota there is nothing to hold back: then again.
                 await until(lambda: _is_held_back(docker_daemon, hurt, before))
-            with neighbours.during("memory hog, the agent"):
+            async with neighbours.during("memory hog, the agent"):
                 await _swell(client, victim)
                 await _told(client, victim, "session.failed")
         print(f"\n{neighbours.report()}")  # shown with -s
-        assert neighbours.refused == []
-        assert max(p99(took) for took in neighbours.took.values()) < BOUND, neighbours.report()
+        assert neighbours.harm() == [], neighbours.report()
         line = next(each for each in gateway.lines if "want of memory" in each["message"])
         assert (line["level"], line["session_id"], line["operation"]) == ("WARNING", victim.session_id, "watch")
         assert await gateway.stop() == 0

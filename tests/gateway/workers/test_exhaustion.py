@@ -12,7 +12,7 @@ from docker.mock import MockDockerService
 from docker.service import ContainerEvent, ContainerInfo, ContainerState
 from events.envelope import Actor, ActorKind
 from gateway.sessions.observe import Observer, exhausted_id
-from gateway.workers.exhaustion import APART, EVENT, Exhaustion, Kill, is_new, kills
+from gateway.workers.exhaustion import APART, EVENT, Exhaustion, Kill, Known, is_new, kills
 from projections.lifecycle import Phase
 from projections.session_state import SessionState
 from tests.factories import MOMENT
@@ -59,19 +59,28 @@ def test_a_container_of_a_former_generation_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "told", "new"),
+    ("at", "known", "new"),
     [
         (MOMENT, None, True),
         (None, None, True),
-        (None, MOMENT, False),  # the mark stays for as long as the container runs
-        (MOMENT, MOMENT, False),
-        (MOMENT, MOMENT - APART, False),  # the kernel may report one kill several times
-        (MOMENT, MOMENT - APART - timedelta(seconds=1), True),
-        (MOMENT, MOMENT + timedelta(days=1), False),  # found by its mark before the daemon's word came
+        (None, Known([MOMENT]), False),  # the mark stays for as long as the container runs
+        (MOMENT, Known([MOMENT]), False),
+        (MOMENT, Known([MOMENT - APART]), False),  # the kernel may report one kill several times
+        (MOMENT, Known([MOMENT - APART - timedelta(seconds=1)]), True),
+        (MOMENT, Known([MOMENT + timedelta(hours=1)]), True),  # the daemon's clock was set back
+        (MOMENT, Known([], mark=MOMENT + timedelta(days=1)), False),  # found by its mark before the daemon's word came
+        (MOMENT, Known([], mark=MOMENT - timedelta(seconds=1)), True),
     ],
 )
-def test_news_is_what_nobody_told_since(at: datetime | None, told: datetime | None, new: bool) -> None:
-    assert is_new(Kill(STATE, "i1", at), told) is new
+def test_news_is_what_nobody_told_of_that_time(at: datetime | None, known: Known | None, new: bool) -> None:
+    assert is_new(Kill(STATE, "i1", at), known) is new
+
+
+def test_a_mark_stands_for_one_kill() -> None:
+    """Of a gateway whose clock is an hour ahead it would else stand for all of that hour."""
+    known = Known(mark=MOMENT + timedelta(hours=1))
+    first, later = Kill(STATE, "i1", MOMENT), Kill(STATE, "i1", MOMENT + timedelta(minutes=2))
+    assert [is_new(kill, known) for kill in (first, first, later)] == [False, False, True]
 
 
 def test_ids_are_the_containers_first_and_those_of_its_minutes() -> None:
@@ -148,7 +157,7 @@ async def test_a_child_that_is_killed_is_told_at_once_and_the_session_lives_on(
         assert (payload.session_id, payload.container, payload.generation) == (state.session_id, state.container, 1)
         actor = msgspec.json.decode(event.actor, type=Actor)
         assert (actor.kind, actor.id) == (ActorKind.CONTAINER, state.container)
-        assert event.occurred_at == daemon.clock, "the daemon's time"
+        assert event.occurred_at == daemon.clock and not payload.found, "the daemon's time"
         assert event.causation_id == ready.event_id and event.trace_id is not None
         assert event.correlation_id == ready.correlation_id
         after = gateway.views.sessions[state.session_id]
@@ -165,6 +174,16 @@ async def test_a_later_kill_is_told_when_a_minute_has_passed(earth: World, daemo
             daemon.clock += timedelta(seconds=seconds)
             daemon.oom_child(state.container)
             await told(earth, number)
+
+
+async def test_a_daemon_whose_clock_was_set_back_is_heard(earth: World, daemon: Daemon) -> None:
+    async with earth.gateway() as gateway:
+        state = await gateway.open()
+        for seconds, number in ((0, 1), (-300, 2), (30, 2), (60, 3)):
+            daemon.clock += timedelta(seconds=seconds)
+            daemon.oom_child(state.container)
+            await told(earth, number)
+        assert gateway.views.sessions[state.session_id].phase is Phase.READY
 
 
 async def test_one_that_ends_the_container_is_told_before_its_end(earth: World, daemon: Daemon) -> None:
@@ -194,6 +213,7 @@ async def test_what_nobody_heard_is_found_once(earth: World, daemon: Daemon, kno
         async with earth.gateway() as again:
             await eventually(lambda: again.views.sessions[state.session_id].instance == again.instance)
             await told(earth, 1)
+            assert [each.found for each in await earth.payloads(EVENT)] == [not known]
             assert again.views.sessions[state.session_id].phase is Phase.READY
 
 

@@ -11,6 +11,7 @@ import pytest
 from docker import names
 from docker.errors import DaemonFailed
 from docker.service import Address, ContainerInfo, ContainerState
+from gateway.sessions.runner import NOT_ISOLATED
 from gateway.workers.reconcile import Do, crashed, plan
 from projections.gateways import GatewayState
 from projections.lifecycle import Phase
@@ -142,6 +143,43 @@ def test_what_another_living_gateway_left_is_its_to_remove() -> None:
     stopped = session(Phase.STOPPED, instance=OTHER)
     assert planned([stopped], [RUNNING], alive={ME, OTHER}) == []
     assert planned([stopped], [RUNNING]) == [Do.REMOVE]
+
+
+def test_what_does_not_isolate_is_refused_and_what_departs_serves_on() -> None:
+    """At adoption and at any round; an upgrade that asks for more ends no session."""
+    held, open_ = container(departures=("PidsLimit is 64, not 32",)), container(breaches=("Privileged is True",))
+    ready = session(Phase.READY)
+    assert [planned([ready], [each]) for each in (held, open_)] == [[], [Do.REFUSE]]
+    assert planned([session(Phase.READY, instance=OTHER)], [open_]) == [Do.REFUSE], "before it is adopted"
+    assert planned([session(Phase.READY, instance=OTHER)], [open_], alive={ME, OTHER}) == []
+    assert planned([ready], [msgspec.structs.replace(PAUSED, breaches=open_.breaches)]) == [Do.REFUSE]
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+async def test_a_container_that_does_not_isolate_serves_no_longer(
+    earth: World, caplog: pytest.LogCaptureFixture, adopted: bool
+) -> None:
+    async with earth.gateway() as gateway:
+        state = await gateway.open()
+        if not adopted:
+            become(earth, state, breaches=("/etc of the host is mounted at /x",))
+            failed = await gateway.reaches(state.session_id, Phase.FAILED)
+    if adopted:
+        become(earth, state, breaches=("/etc of the host is mounted at /x",))
+        async with earth.gateway() as again:
+            failed = await again.reaches(state.session_id, Phase.FAILED)
+            await until(earth.empty)
+    assert failed.reason == "limits_not_applied"
+    (why,) = await earth.payloads("session.failed")
+    assert why.detail == NOT_ISOLATED, "no path of the host"
+    assert await earth.log("container.adopted") == []
+    (line,) = [record for record in caplog.records if "/etc of the host" in record.getMessage()]
+    assert (line.__dict__["session_id"], line.levelname) == (state.session_id, "ERROR")
+
+
+def become(earth: World, state: SessionState, **changes: Any) -> None:
+    """As the daemon shows the session's container from now on."""
+    earth.docker._change(earth.docker._existing(state.container), **changes)
 
 
 @pytest.mark.parametrize("oom", [False, True])
