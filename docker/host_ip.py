@@ -260,6 +260,35 @@ def published(settings: DockerSettings, found: Found) -> tuple[DockerSettings, s
     )
 
 
+async def doubt(settings: DockerSettings, found: Found, edges: Edges = REAL) -> str:
+    """Why no session may be reached there, and what to do; empty when nothing speaks against it."""
+    if found.method is Method.OVERRIDE:
+        return await _doubt_of_given(settings, found, edges)
+    changed, note = published(settings, found)
+    return note if changed is settings else ""
+
+
+async def _doubt_of_given(settings: DockerSettings, found: Found, edges: Edges) -> str:
+    """HOST_IP is believed whatever it says; here it is looked at."""
+    host = daemon_host(settings)
+    try:
+        await _addresses(found.address, edges)
+    except OSError:
+        return (
+            f"SESSIONS CANNOT BE REACHED: HOST_IP={found.address} has no address here. Let it be where ports of the "
+            "daemon's machine are reached, or leave it empty."
+        )
+    if found.address == host and not await beside_daemon(settings, edges):
+        return published(settings, Found(host, Method.DAEMON))[1]
+    daemon = await edges.identity(settings, host)
+    if daemon is None or daemon == await edges.identity(settings, found.address):
+        return ""
+    return (
+        f"SESSIONS CANNOT BE REACHED if HOST_IP={found.address} is not the daemon's machine: the daemon answers at "
+        f"{host}, and not there. Correct HOST_IP, or leave it empty."
+    )
+
+
 class HostAddress:
     """The address, kept for CACHE_SECONDS; a failure for FAILURE_SECONDS. One detection at a time.
 
@@ -292,6 +321,11 @@ class HostAddress:
     async def publishing(self) -> DockerSettings:
         """The settings with the address to publish on. Raises as ``find``."""
         return published(self._settings, await self.find())[0]
+
+    async def note(self) -> str:
+        """What the person who starts the gateway must know of it; empty: nothing. Raises as ``find``."""
+        found = await self.find()
+        return published(self._settings, found)[1] or await doubt(self._settings, found, self._edges)
 
     @property
     def last(self) -> Found | None:

@@ -8,20 +8,38 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from docker.errors import DockerError
 from docker.host_edges import REAL, Edges
-from docker.host_ip import LOOPBACK, Answer, Found, Method, answers, beside_daemon, daemon_host, detect, in_container
+from docker.host_ip import (
+    LOOPBACK,
+    Answer,
+    Found,
+    Method,
+    answers,
+    beside_daemon,
+    daemon_host,
+    detect,
+    doubt,
+    in_container,
+)
 from docker.settings import DockerSettings, from_environment, problems
+
+_EXITS: Final = (
+    "Exit codes: 0 an address was found, 1 none was, 2 the settings cannot serve (an empty DOCKER_HOST among them), "
+    "3 one was found where sessions may be out of reach."
+)
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """All answers in their order, and which one won; ``problem`` says why none did."""
+    """All answers in their order, and which one won. ``problem``: why none did; ``doubt``: what speaks against it."""
 
     found: Found | None
     problem: str
+    doubt: str
     in_container: bool
     answers: list[Answer]
 
@@ -37,12 +55,13 @@ async def report(settings: DockerSettings, edges: Edges = REAL) -> Report:
         *await answers(settings, edges, daemon),
         Answer(Method.DAEMON, (daemon_host(settings),), confirmed=daemon_host(settings) if daemon else None),
     ]
-    found, problem = None, ""
+    found, problem, against = None, "", ""
     try:
         found = await detect(settings, edges)
+        against = await doubt(settings, found, edges)
     except DockerError as error:
         problem = str(error)
-    return Report(found=found, problem=problem, in_container=in_container(edges), answers=said)
+    return Report(found=found, problem=problem, doubt=against, in_container=in_container(edges), answers=said)
 
 
 async def _beside(settings: DockerSettings, edges: Edges) -> Answer:
@@ -63,14 +82,15 @@ def text(told: Report) -> str:
         seen = f"  <- the daemon: {answer.confirmed}" if answer.confirmed else ""
         lines.append(f"{mark} {answer.method:<22}{said}{seen}")
     lines.append(f"Published ports are reached at {told.found}." if told.found else told.problem)
+    lines += [told.doubt] if told.doubt else []
     return "\n".join(lines)
 
 
 def main(
     arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ, edges: Edges = REAL
 ) -> int:
-    """The command; its exit code is 0 when an address was found, 1 when none was, 2 for settings that cannot serve."""
-    parser = argparse.ArgumentParser(prog="test-host-ip-detection.py", description=__doc__)
+    """The command; answers its exit code."""
+    parser = argparse.ArgumentParser(prog="test-host-ip-detection.py", description=__doc__, epilog=_EXITS)
     parser.add_argument("--json", action="store_true", help="for programs")
     chosen = parser.parse_args(arguments)
     try:
@@ -82,7 +102,9 @@ def main(
         print(error, file=sys.stderr)
         return 2
     print(msgspec.json.encode(told).decode() if chosen.json else text(told))
-    return 0 if told.found is not None else 1
+    if told.found is None:
+        return 1
+    return 3 if told.doubt else 0
 
 
 if __name__ == "__main__":

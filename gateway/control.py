@@ -59,6 +59,16 @@ class Control:
         except (TimeoutError, httpx.HTTPError, msgspec.DecodeError):  # ValidationError is a DecodeError
             return False
 
+    async def accepts(self, address: Address) -> bool:
+        """Whether anything accepts a connection there: a port out of reach is another fault than a silent agent."""
+        try:
+            async with asyncio.timeout(TRY_SECONDS):
+                _, writer = await asyncio.open_connection(address.host, address.port)
+        except OSError:  # TimeoutError is one
+            return False
+        writer.transport.abort()
+        return True
+
     async def _ask(self, url: str, authorization: bytes) -> bytes | None:
         """The body of a 200; None for anything else, or for more than a health answer has."""
         body = bytearray()

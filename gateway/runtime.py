@@ -15,7 +15,6 @@ from docker.agent import opencode
 from docker.agent.model import MODEL, StubModel
 from docker.agent.opencode import Missing
 from docker.aiodocker_service import AiodockerService
-from docker.host_ip import published
 from docker.image import ECHO_IMAGE, OPENCODE_IMAGE
 from docker.local import ECHO_COMMAND, LocalService
 from docker.mock import MockDockerService
@@ -71,15 +70,26 @@ async def _docker(stack: AsyncExitStack, settings: Settings) -> Runtime:
         image = OPENCODE_IMAGE if await service.image_id(OPENCODE_IMAGE) else ECHO_IMAGE
         if image == ECHO_IMAGE:
             notes += (f"Sessions run the echo agent: `make image` builds {OPENCODE_IMAGE} for real ones.",)
+    if await service.image_id(image) is None:
+        notes += (image_absent(image),)
     notes += too_small(image, settings.docker)
     model, note = _model(stack, settings, await service.host_address())
-    _, publishing = published(settings.docker, await service.host.find())
+    publishing = await service.host.note()
     notes += (publishing,) if publishing else ()
     return Runtime(
         docker=service,
         agent=_agent(settings, image, model, "allow"),
         summary=f"Docker at {daemon_url(settings.docker)} over mutual TLS, image {image}",
         notes=notes + note,
+    )
+
+
+def image_absent(image: str) -> str:
+    """A note, and no refusal: an image can come at any time."""
+    given = "" if image in (OPENCODE_IMAGE, ECHO_IMAGE) else ", or correct SESSION_IMAGE"
+    return (
+        f"SESSIONS CANNOT START: the image {image} is not on the daemon's machine. Build it there, or load it "
+        f"(docker load){given}."
     )
 
 

@@ -13,9 +13,10 @@ from docker import names
 from docker.agent import opencode
 from docker.agent.model import MODEL
 from docker.aiodocker_service import AiodockerService
+from docker.image import ECHO_IMAGE, OPENCODE_IMAGE
 from docker.service import ContainerInfo, Volume
 from gateway.access.tokens import USERNAME
-from gateway.doctor.row import Ended, failed
+from gateway.doctor.row import Ended, Finding, failed
 from gateway.doctor.surroundings import Surroundings
 from gateway.sessions import agent
 
@@ -40,8 +41,7 @@ async def probing(
     """
     image = await here.session_image(service)
     if image is None:
-        wanted = here.settings().sessions.session_image or "for sessions"
-        raise Ended(failed(f"No image {wanted} is on the daemon's machine.", "Build one: make image."))
+        raise Ended(_no_image(here.settings().sessions.session_image))
     await _sweep(service)
     password, name = secrets.token_urlsafe(24), names.container_name()
     labels = names.labels(OWNER, OWNER, name)
@@ -65,6 +65,15 @@ async def probing(
         await service.remove_container(name, force=True)
         for volume in volumes:
             await service.remove_volume(volume.name)
+
+
+def _no_image(wanted: str) -> Finding:
+    if wanted in ("", OPENCODE_IMAGE):
+        return failed(f"No image {wanted or 'for sessions'} is on the daemon's machine.", "Build one: make image.")
+    todo = f"Build {wanted} on the daemon's machine, or load it (docker load), or correct SESSION_IMAGE."
+    if wanted == ECHO_IMAGE:
+        todo = "Build it: python -m docker.image echo."
+    return failed(f"No image {wanted} is on the daemon's machine.", todo)
 
 
 def _environment(password: str) -> dict[str, str]:

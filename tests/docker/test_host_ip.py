@@ -15,6 +15,7 @@ from docker.host_ip import (
     Method,
     default_gateways,
     detect,
+    doubt,
     in_container,
     published,
 )
@@ -288,6 +289,27 @@ def test_nothing_is_published_where_others_could_reach_it(found: Found) -> None:
 )
 def test_what_was_chosen_stays(given: dict[str, Any], found: Found) -> None:
     assert published(settings(**given), found) == (settings(**given), "")
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({}, "PUBLISH_ADDRESS=127.0.0.1"),
+        ({"host_ip": "10.9.9.9"}, "PUBLISH_ADDRESS=127.0.0.1"),  # right, and the port is on its loopback all the same
+        ({"host_ip": "foo"}, "HOST_IP=foo has no address"),
+        ({"host_ip": "10.1.1.1"}, "HOST_IP=10.1.1.1 is not"),
+        ({"host_ip": "10.9.9.8"}, ""),
+        ({"publish_address": "10.9.9.9", "allow_public_publish": True}, ""),
+        ({"host_ip": "10.9.9.9", "publish_address": "10.9.9.9", "allow_public_publish": True}, ""),
+    ],
+)
+async def test_an_address_where_no_session_is_reached_is_doubted(given: dict[str, Any], word: str) -> None:
+    """The daemon is on another machine, 10.9.9.9, which has the address 10.9.9.8 too."""
+    world = World(container=False, daemons=dict.fromkeys(["10.9.9.9", "10.9.9.8"], DAEMON))
+    address = HostAddress(settings(**given), world.edges)
+    found = await doubt(settings(**given), await address.find(), world.edges)
+    assert (word in found) if word else (found == "")
+    assert await address.note() == found
 
 
 async def test_containers_are_published_where_they_are_reached() -> None:

@@ -13,12 +13,13 @@ from docker.host_report import main
 from tests.docker.host_world import BRIDGE_ROUTE, DAEMON, World
 
 ENVIRONMENT = {"DOCKER_HOST": "tcp://10.9.9.9:2376"}
+EVERYWHERE = {**ENVIRONMENT, "PUBLISH_ADDRESS": "0.0.0.0", "ALLOW_PUBLIC_PUBLISH": "true"}
 SCRIPT = Path(__file__).resolve().parents[2] / "docker/scripts/test-host-ip-detection.py"
 
 
 def test_every_method_is_told_in_order_and_the_winner_marked(capsys: pytest.CaptureFixture[str]) -> None:
     world = World(files={"/proc/net/route": BRIDGE_ROUTE}, daemons=dict.fromkeys(["10.9.9.9", "172.250.0.1"], DAEMON))
-    assert main([], ENVIRONMENT, world.edges) == 0
+    assert main([], EVERYWHERE, world.edges) == 0
     first, *methods, last = capsys.readouterr().out.splitlines()
     assert first == "This process runs in a container."
     assert [line[2:24].strip() for line in methods] == [method.value for method in Method]
@@ -30,7 +31,7 @@ def test_every_method_is_told_in_order_and_the_winner_marked(capsys: pytest.Capt
 
 def test_a_program_gets_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     world = World(files={"/proc/net/route": BRIDGE_ROUTE})
-    assert main(["--json"], {**ENVIRONMENT, "GATEWAY": "no/address"}, world.edges) == 0
+    assert main(["--json"], {**EVERYWHERE, "GATEWAY": "no/address"}, world.edges) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["found"] == {"address": "172.250.0.1", "method": "default route", "confirmed": False}
     assert [answer["method"] for answer in told["answers"]] == [method.value for method in Method]
@@ -40,6 +41,16 @@ def test_a_program_gets_the_same(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_an_answer_it_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([], ENVIRONMENT, World(own="").edges) == 1
     assert "Could not detect Docker host IP" in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("given", "word"), [({}, "PUBLISH_ADDRESS"), ({"HOST_IP": "foo"}, "HOST_IP=foo")])
+def test_an_address_where_sessions_are_out_of_reach_has_a_code_of_its_own(
+    given: dict[str, str], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World(container=False, daemons={"10.9.9.9": DAEMON})
+    assert main([], {**ENVIRONMENT, **given}, world.edges) == 3
+    assert word in capsys.readouterr().out.splitlines()[-1]
+    assert main([], {**ENVIRONMENT, "PUBLISH_ADDRESS": "172.20.0.1"}, world.edges) == 0
 
 
 def test_settings_that_cannot_serve_are_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,6 +47,13 @@ async def test_a_closed_port_is_not_ready() -> None:
         address = peer.address
     async with Control() as control:
         assert not await control.is_ready(address, AUTHORIZATION)
+        assert not await control.accepts(address)
+
+
+async def test_a_port_that_is_reached_is_told_from_an_agent_that_is_silent() -> None:
+    async with container(answers(b"")) as peer, Control() as control:
+        assert not await control.is_ready(peer.address, AUTHORIZATION)
+        assert await control.accepts(peer.address)
 
 
 async def test_it_asks_with_the_credential_on_a_connection_of_its_own() -> None:

@@ -17,6 +17,7 @@ from events.schema import Applied
 from gateway.runtime import BLOCKING_NOTE, Runtime, RuntimeRefused, open_runtime, too_small
 from gateway.settings import load
 from gateway.storage import Storage
+from tests.docker_fixtures import DockerDaemon
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +116,21 @@ async def test_local_sessions_ask_before_they_act(tmp_path: Path) -> None:
     async with opened(tmp_path, SESSION_IMAGE="echo") as runtime:
         settings = " ".join(runtime.agent.environment(runtime.agent.model).values())
         assert '"ask"' in settings and '"allow"' not in settings
+
+
+@pytest.mark.docker
+async def test_a_start_whose_sessions_will_all_fail_says_so(tmp_path: Path, docker_daemon: DockerDaemon) -> None:
+    """Without the image, and with ports on the loopback of another machine, each would fail when it is opened."""
+    if not docker_daemon.enter:
+        pytest.skip("the daemon given by DOCKER_HOST shares our loopback")
+    given = {"SESSION_IMAGE": "foo:1", "PUBLISH_ADDRESS": "127.0.0.1", "MODEL_BASE_URL": "https://models.example/v1"}
+    async with opened(tmp_path, **{**docker_daemon.environment, **given}) as runtime:
+        image, publishing = [note for note in runtime.notes if note.startswith("SESSIONS CANNOT")]
+        assert "foo:1" in image and "SESSION_IMAGE" in image
+        assert "PUBLISH_ADDRESS=127.0.0.1" in publishing
+    fine = {"SESSION_IMAGE": "", "HOST_IP": "no-such-host.invalid"}
+    async with opened(tmp_path, **{**docker_daemon.environment, **given, **fine}) as runtime:
+        assert any("HOST_IP=no-such-host.invalid" in note for note in runtime.notes)
 
 
 def test_a_limit_that_is_little_for_opencode_is_noted() -> None:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from docker import host_report
-from gateway.doctor.row import Finding, Row, failed, passed
+from gateway.doctor.row import Finding, Row, failed, passed, warned
 from gateway.doctor.surroundings import NoDaemon, Surroundings
 
 
@@ -14,6 +14,8 @@ async def _look(here: Surroundings) -> Finding:
     facts = {"in_container": told.in_container, "answers": told.answers}
     if told.found is None:
         return failed(told.problem, "Give HOST_IP: where published ports are reached from here.", **facts)
+    if told.doubt:
+        return warned(told.doubt, "See it with the row docker-service, which speaks to a container.", **facts)
     return passed(f"Published ports are reached at {told.found}.", **facts)
 
 

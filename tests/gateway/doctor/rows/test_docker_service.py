@@ -6,6 +6,7 @@ from docker import names
 from gateway.doctor import probe
 from gateway.doctor.examine import look
 from gateway.doctor.row import State
+from gateway.doctor.rows import docker_service
 from gateway.doctor.rows.docker_service import ROW, Times
 from tests.docker_fixtures import DockerDaemon
 from tests.gateway.doctor.world import here
@@ -28,6 +29,31 @@ async def test_a_container_that_ends_by_itself_is_told(
     settings = {**docker_daemon.environment, "SESSION_IMAGE": echo_image, "CONTAINER_MEMORY_LIMIT": "6m"}
     found = await look(ROW, here(settings))
     assert found.state is State.FAIL
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"PUBLISH_ADDRESS": "127.0.0.1"}, ("PUBLISH_ADDRESS=127.0.0.1",)),
+        ({"HOST_IP": "127.0.0.1"}, ("127.0.0.1:", "HOST_IP=127.0.0.1")),
+    ],
+)
+async def test_a_port_out_of_reach_is_told_with_its_address_and_the_setting(
+    given: dict[str, str],
+    words: tuple[str, ...],
+    docker_daemon: DockerDaemon,
+    echo_image: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And not, after a minute and a half, that it was not over."""
+    if not docker_daemon.enter:
+        pytest.skip("the daemon given by DOCKER_HOST shares our loopback")
+    monkeypatch.setattr(docker_service, "UNREACHED_SECONDS", 0.2)
+    found = await look(ROW, here({**docker_daemon.environment, "SESSION_IMAGE": echo_image, **given}))
+    assert (found.state, list(found.facts)) == (State.FAIL, ["address"])
+    assert "does not answer us" in found.sentence and "PUBLISH_ADDRESS" in found.todo
+    assert all(word in found.sentence for word in words)
 
 
 def test_times_are_kept_in_order() -> None:

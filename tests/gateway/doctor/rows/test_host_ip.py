@@ -12,5 +12,11 @@ async def test_the_address_and_its_method_are_told() -> None:
     assert len(found.facts["answers"]) > 4
 
 
+async def test_an_address_where_sessions_are_out_of_reach_is_a_warning() -> None:
+    """It was found all the same, and that was told as if all were well."""
+    found = await look(ROW, here({"DOCKER_HOST": "tcp://127.0.0.1:1", "HOST_IP": "no-such-host.invalid"}))
+    assert (found.state, "HOST_IP=no-such-host.invalid" in found.sentence) == (State.WARN, True)
+
+
 async def test_without_a_daemon_there_is_nothing_to_reach() -> None:
     assert (await look(ROW, here())).state is State.SKIP
