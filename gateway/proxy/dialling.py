@@ -1,7 +1,7 @@
 """Dialling a container that refuses: again for a moment, since nothing was sent yet.
 
 A Docker daemon that restarts under running containers makes the rules of their published ports anew: connections that
-are open go on, new ones are refused for 0.3 seconds (measured, dockerd 20.10 with live-restore).
+are open go on, new ones are refused for 0.3 seconds (measured, dockerd 20.10 with live-restore), longer where it is busy.
 
 The moment is the address's, not the request's: its first refusal opens it, all requests share it, and an address that
 refuses for longer fails them at once until it has accepted again. A port is given to another container once its own is
@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from docker.service import Address
 from gateway.proxy.errors import ContainerUnreachable
 
-REFUSED_SECONDS: Final = 1.0
+REFUSED_SECONDS: Final = 2.0
 PAUSE: Final = 0.05
 _MOST_REFUSING: Final = 1000  # addresses; those of containers that never answered are told by nobody
 T = TypeVar("T")
