@@ -236,6 +236,8 @@ class Runner:
             raise BootFailed(
                 "container_died", f"The container ended right after its start ({end_of(info)}).", fact=fact
             )
+        if info.breaches:  # published otherwise than was asked, above all: that shows after the start
+            raise BootFailed("limits_not_applied", NOT_ISOLATED, said="; ".join(info.breaches))
         return info
 
     async def _wait_ready(self, state: SessionState, info: ContainerInfo, cause: Cause) -> None:

@@ -126,6 +126,24 @@ async def test_a_container_that_is_not_held_as_asked_fails_the_session(earth: Wo
     assert await earth.log("container.created") == []
 
 
+async def test_a_container_that_shows_after_its_start_that_it_does_not_isolate_never_serves(
+    earth: World, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is published is not known before; what is found is for the log, not for the session's owner."""
+    start = earth.docker.start_container
+
+    async def elsewhere(container_id: str) -> None:
+        await start(container_id)
+        earth.docker._change(earth.docker._existing(container_id), breaches=("it is published on 0.0.0.0",))
+
+    monkeypatch.setattr(earth.docker, "start_container", elsewhere)
+    assert await failed(gateway, await gateway.begin()) == "limits_not_applied"
+    (why,) = await earth.payloads("session.failed")
+    assert "0.0.0.0" not in why.detail
+    assert await earth.log("container.started") == []
+    await until(earth.empty)
+
+
 @pytest.mark.parametrize("call", ["create", "start", "inspect"])
 async def test_a_daemon_that_is_down_fails_the_boot(earth: World, gateway: Gateway, call: Call) -> None:
     """Whichever call it refuses; what was made before is removed when it is back."""
@@ -195,6 +213,8 @@ async def test_an_agent_that_never_answers_is_given_up(earth: World, gateway: Ga
     began = loop.time()
     assert await failed(gateway, await gateway.begin()) == "not_ready"
     assert loop.time() - began < 3
+    (told,) = await earth.payloads("session.failed")
+    assert told.detail.startswith("The session's port could not" if how == "silent" else "The agent gave no answer")
     await nothing_is_left(earth, gateway)
 
 
