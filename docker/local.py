@@ -13,11 +13,11 @@ import re
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from weakref import WeakSet, WeakValueDictionary
 
 import msgspec
@@ -26,7 +26,7 @@ import psutil
 from docker.errors import ContainerGone, ContainerRunning, DaemonDown, DaemonFailed, ImageMissing, NameTaken
 from docker.local_child import HOST, Child, free_port, is_free, last_lines, older
 from docker.local_places import SEARCH_PATH, UNPRIVILEGED, Places, volumes_alone
-from docker.local_record import Identity, Record, Registry, death, info
+from docker.local_record import Deaths, Identity, Record, Registry, death, info
 from docker.service import Capability, ContainerEvent, ContainerInfo, ContainerState, Mount, Volume, VolumeInfo
 
 ECHO = Path(__file__).with_name("agent") / "echo.py"
@@ -45,26 +45,6 @@ class Launch(msgspec.Struct, frozen=True):
 
     command: tuple[str, ...]
     environment: Mapping[str, str]
-
-
-class Deaths:
-    """One reader of ``events``: it misses nothing that happens after it was made."""
-
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[ContainerEvent | None] = asyncio.Queue()
-
-    def tell(self, event: ContainerEvent | None) -> None:
-        """None: the service has closed and the iteration ends."""
-        self._queue.put_nowait(event)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> ContainerEvent:
-        event = await self._queue.get()
-        if event is None:
-            raise StopAsyncIteration
-        return event
 
 
 class LocalService:
@@ -135,6 +115,7 @@ class LocalService:
                 raise DaemonFailed(f"{word!r} is not a name for a container or volume: letters, digits, _ . and -.")
         if image not in self._images:
             raise ImageMissing(f"There is no local image {image!r}; there are: {', '.join(sorted(self._images))}.")
+        words = await asyncio.to_thread(places.command, command or self._images[image])  # before anything is made
         known = self._registry.find(name)
         if known is None:
             known = self._new_record(places, name, image, labels, named)
@@ -142,7 +123,6 @@ class LocalService:
             raise NameTaken(f"A container named {name} exists with other labels.")
         if name not in self._launches:
             own = {"HOSTNAME": name} | {word: str(path) for word, path in places.mounts(name, named).items()}
-            words = await asyncio.to_thread(places.command, command or self._images[image])
             surroundings = {"PATH": self._search_path, "LANG": "C.UTF-8", **environment, **own}
             self._launches[name] = Launch(words, surroundings)
         return info(known, is_running(known))
@@ -247,11 +227,14 @@ class LocalService:
             if is_running(record) and not force:
                 raise ContainerRunning(f"{record.name} is running; stop it first, or remove it by force.")
             await self._stop(record.name, (signal.SIGKILL, KILL_SECONDS))
-            await asyncio.to_thread(places.discard, places.containers / record.name)
-            for path in (self._log(record.name), older(self._log(record.name))):
-                path.unlink(missing_ok=True)
-            self._launches.pop(record.name, None)
-            self._registry.remove(record.name)
+            await to_its_end(self._discard(places, record.name))
+
+    async def _discard(self, places: Places, name: str) -> None:
+        await asyncio.to_thread(places.discard, places.containers / name)
+        for path in (self._log(name), older(self._log(name))):
+            path.unlink(missing_ok=True)
+        self._launches.pop(name, None)
+        self._registry.remove(name)
 
     async def get_container_info(self, container_id: str) -> ContainerInfo | None:
         self._open()
@@ -272,7 +255,7 @@ class LocalService:
         places = self._open()
         self._registry.demand_unused(name)
         if NAME_RULE.fullmatch(name):
-            await asyncio.to_thread(places.discard_volume, name)
+            await to_its_end(asyncio.to_thread(places.discard_volume, name))
 
     async def logs(self, container_id: str, tail: int = 50) -> list[str]:
         return await asyncio.to_thread(last_lines, self._log(self._known(container_id).name), tail)
@@ -312,6 +295,16 @@ class LocalService:
             if record.state is ContainerState.RUNNING:
                 ended = {"state": ContainerState.EXITED, "finished_at": datetime.now(UTC)}
                 self._registry.put(msgspec.structs.replace(record, **ended))
+
+
+async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """A thread that removes files does not end with its caller: who cancels waits, and nobody meets it at work."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def identity(pid: int) -> Identity:

@@ -4,10 +4,12 @@ Several gateway processes may share the directory. A file is replaced whole, nev
 environment of a container stays in the memory of the process that was given it.
 """
 
+import asyncio
 import os
 import secrets
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -126,3 +128,23 @@ def death(record: Record) -> ContainerEvent:
         exit_code=record.exit_code,
         labels=record.labels,
     )
+
+
+class Deaths:
+    """One reader of ``events``: it misses nothing that happens after it was made."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[ContainerEvent | None] = asyncio.Queue()
+
+    def tell(self, event: ContainerEvent | None) -> None:
+        """None: the service has closed and the iteration ends."""
+        self._queue.put_nowait(event)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ContainerEvent:
+        event = await self._queue.get()
+        if event is None:
+            raise StopAsyncIteration
+        return event

@@ -356,19 +356,6 @@ async def test_ping_answers_and_never_raises(runtime: Runtime) -> None:
     assert await runtime.service.ping() is True
 
 
-async def test_a_cancelled_create_can_be_repeated(runtime: Runtime) -> None:
-    """A client that leaves cancels the call at any moment; the name must not be lost to the next try."""
-    for delay in (0.0, 0.002, 0.005, 0.01, 0.02, 0.05):
-        name = names.container_name()
-        call = asyncio.create_task(runtime.create(name))
-        await asyncio.sleep(delay)
-        call.cancel()
-        await asyncio.wait([call])
-        made = await runtime.create(name)
-        labels = {names.NAME: name}
-        assert [info.id for info in await runtime.service.list_containers(all=True, labels=labels)] == [made.id]
-
-
 async def test_leaving_the_context_leaves_the_containers(runtime: Runtime, name: str) -> None:
     needs(runtime, Capability.ADOPTION)
     made = await runtime.create(name)

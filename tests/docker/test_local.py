@@ -5,6 +5,7 @@ import os
 import signal
 import stat
 import sys
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,6 +70,32 @@ async def test_a_volume_elsewhere_is_refused(service: LocalService) -> None:
     with pytest.raises(DaemonFailed, match="only at /home/app and /workspace"):
         await service.create_container("one", "echo", volumes=(Volume("data", "/etc"),))
     assert await service.list_containers(all=True) == []
+
+
+@pytest.mark.parametrize("what", ["container", "volume"])
+async def test_a_removal_that_is_cancelled_is_not_left_at_work(
+    service: LocalService, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Its thread goes on: whoever made the name anew would lose files to it."""
+    begun, go_on, discard = threading.Event(), threading.Event(), Places.discard
+
+    def slowly(places: Places, directory: Path) -> None:
+        begun.set()
+        assert go_on.wait(20)
+        discard(places, directory)
+
+    monkeypatch.setattr(Places, "discard", slowly)
+    await service.create_container("one", "echo")
+    removal = asyncio.create_task(
+        service.remove_container("one") if what == "container" else service.remove_volume("data")
+    )
+    assert await asyncio.to_thread(begun.wait, 20)
+    removal.cancel()
+    assert await asyncio.wait([removal], timeout=0.05) == (set(), {removal})
+    go_on.set()
+    await asyncio.wait([removal])
+    assert removal.cancelled()
+    assert (await service.get_container_info("one") is None) == (what == "container"), "all of it"
 
 
 async def test_a_volume_in_use_is_not_removed(service: LocalService) -> None:
