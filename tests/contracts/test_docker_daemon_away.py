@@ -1,12 +1,16 @@
 """What ``docker/service.py`` promises while the runtime is away: every call is bounded in time and says DaemonDown."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from docker import names
+from docker.aiodocker_service import AiodockerService
 from docker.errors import DaemonDown
-from tests.contracts.runtimes import daemon_runtime, mock_runtime, relayed, until
+from docker.service import ContainerInfo
+from tests.contracts.runtimes import create, daemon_runtime, mock_runtime, relayed, until
+from tests.docker.relay import Relay
 from tests.docker_fixtures import DockerDaemon
 
 
@@ -54,6 +58,58 @@ async def test_a_daemon_that_goes_away_in_mid_call_is_down(
         assert await service.get_container_info(made.id) is not None
 
 
+def every_call(service: AiodockerService, made: ContainerInfo, name: str) -> dict[str, Callable[[], Awaitable[object]]]:
+    """About ``made``, which exists, and ``name``, which does not."""
+    return {
+        "create": lambda: create(service, name, "away", {}),
+        "start": lambda: service.start_container(made.id),
+        "inspect": lambda: service.get_container_info(made.id),
+        "list": lambda: service.list_containers(all=True, labels={names.NAME: made.name}),
+        "logs": lambda: service.logs(made.id),
+        "list volumes": service.list_volumes,
+        "remove volume": lambda: service.remove_volume("gw-never-was"),
+        "stop": lambda: service.stop_container(made.id, timeout=5),
+        "remove": lambda: service.remove_container(made.id, force=True),
+    }
+
+
+@pytest.mark.docker
+async def test_every_call_that_is_cut_off_is_down_and_is_done_when_repeated(
+    docker_daemon: DockerDaemon, echo_image: str
+) -> None:
+    """Each is cut before its first request arrived, after it, before the next, and so on until it gets through."""
+    async with daemon_runtime(docker_daemon) as direct, relayed(docker_daemon) as (service, relay):
+        made, name = await direct.create(names.container_name()), names.container_name()
+        cuts = dict.fromkeys(every_call(service, made, name), 0)
+        for kind, call in every_call(service, made, name).items():
+            while await cut_off(relay, service, call, after=cuts[kind]):
+                cuts[kind] += 1
+        assert min(cuts.values()) >= 2, cuts
+        assert cuts["create"] > cuts["list"] >= 3, "these ask several times"
+        assert await direct.service.get_container_info(made.id) is None
+        (info,) = await direct.service.list_containers(all=True, labels={names.NAME: name})
+        await direct.service.remove_container(info.id)
+
+
+async def cut_off(
+    relay: Relay, service: AiodockerService, call: Callable[[], Awaitable[object]], *, after: int
+) -> bool:
+    """Cut it ``after`` so many pieces of what it says, and see that it is told; False when it got through before."""
+    await relay.mend()
+    assert await service.ping() is True
+    relay.freeze(after=after)
+    under_way, frozen = asyncio.ensure_future(call()), asyncio.ensure_future(relay.frozen.wait())
+    await asyncio.wait([under_way, frozen], timeout=20, return_when=asyncio.FIRST_COMPLETED)
+    frozen.cancel()
+    if under_way.done():
+        await under_way
+        return False
+    await relay.cut()
+    with pytest.raises(DaemonDown):
+        await asyncio.wait_for(under_way, 5)
+    return True
+
+
 @pytest.mark.docker
 async def test_a_daemon_that_is_away_answers_every_call_with_down(docker_daemon: DockerDaemon, name: str) -> None:
     async with relayed(docker_daemon) as (service, relay):
@@ -67,6 +123,7 @@ async def test_a_daemon_that_is_away_answers_every_call_with_down(docker_daemon:
             service.remove_container(name),
             service.get_container_info(name),
             service.list_containers(),
+            service.list_volumes(),
             service.logs(name),
             service.remove_volume(name),
         ):

@@ -1,6 +1,7 @@
-"""A TCP relay on loopback that can be cut or frozen: a daemon that goes away while others use the real one."""
+"""A TCP relay on loopback that can be cut, frozen, or keep an answer: a daemon that goes away while others use it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +14,8 @@ class Relay:
         self._server: asyncio.Server | None = None
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._left: int | None = None  # pieces that still go to the target before it freezes
+        self.frozen = asyncio.Event()  # something was kept back
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
@@ -32,6 +35,8 @@ class Relay:
 
     async def mend(self) -> None:
         """Listen (again) and pass bytes on."""
+        self._left = None
+        self.frozen.clear()
         self._flowing.set()
         if self._server is None:
             self._server = await asyncio.start_server(self._relay, "127.0.0.1", self.port)
@@ -47,9 +52,15 @@ class Relay:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def freeze(self) -> None:
-        """Keep every connection and pass nothing on: a machine that hangs."""
-        self._flowing.clear()
+    def freeze(self, *, after: int = 0) -> None:
+        """Keep every connection and pass nothing on: a machine that hangs; ``after`` so many pieces of ours."""
+        self._left = after
+        if not after:
+            self._flowing.clear()
+
+    def hold_after(self, pieces: int) -> None:
+        """Pass on what is asked, and so many pieces of the answers; hold back the next, and set ``holds``."""
+        self._left = pieces
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -59,8 +70,8 @@ class Relay:
             there_reader, there_writer = await asyncio.open_connection(*self._target)
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._pump(reader, there_writer))
-                    group.create_task(self._pump(there_reader, writer))
+                    group.create_task(self._pump(reader, there_writer, ours=True))
+                    group.create_task(self._pump(there_reader, writer, ours=False))
             finally:
                 there_writer.transport.abort()
         except (OSError, ExceptionGroup):
@@ -71,9 +82,19 @@ class Relay:
             writer.transport.abort()
             self._tasks.discard(task)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: Callable[[], Awaitable[object]]
+    ) -> None:
         while piece := await reader.read(65536):
-            await self._flowing.wait()
+            await gate()
             writer.write(piece)
             await writer.drain()
         raise ConnectionResetError("the other side ended")
+
+    async def _answer_passes(self) -> None:
+        await self._flowing.wait()
+        if self._left == 0:
+            self.holds.set()
+            await asyncio.Event().wait()  # until it is cut
+        if self._left is not None:
+            self._left -= 1
