@@ -1,7 +1,6 @@
-"""A TCP relay on loopback that can be cut, frozen, or keep an answer: a daemon that goes away while others use it."""
+"""A TCP relay on loopback that can be cut or frozen: a daemon that goes away while others use the real one."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -58,10 +57,6 @@ class Relay:
         if not after:
             self._flowing.clear()
 
-    def hold_after(self, pieces: int) -> None:
-        """Pass on what is asked, and so many pieces of the answers; hold back the next, and set ``holds``."""
-        self._left = pieces
-
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -82,19 +77,15 @@ class Relay:
             writer.transport.abort()
             self._tasks.discard(task)
 
-    async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: Callable[[], Awaitable[object]]
-    ) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, ours: bool) -> None:
         while piece := await reader.read(65536):
-            await gate()
+            if not self._flowing.is_set():
+                self.frozen.set()
+            await self._flowing.wait()
+            if ours and self._left:
+                self._left -= 1
+                if not self._left:
+                    self._flowing.clear()
             writer.write(piece)
             await writer.drain()
         raise ConnectionResetError("the other side ended")
-
-    async def _answer_passes(self) -> None:
-        await self._flowing.wait()
-        if self._left == 0:
-            self.holds.set()
-            await asyncio.Event().wait()  # until it is cut
-        if self._left is not None:
-            self._left -= 1
