@@ -1,7 +1,8 @@
 """Dialling a container that refuses: again for a moment, since nothing was sent yet.
 
 A Docker daemon that restarts under running containers makes the rules of their published ports anew: connections that
-are open go on, new ones are refused for 0.3 seconds (measured, dockerd 20.10 with live-restore), longer where it is busy.
+are open go on, new ones are refused for 0.3 seconds (measured, dockerd 20.10 with live-restore), longer on a machine
+that is busy.
 
 The moment is the address's, not the request's: its first refusal opens it, all requests share it, and an address that
 refuses for longer fails them at once until it has accepted again. A port is given to another container once its own is

@@ -87,6 +87,10 @@ class Engine:
             )
             time.sleep(0.1)
 
+    def ended(self, container_name: str) -> int:
+        """Wait for its end; the exit code."""
+        return int(self.call("POST", f"/containers/{container_name}/wait")["StatusCode"])
+
     def logs(self, container_name: str) -> str:
         said: bytes = self.call("GET", f"/containers/{container_name}/logs?stdout=1&stderr=1&tail=60")
         return re.sub(rb"[\x00-\x02]\x00{3}.{4}", b"", said, flags=re.DOTALL).decode(errors="replace")
@@ -160,6 +164,7 @@ def _healthcheck(wanted: Body) -> Body:
 _PLAIN: Final[dict[str, tuple[str, Callable[[Any], Any]]]] = {
     "image": ("Image", str),
     "user": ("User", str),
+    "command": ("Cmd", list),
     "healthcheck": ("Healthcheck", _healthcheck),
     "stop_grace_period": ("StopTimeout", seconds),
     "stop_signal": ("StopSignal", str),

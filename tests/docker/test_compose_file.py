@@ -18,7 +18,7 @@ NEEDED = {"DB_PASSWORD": "a" * 32, "POSTGRES_PASSWORD": "b" * 32}
 SERVICES: dict[str, dict[str, Any]] = read(NEEDED)["services"]
 
 
-@pytest.mark.parametrize("name", ["gateway", "postgres"])
+@pytest.mark.parametrize("name", ["gateway", "migrate", "postgres"])
 def test_a_service_has_no_more_rights_than_it_needs(name: str) -> None:
     service = SERVICES[name]
     assert not {"privileged", "cap_add", "devices", "network_mode", "pid", "ipc", "userns_mode"} & set(service)
@@ -30,7 +30,7 @@ def test_a_service_has_no_more_rights_than_it_needs(name: str) -> None:
 
 
 def test_no_daemons_socket_and_nothing_of_the_host_but_two_read_only_places() -> None:
-    mounts = [mount for service in SERVICES.values() for mount in service["volumes"]]
+    mounts = [mount for service in SERVICES.values() for mount in service.get("volumes", ())]
     bound = {mount["source"]: mount["read_only"] for mount in mounts if mount["type"] == "bind"}
     assert bound == {"./certs": True, "./postgres-init.sh": True}
     assert [mount for mount in mounts if "sock" in str(mount)] == []
@@ -59,8 +59,14 @@ def test_a_stop_leaves_time_for_the_whole_drain() -> None:
     assert seconds(SERVICES["gateway"]["stop_grace_period"]) > most
 
 
-def test_the_gateway_starts_when_postgres_is_healthy() -> None:
-    assert SERVICES["gateway"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+def test_the_gateway_starts_on_a_schema_that_it_could_not_change() -> None:
+    """Who takes the gateway over must not be able to rewrite the log."""
+    assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    assert SERVICES["gateway"]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
+    assert (SERVICES["migrate"]["networks"], SERVICES["migrate"]["restart"]) == (["database"], "no")
+    assert NEEDED["POSTGRES_PASSWORD"] in SERVICES["migrate"]["environment"]["DB_ADMIN_URL"]
+    gateway = SERVICES["gateway"]["environment"]
+    assert (gateway["DB_ADMIN_URL"], gateway["POSTGRES_PASSWORD"]) == ("", ""), "whatever .env holds"
 
 
 def test_image_and_compose_say_the_same() -> None:

@@ -165,7 +165,12 @@ def test_the_compose_file_runs(image: str, engine: Engine, certificates: Path) -
         engine.network(name, network)
     postgres = engine.service("postgres", file["services"]["postgres"])
     engine.healthy(postgres)
-    gateway = engine.service("gateway", file["services"]["gateway"], settings_of_test(daemon))
+    migrate = engine.service("migrate", file["services"]["migrate"])
+    assert engine.ended(migrate) == 0, engine.logs(migrate)
+    password = file["services"]["postgres"]["environment"]["POSTGRES_PASSWORD"]
+    gateway = engine.service(
+        "gateway", file["services"]["gateway"], {**settings_of_test(daemon), "POSTGRES_PASSWORD": password}
+    )
     engine.healthy(gateway)
     with lines(daemon, *way_to_sessions(engine)), client(engine, gateway) as http:
         health = http.get("/health").json()
@@ -174,6 +179,7 @@ def test_the_compose_file_runs(image: str, engine: Engine, certificates: Path) -
         session = opened(http)
         use(http, session)
         check_closed(engine, gateway, postgres)
+        assert password not in str(engine.inspect(gateway)), "what the network reaches cannot rewrite the log"
         assert http.delete(f"/sessions/{session['session_id']}", headers={"prefer": "wait=30"}).is_success
         engine.call("POST", f"/containers/{gateway}/stop?t=75", expect=(204,))
         ended = engine.inspect(gateway)["State"]
