@@ -7,6 +7,7 @@ names and wait. ``open_service`` answers one door or the other, as USE_ASYNC_DOC
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
@@ -38,12 +39,12 @@ class BackgroundLoop:
 
     def __init__(self, service: DockerService) -> None:
         self._service = service
-        self._lock = (
-            threading.RLock()
-        )  # a call is handed over before ``close`` begins, or refused; again: a dropped iterator
+        # A call is handed over before ``close`` begins, or refused. Held again by one thread: for an iterator it drops.
+        self._lock = threading.RLock()
         self._opened: Future[asyncio.AbstractEventLoop] | None = None
         self._stop = asyncio.Event()
         self._thread: threading.Thread | None = None
+        self._process = 0  # whose thread it is
         self._calls: set[asyncio.Task[Any]] = set()  # touched on the loop only
         self._cut = False  # a call was cancelled, or a stream left
         self._closed = False
@@ -94,7 +95,10 @@ class BackgroundLoop:
         """The loop, started when there is none yet. Under the lock."""
         if self._closed:
             raise ServiceClosed("This Docker service is closed: open another one.")
+        if self._process not in (0, os.getpid()):  # a fork has no thread but the one that forked
+            raise ServiceClosed("This Docker service belongs to the process that was forked: open another one here.")
         if self._opened is None:
+            self._process = os.getpid()
             self._opened = Future()
             self._thread = threading.Thread(target=self._run, args=(self._opened,), name="docker-blocking", daemon=True)
             self._thread.start()
@@ -136,8 +140,8 @@ class BackgroundLoop:
 class BlockingDockerService:
     """``DockerService`` without await, for any number of threads at once.
 
-    A context manager; used without, the first call opens it. Ctrl-C cancels the call under way. After ``close`` a call
-    raises ServiceClosed; in a thread that runs an event loop it raises LoopWouldBlock.
+    A context manager; used without, the first call opens it. Ctrl-C cancels the call under way. After ``close``, and in
+    a fork, a call raises ServiceClosed; in a thread that runs an event loop it raises LoopWouldBlock.
     """
 
     def __init__(self, service: DockerService) -> None:

@@ -190,6 +190,24 @@ worker.join(0.1)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+def test_a_fork_is_told_to_open_its_own() -> None:
+    """It has no thread that could answer, and would wait for ever."""
+    script = """
+import os
+from docker.blocking import BlockingDockerService
+from docker.mock import MockDockerService
+with BlockingDockerService(MockDockerService()) as service:
+    service.ping()
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+    print(child > 0, service.ping())
+"""
+    ended = subprocess.run([sys.executable, "-c", script], timeout=60, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "True True\n")
+    assert "open another one here" in ended.stderr
+
+
 def test_the_setting_chooses_the_door() -> None:
     settings = DockerSettings(docker_host="tcp://127.0.0.1:1")
     assert isinstance(open_service(settings), AiodockerService)
