@@ -15,6 +15,7 @@ from aiodocker.exceptions import DockerError as ForeignError
 
 from docker.client_pool import Clients
 from docker.errors import (
+    BadDockerSettings,
     ContainerGone,
     DaemonFailed,
     DaemonPlainText,
@@ -83,6 +84,11 @@ class Connection:
         if error.status == 400 and PLAIN_TEXT_ANSWER in error.message:
             # We speak nothing but TLS, so this is a proxy before the daemon that took ours off.
             return DaemonPlainText(f"What answers at {address} speaks plain HTTP to a daemon that wants TLS.")
+        if "cannot assign requested address" in error.message:  # by the kernel, of the one port that we ask for
+            return BadDockerSettings(
+                f"PUBLISH_ADDRESS={self._settings.publish_address} is no address of the daemon's machine: no container "
+                "starts with its port there. Let it be one of that machine's own."
+            )
         return DaemonFailed(f"The daemon could not {what}: {error.message.strip()} (status {error.status}).")
 
     def _answered(self) -> None:

@@ -249,7 +249,7 @@ class Runner:
         looked = loop.time()
         while not await self._answers(info.address, authorization, deadline):
             if loop.time() > deadline:
-                raise BootFailed("not_ready", f"The agent gave no answer within {seconds:g} s.")
+                raise await not_ready(self._parts.control, info.address, seconds)
             if loop.time() - looked > LOOK_SECONDS:
                 looked = loop.time()
                 await self._still_lives(state, info, cause)
@@ -339,6 +339,16 @@ class Runner:
             if len(newest) < limit:
                 raise LookupError(f"session {session_id} has no event")
             limit *= 10  # a token can be shown again any number of times
+
+
+async def not_ready(control: Control, address: Address, seconds: float) -> BootFailed:
+    """A port that is out of reach is the operator's to mend, and another fault than an agent that is silent."""
+    if await control.accepts(address):
+        return BootFailed("not_ready", f"The agent gave no answer within {seconds:g} s.")
+    said = f"nothing accepts a connection at {address.host}:{address.port}, where the session's port should be"
+    hint = "its agent opened none, or we do not reach it (PUBLISH_ADDRESS, HOST_IP): python -m gateway doctor"
+    plainly = f"The session's port could not be reached within {seconds:g} s; the gateway's log says where."
+    return BootFailed("not_ready", plainly, said=f"{said}: {hint}")
 
 
 def boot_failed(error: DockerError, folder: Folder | None) -> BootFailed:

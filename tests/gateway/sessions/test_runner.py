@@ -26,7 +26,6 @@ from docker.host_dirs import Folder
 from docker.mock import Call
 from docker.service import ContainerState
 from events.envelope import session_stream
-from events.errors import StoreUnavailable
 from events.ids import short
 from gateway import lifespan
 from gateway.errors import plain
@@ -283,48 +282,6 @@ async def test_a_stop_while_it_waits_for_the_agent_gives_the_boot_up(earth: Worl
     await gateway.reaches(session_id, Phase.STOPPED)
     assert await earth.log("session.failed") == []
     await nothing_is_left(earth, gateway)
-
-
-class Outage:
-    """The log is away from the nth call of a runner on, until ``back``."""
-
-    def __init__(self, nth: int, names: frozenset[str]) -> None:
-        self.met = 0
-        self.back = False
-        self._nth, self._names, self._seen = nth, names, 0
-
-    async def __call__(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
-        if by_a_runner() and name in self._names:
-            self._seen += 1
-            if self._seen >= self._nth and not self.back:
-                self.met += 1
-                raise StoreUnavailable("the log is away")
-        return await call()
-
-
-@pytest.mark.parametrize("what", ["open", "stop", "fail"])
-@pytest.mark.parametrize("step", [1, 2, 3, 4])
-async def test_a_step_waits_for_a_log_that_is_away(earth: World, what: str, step: int) -> None:
-    """Whatever the runner wanted to read or write then, it goes on when the log is back, and nothing is told twice."""
-    outage = Outage(step, frozenset({"append", "read_stream"}))
-    outage.back = what == "stop"
-    async with earth.gateway(through=outage) as gateway:
-        if what == "fail":
-            earth.docker.images = set()
-        session_id = await gateway.begin()
-        if what == "stop":
-            await gateway.reaches(session_id, Phase.READY)
-            outage.back, outage._seen = False, 0
-            await gateway.stop(session_id)
-        awaited = {"open": Phase.READY, "stop": Phase.STOPPED, "fail": Phase.FAILED}[what]
-        if what == "open" or step < 4:  # the others have three steps
-            await eventually(lambda: outage.met > 2)
-            outage.back = True
-        await gateway.reaches(session_id, awaited)
-        await gateway.idle(session_id)
-        told = [event.type for event in await earth.log() if event.type.startswith(("session.", "container."))]
-        assert len(told) == len(set(told))
-        assert gateway.views.sessions[session_id].anomalies == 0
 
 
 async def test_boots_wait_for_their_turn(earth: World) -> None:

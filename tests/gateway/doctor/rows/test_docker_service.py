@@ -56,6 +56,17 @@ async def test_a_port_out_of_reach_is_told_with_its_address_and_the_setting(
     assert all(word in found.sentence for word in words)
 
 
+@pytest.mark.docker
+async def test_an_address_that_the_daemons_machine_has_not_is_a_setting_to_correct(
+    docker_daemon: DockerDaemon, echo_image: str
+) -> None:
+    """The daemon says that it cannot assign it, which sent operators to its log."""
+    given = {**docker_daemon.environment, "SESSION_IMAGE": echo_image, "PUBLISH_ADDRESS": "10.99.99.99"}
+    found = await look(ROW, here({**given, "ALLOW_PUBLIC_PUBLISH": "true"}))
+    assert (found.state, found.facts) == (State.FAIL, {"verdict": "bad-settings"})
+    assert "PUBLISH_ADDRESS=10.99.99.99 is no address of the daemon's machine" in found.sentence
+
+
 def test_times_are_kept_in_order() -> None:
     times = Times()
     for step in ("b", "a"):
