@@ -289,7 +289,7 @@ def _start(jobs: Jobs, stack: AsyncExitStack, services: Services, reconciler: Re
     if services.proving is not None:
         jobs.start("prove", Worker("prove", services.proving.run_once, PROVE_SECONDS).run())
     if services.certificates is not None:
-        jobs.start("certificates", services.certificates.worker.run())
+        jobs.start("certificates", services.certificates.run())
     stack.push_async_callback(_flush, services)
     stack.push_async_callback(services.runner.close)
     # Beside the comparison, which a slow runtime can hold up for longer than the lease lasts.
