@@ -68,11 +68,8 @@ def newest(root: Path) -> Path:
     return max(found)  # by name: they are called after the time
 
 
-def undo(root: Path, folder: Path, *, force: bool = False) -> Files:
-    """Put the files of a backup back, and answer which. Raises CannotUndo when one was changed since, but by ``force``.
-
-    The file that was put there last goes first, so that a daemon can start at each moment.
-    """
+def held(root: Path, folder: Path, *, force: bool = False) -> Files:
+    """What ``undo`` would put back, in its order. Raises as that does."""
     manifest = json.loads((folder / _MANIFEST).read_text())
     files = dict[str, bytes | None]()
     for path, entry in reversed(manifest.items()):
@@ -81,6 +78,15 @@ def undo(root: Path, folder: Path, *, force: bool = False) -> Files:
         if now not in (entry["after"], _hash(former)) and not force:
             raise CannotUndo(f"{root / path} was changed since the set-up: put it back by hand, or say --replace.")
         files[path] = former
+    return files
+
+
+def undo(root: Path, folder: Path, *, force: bool = False) -> Files:
+    """Put the files of a backup back, and answer which. Raises CannotUndo when one was changed since, but by ``force``.
+
+    The file that was put there last goes first, so that a daemon can start at each moment.
+    """
+    files = held(root, folder, force=force)
     certs = {path: content for path, content in files.items() if path.startswith(f"{CERTS}/")}
     carry_out(root, {path: content for path, content in files.items() if path not in certs})
     carry_out(root, certs)  # no file names them any more, or those that do are back

@@ -3,6 +3,7 @@
 Which keys are shipped says ``daemon.json`` beside this file.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -29,11 +30,11 @@ def merge(existing: Config, shipped: Config, *, listen: str, sockets: Sequence[s
         if key == "hosts" or (key in _TOGETHER and any(each in existing for each in _TOGETHER)):
             continue
         if key in existing and existing[key] != value:
-            found.append(f"{key} is {existing[key]!r} and would become {value!r}")
+            found.append(f"{key} is {json.dumps(existing[key])} and would become {json.dumps(value)}")
         config[key] = value
     for key, value in _IMPOSSIBLE.items():
         if key in config and config[key] == value:
-            found.append(f"{key} is {value!r}, with which no published port is reached, and would be removed")
+            found.append(f"{key} is {json.dumps(value)}, with which no published port is reached, and would be removed")
             del config[key]
     config["hosts"], lost = _hosts(existing.get("hosts") or [], shipped["hosts"], listen, sockets)
     return Merged(config, (*found, *(f"hosts has {each}, which would be removed" for each in lost)))
@@ -58,6 +59,8 @@ def listening(text: str) -> str:
         host, port = text, str(PORT)
     if not host or (":" in host and not host.startswith("[")) or not (port.isascii() and port.isdigit()):
         raise ValueError(f"{text} is not ADDRESS[:PORT], such as 10.0.0.5, 10.0.0.5:2376 or [fd00::5]:2376.")
+    if not 0 < int(port) <= 65535:
+        raise ValueError(f"{text} has a port that is none: 1 to 65535.")
     return f"{host}:{port}"
 
 

@@ -142,9 +142,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--without-socket", action="store_true", help="no local socket: docker here needs TLS too")
     parser.add_argument("--replace", action="store_true", help="agree that settings of before are replaced")
     parser.add_argument("--restart", action="store_true", help="restart the daemon; undo all when it does not answer")
-    doing = parser.add_mutually_exclusive_group()
-    doing.add_argument("--dry-run", action="store_true", help="show every step, and change nothing")
-    doing.add_argument("--undo", action="store_true", help="put back what the last run replaced")
+    parser.add_argument("--dry-run", action="store_true", help="show every step, also of --undo, and change nothing")
+    parser.add_argument("--undo", action="store_true", help="put back what the last run replaced")
     parser.add_argument("--root", type=Path, default=Path("/"), help="where this machine's files are")
     return parser
 
@@ -161,7 +160,7 @@ def _set_up(chosen: argparse.Namespace, machine: Machine) -> int:
     if not planned.files:
         print("Nothing to do: this daemon is set up.")
         return DONE
-    for line in _shown(chosen.root, planned):
+    for line in _shown(chosen.root, planned.files):
         print(line)
     if chosen.dry_run:
         print("Nothing was changed (--dry-run). Then would come:")
@@ -197,6 +196,11 @@ def _restart(chosen: argparse.Namespace, machine: Machine, planned: Plan, backup
 
 def _undo(chosen: argparse.Namespace, machine: Machine) -> int:
     backup = daemon_backup.newest(chosen.root)
+    if chosen.dry_run:
+        for line in _shown(chosen.root, daemon_backup.held(chosen.root, backup, force=chosen.replace)):
+            print(line)
+        print(f"Nothing was changed (--dry-run): this would be put back from {backup.name}.")
+        return DONE
     files = daemon_backup.undo(chosen.root, backup, force=chosen.replace)
     print(f"Put back from {backup.name}: {', '.join(f'/{path}' for path in files)}.")
     commands = _restart_commands(chosen.root, machine)
@@ -280,11 +284,22 @@ def _certificates(chosen: argparse.Namespace, config: daemon_config.Config) -> d
     folder = chosen.certs or chosen.root / CERTS
     host = "" if daemon_config.everywhere(config) else daemon_config.where(config)[0]
     if found := daemon_trial.problem(folder, host):
-        hint = "" if chosen.certs else " Make them with generate-certs.sh, and name their folder with --certs."
-        raise Refused(f"{found}: nothing was changed.{hint}")
+        raise Refused(f"{found}: nothing was changed. {_what_to_do(chosen, folder, host)}")
     if not chosen.certs:
         return {}
     return {f"{CERTS}/{name}": (folder / name).read_bytes() for name in daemon_trial.FILES}
+
+
+def _what_to_do(chosen: argparse.Namespace, folder: Path, host: str) -> str:
+    if not chosen.certs:
+        return "Make them with generate-certs.sh, and name their folder with --certs."
+    if not host or daemon_trial.problem(folder, ""):
+        return "Make them anew with generate-certs.sh."
+    address = "Name another with --listen" if chosen.listen else "Name the address that clients use with --listen"
+    return (
+        f"{address}, or make a certificate for {host}, where the CA's key is: python -m "
+        f"gateway certs rotate server --host {host}."
+    )
 
 
 def _drop_in(command: daemon_unit.Command | None) -> dict[str, bytes | None]:
@@ -304,14 +319,15 @@ def _notes(root: Path, config: daemon_config.Config, command: daemon_unit.Comman
     return found
 
 
-def _shown(root: Path, planned: Plan) -> list[str]:
+def _shown(root: Path, files: Mapping[str, bytes | None]) -> list[str]:
     """Every change as a difference; of keys, that they are put there."""
     lines = []
-    for path, content in planned.files.items():
+    for path, content in files.items():
         former = present(root, path)
         if path.startswith(f"{CERTS}/"):
             mode = "0400" if path.endswith("key.pem") else "0444"
-            lines.append(f"{'Replace' if former else 'Install'} /{path} ({mode})")
+            doing = "Replace" if former else "Install"
+            lines.append(f"Remove /{path}" if content is None else f"{doing} /{path} ({mode})")
             continue
         before, after = (each.decode().splitlines() if each else [] for each in (former, content))
         lines += difflib.unified_diff(before, after, f"/{path}", f"/{path} (new)", lineterm="")

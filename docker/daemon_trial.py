@@ -32,7 +32,8 @@ def problem(folder: Path, host: str) -> str:
     try:
         _shake_hands(_client(folder / CA, host), server, host)
     except ssl.SSLCertVerificationError as error:
-        return f"a client would refuse {folder / CERTIFICATE} at {host or 'any address'}: {error.verify_message}"
+        reason = error.verify_message.rstrip(".")
+        return f"a client would refuse {folder / CERTIFICATE} at {host or 'any address'}: {reason}"
     except (ssl.SSLError, ValueError) as error:
         return f"{folder / CA} cannot be used ({getattr(error, 'reason', '') or error})"
     return ""

@@ -54,6 +54,7 @@ def test_a_contradiction_is_told_by_its_key(existing: dict[str, Any], word: str)
     found = merge(existing, OURS, listen="10.0.0.5:2376", sockets=())
     (clause,) = found.contradictions
     assert word in clause
+    assert "False" not in clause and "True" not in clause, "it is a JSON file"
     assert found.config == OURS | {"hosts": ["tcp://10.0.0.5:2376"]}
 
 
@@ -74,6 +75,12 @@ def test_without_a_socket_the_local_one_goes_and_is_told() -> None:
 )
 def test_an_address_is_completed(text: str, found: str) -> None:
     assert listening(text) == found
+
+
+@pytest.mark.parametrize("text", ["10.0.0.5:0", "10.0.0.5:99999", "[fd00::5]:65536"])
+def test_what_is_no_port_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="1 to 65535"):
+        listening(text)
 
 
 @pytest.mark.parametrize("text", ["", ":2376", "10.0.0.5:", "10.0.0.5:x", "fd00::5"])

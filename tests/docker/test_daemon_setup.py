@@ -116,10 +116,18 @@ def test_a_dry_run_shows_every_change_and_makes_none(site: Site, capsys: pytest.
     assert "PRIVATE KEY" not in said
 
 
-def test_undo_puts_everything_back(site: Site) -> None:
+def test_undo_puts_everything_back_after_a_dry_run_that_shows_it(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
     site.put(CONFIG, '{"dns": ["10.0.0.2"]}\n')
     before = site.files()
     assert site.run() == DONE
+    after = site.files()
+    capsys.readouterr()
+    assert site.run("--undo", "--dry-run", certificates=False) == DONE
+    said = capsys.readouterr().out
+    assert '-  "tlsverify": true,' in said and "Remove /etc/docker/certs/ca.pem" in said
+    assert site.files() == after
     assert site.run("--undo", certificates=False) == DONE
     assert site.files() == before
     assert site.run("--undo", certificates=False) == CANNOT
@@ -165,7 +173,9 @@ def test_certificates_that_no_client_would_accept_are_not_installed(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert site.run("--listen", "10.0.0.9") == CANNOT
-    assert "10.0.0.9" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert all(word in said for word in ("10.0.0.9", "--listen", "certs rotate server --host 10.0.0.9"))
+    assert ".:" not in said
     assert site.run(certificates=False) == CANNOT
     assert "generate-certs.sh" in capsys.readouterr().err
     assert not (site.root / "etc/docker").exists()
