@@ -29,7 +29,7 @@ from docker.errors import (
     VolumeInUse,
 )
 from docker.handshake import shown_certificate
-from docker.host_ip import HostAddress
+from docker.host_ip import HostAddress, published
 from docker.identity import Certificate, Credentials
 from docker.networks import SessionNetwork
 from docker.readback import (
@@ -93,9 +93,9 @@ class AiodockerService:
         command: tuple[str, ...] | None = None,
     ) -> ContainerInfo:
         """As the contract says. One request makes container and volumes, so a cancelled call leaves all or nothing."""
-        self._settings = await self.host.publishing()
+        publishing = await self.host.publishing()
         body = container_body(
-            self._settings,
+            publishing,
             image=image,
             environment=environment,
             labels=labels,
@@ -109,7 +109,8 @@ class AiodockerService:
             # A name is reserved before the container can be inspected, and freed after it cannot: between the two
             # (a create cancelled a moment ago, a removal at work) we ask again. ``_call`` bounds it.
             while True:
-                info = await self._create(client, name, body) or await self._existing(client, name, body)
+                info = await self._create(client, name, body, publishing)
+                info = info or await self._existing(client, name, body, publishing)
                 if info is not None:
                     return info
                 await asyncio.sleep(_POLL_SECONDS)
@@ -211,7 +212,9 @@ class AiodockerService:
         async with self._connection.call("load image", seconds=_IMPORT_SECONDS) as client:
             await client.images.import_image(archive, timeout=_total(_IMPORT_SECONDS))
 
-    async def _create(self, client: aiodocker.Docker, name: str, body: Body) -> ContainerInfo | None:
+    async def _create(
+        self, client: aiodocker.Docker, name: str, body: Body, settings: DockerSettings
+    ) -> ContainerInfo | None:
         """A new container, read back; None when the name is taken."""
         try:
             container = await client.containers.create(body, name=name)
@@ -229,12 +232,14 @@ class AiodockerService:
                 ) from error
             raise
         answer = await container.show()
-        if clauses := self._departures(answer, body):
+        if clauses := _departures(answer, body, settings):
             await container.delete(force=True, v=True)
             raise LimitsNotApplied(refusal(clauses))
         return self._info(answer)
 
-    async def _existing(self, client: aiodocker.Docker, name: str, body: Body) -> ContainerInfo | None:
+    async def _existing(
+        self, client: aiodocker.Docker, name: str, body: Body, settings: DockerSettings
+    ) -> ContainerInfo | None:
         """The container that has the name, if it is the one that was asked for; None when there is none now."""
         answer = await _inspect(client, name)
         if answer is None:
@@ -246,15 +251,11 @@ class AiodockerService:
             raise NameTaken(f"A container named {name} exists with other labels.")
         if info.state is not ContainerState.CREATED:
             _demand(list(info.breaches))
-        elif self._departures(answer, body):
+        elif _departures(answer, body, settings):
             # Made before the settings changed, or by a call that was cancelled before it could look: made anew.
             await client.containers.container(info.id).delete(force=True, v=True)
             return None
         return info
-
-    def _departures(self, answer: Mapping[str, Any], body: Body) -> list[str]:
-        folders = [mount["Source"] for mount in body["HostConfig"]["Mounts"] if mount["Type"] == "bind"]
-        return departures(answer, self._settings, labels=body["Labels"], folders=folders)
 
     async def _demand_of_daemon(self, client: aiodocker.Docker) -> None:
         """Once for each time that it may have started: its answer takes longer than a create."""
@@ -292,10 +293,17 @@ class AiodockerService:
         self._connection.on_return(listener)
 
     def _info(self, answer: Mapping[str, Any]) -> ContainerInfo:
-        here = self.host.last.address if self.host.last is not None else ""
+        last = self.host.last
+        here, settings = ("", self._settings) if last is None else (last.address, published(self._settings, last)[0])
         return msgspec.structs.replace(
-            container_info(answer, host=self._settings.host_ip, here=here), **read_back(answer, self._settings)
+            container_info(answer, host=settings.host_ip, here=here), **read_back(answer, settings)
         )
+
+
+def _departures(answer: Mapping[str, Any], body: Body, settings: DockerSettings) -> list[str]:
+    """Against the settings that ``body`` was made by: the address to publish on may have moved since."""
+    folders = [mount["Source"] for mount in body["HostConfig"]["Mounts"] if mount["Type"] == "bind"]
+    return departures(answer, settings, labels=body["Labels"], folders=folders)
 
 
 def _demand(clauses: list[str]) -> None:

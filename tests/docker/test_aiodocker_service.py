@@ -25,9 +25,11 @@ from docker.errors import (
     DaemonUntrusted,
     DockerError,
     ImageMissing,
+    LimitsNotApplied,
     NoDaemon,
 )
 from docker.firewall_rules import BRIDGE_OPTION
+from docker.host_ip import HostAddress
 from docker.service import ContainerEvent, ContainerInfo, Volume
 from docker.settings import DockerSettings
 from docker.tls import PLAIN_TEXT_ANSWER
@@ -74,6 +76,46 @@ async def test_limits_are_those_that_were_set(docker_daemon: DockerDaemon, echo_
         said = docker_daemon.ask("GET", f"/containers/{made.id}/json")[1]["HostConfig"]
     assert (said["Memory"], said["MemorySwap"]) == (64 << 20, 64 << 20)
     assert (said["CpuQuota"], said["CpuPeriod"], said["PidsLimit"]) == (50_000, 100_000, 20)
+
+
+class MovingAddress(HostAddress):
+    """An address to publish on that is another each time."""
+
+    def __init__(self, settings: DockerSettings, *addresses: str) -> None:
+        super().__init__(settings)
+        self._turns = [msgspec.structs.replace(settings, publish_address=each) for each in addresses]
+
+    async def publishing(self) -> DockerSettings:
+        return self._turns.pop(0)
+
+
+@pytest.mark.docker
+async def test_creates_at_once_are_each_held_to_the_address_that_they_found(
+    docker_daemon: DockerDaemon, echo_image: str
+) -> None:
+    wanted = ["127.0.0.2", "127.0.0.3"]
+    host = MovingAddress(docker_daemon.settings, *wanted)
+    async with daemon_runtime(docker_daemon) as direct, AiodockerService(docker_daemon.settings, host) as service:
+        runtime = ProcessRuntime(service, direct.owner)
+        made = await asyncio.gather(*(runtime.create(names.container_name()) for _ in wanted))
+        bound = [docker_daemon.ask("GET", f"/containers/{each.id}/json")[1]["HostConfig"] for each in made]
+    assert [each["PortBindings"]["4096/tcp"][0]["HostIp"] for each in bound] == wanted
+
+
+@pytest.mark.docker
+async def test_a_daemon_that_cannot_hold_sessions_is_given_none(
+    runtime: ProcessRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked at a create too: the daemon of the gateway's start may be another by then."""
+
+    async def without_a_limit(system: object) -> dict[str, object]:
+        return {"SecurityOptions": ["name=seccomp,profile=default"], "PidsLimit": False}
+
+    monkeypatch.setattr("aiodocker.system.DockerSystem.info", without_a_limit)
+    name = names.container_name()
+    with pytest.raises(LimitsNotApplied, match="PidsLimit is not supported"):
+        await runtime.create(name)
+    assert await runtime.service.get_container_info(name) is None
 
 
 @pytest.mark.docker
