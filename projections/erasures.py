@@ -13,7 +13,7 @@ KEY: Final = "erased"
 
 
 class Erased(msgspec.Struct, frozen=True):
-    """Key ids of erased subjects, which name nobody, each with the id of its ``subject.erased``."""
+    """Key ids of erased subjects, which name nobody, and of sessions that were their own, each with its event."""
 
     key_ids: dict[str, UUID] = {}
 

@@ -64,7 +64,10 @@ class LogForkAccepted(msgspec.Struct, frozen=True, kw_only=True, tag="log.fork_a
 
 
 class SubjectErased(msgspec.Struct, frozen=True, kw_only=True, tag="subject.erased"):
-    """The keys of one subject were destroyed: their sealed fields can never be opened again."""
+    """The keys of one subject were destroyed: their sealed fields can never be opened again.
+
+    ``key_ids``: and the id of a session that was its own subject, of which no field may say what it was sealed under.
+    """
 
     key_ids: tuple[str, ...]
     reason: str

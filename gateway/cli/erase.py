@@ -14,9 +14,17 @@ import msgspec
 import typer
 
 from events import codec
-from events.catalogue import ExchangeClosed, ExchangeCompleted, ExchangeOpened, LogRead, Payload, SubjectErased
+from events.catalogue import (
+    ExchangeClosed,
+    ExchangeCompleted,
+    ExchangeOpened,
+    LogRead,
+    Payload,
+    SessionRequested,
+    SubjectErased,
+)
 from events.codec import Cause
-from events.envelope import SYSTEM, RecordedEvent, Sealed
+from events.envelope import SYSTEM, RecordedEvent, Sealed, session_stream
 from events.ids import uuid7
 from events.keyring import Keyring
 from events.sealing import Place, SubjectKey, sealed_fields, unseal
@@ -98,20 +106,23 @@ async def _erase(subject: str, reason: str, dry_run: bool) -> Erasure:
     async with open_log() as log:
         uses = await survey(log.storage.store, log.storage.keyring)
         if dry_run:
-            theirs: tuple[str, ...] = tuple(
-                key_id for key_id, use in uses.items() if use.exists and subject in use.subjects
-            )
+            kept = await log.storage.keyring.key_of(subject)  # also one that nothing is sealed under yet
+            used = {key_id for key_id, use in uses.items() if use.exists and subject in use.subjects}
+            theirs: tuple[str, ...] = tuple(used | ({kept.id} if kept else set()))
         else:
             theirs = await log.storage.keyring.erase(subject)
-        late = await _untold(log.storage.store, uses)
+        told = await _told(log.storage.store)
+        own = await _session_itself(log.storage.store, subject)
+        unsaid = [own] if own is not None and own not in told else []
+        late = [*_untold(uses, told), *([] if theirs else unsaid)]
         if not dry_run:
-            await _say(log, [*theirs, *late], reason)
+            await _say(log, sorted({*theirs, *late, *unsaid}), reason)
         known = [uses[key_id] for key_id in theirs if key_id in uses]
         return Erasure(
             subject=subject,
             key_ids=sorted(theirs),
             fields=sum(use.fields for use in known),
-            sessions=sorted({session for use in known for session in use.sessions}),
+            sessions=sorted({*unsaid, *(session for use in known for session in use.sessions)}),
             folders=sorted({folder for use in known for folder in use.folders}),
             told_late=late,
             dry_run=dry_run,
@@ -125,8 +136,20 @@ async def _say(log: Direct, key_ids: list[str], reason: str) -> None:
         await log.recorder.fact(SYSTEM, erased, who=CLI, cause=cause)
 
 
-async def _untold(store: EventStore, uses: dict[str, Use]) -> list[str]:
-    """Keys that were kept once, are gone, and of which no event says so."""
+async def _session_itself(store: EventStore, subject: str) -> str | None:
+    """The id of the session that is this subject: opened for nobody, so that its fields, if any, name no person."""
+    session_id = subject.removeprefix(session_subject(""))
+    if session_id == subject:
+        return None
+    for event in await store.read_stream(session_stream(session_id), limit=1):
+        payload = codec.decode(event)
+        if isinstance(payload, SessionRequested) and payload.owner is None:
+            return session_id
+    return None
+
+
+async def _told(store: EventStore) -> set[str]:
+    """Whose erasure the log tells: keys, and sessions that were their own subject."""
     told: set[str] = set()
     after = 0
     while page := await store.read_log(after=after, limit=PAGE, types=("subject.erased",)):
@@ -134,6 +157,11 @@ async def _untold(store: EventStore, uses: dict[str, Use]) -> list[str]:
             payload = codec.decode(event)
             told.update(payload.key_ids if isinstance(payload, SubjectErased) else ())
         after = page[-1].position
+    return told
+
+
+def _untold(uses: dict[str, Use], told: set[str]) -> list[str]:
+    """Keys that were kept once, are gone, and of which no event says so."""
     gone = (key_id for key_id, use in uses.items() if use.was_kept and not use.exists)
     return sorted(key_id for key_id in gone if key_id not in told)
 
@@ -185,7 +213,8 @@ def _note(
         use.presumed.add(session_subject(session_id))
     if name == FIELD and event.type == REQUESTED and key is not None:
         use.folders.add(unseal(key, sealed, Place(event.stream_id, event.type, name)))
-    if session_id is not None and event.type in ("session.requested", "session.imported"):
+    # Who asked for another person's session has no files in it.
+    if session_id is not None and name != ACTOR_FIELD and event.type in ("session.requested", "session.imported"):
         use.sessions.add(session_id)
 
 

@@ -4,8 +4,10 @@ A decision without events means that what was asked for is so already. A seat is
 is granted, and released in the same unit as it ends: no crash can come between.
 """
 
-from collections.abc import Collection
-from typing import assert_never
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+from typing import Final, assert_never
+from uuid import UUID
 
 import msgspec
 
@@ -54,6 +56,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 DONE = Decision()
+NOBODY: Final[Mapping[str, UUID]] = MappingProxyType({})
 
 
 def decide(
@@ -147,6 +150,12 @@ def _resume(
         (resumed, command.mint(state.token.serial + 1 if state.token else 1)),
         (_grant(state.session_id, generation, seats, limit),),
     )
+
+
+def erasure_of(state: SessionState, erased: Mapping[str, UUID]) -> UUID | None:
+    """The event that erased its subject. A session for nobody may have no sealed field: its own id tells it then."""
+    sealed = state.owner or state.metadata or state.host_dir or state.asked
+    return (erased.get(sealed.k) if sealed else None) or erased.get(state.session_id)
 
 
 def _whose(session: SessionState | OpenSession) -> tuple[str, str | None]:

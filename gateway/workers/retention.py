@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 import msgspec
 
@@ -22,6 +23,7 @@ from gateway import context, telemetry
 from gateway.recorder import Who
 from gateway.services import Services
 from gateway.sessions.commands import RemoveData
+from gateway.sessions.decide import NOBODY, erasure_of
 from gateway.sessions.handler import Origin
 from gateway.workers.reconcile import LEASE
 from projections.lifecycle import Phase
@@ -39,14 +41,17 @@ def plan(
     keep: timedelta | None,
     runtime: str,
     busy: Collection[str] = (),
-    erased: Collection[str] = (),
+    erased: Mapping[str, UUID] = NOBODY,
 ) -> list[RemoveData]:
-    """Whose data is to be given up, and why. ``keep``: how long after the end; None, for ever. ``erased``: keys."""
+    """Whose data is to be given up, and why. ``keep``: how long after the end; None, for ever.
+
+    ``erased``: keys and sessions, each with the event that told it.
+    """
     found = []
     for state in sessions.values():
         if state.phase not in ENDED or not state.volumes or state.runtime != runtime or state.session_id in busy:
             continue
-        if subject_key(state) in erased:
+        if erasure_of(state, erased):
             found.append(RemoveData(session_id=state.session_id, reason="erased"))
         elif keep is not None and state.ended_at is not None and (not keep or state.ended_at + keep <= now):
             found.append(RemoveData(session_id=state.session_id, reason="policy"))
@@ -63,12 +68,6 @@ def leftovers(
         if state.phase in ENDED and not state.volumes and state.runtime == runtime and state.session_id not in busy
     }
     return [volume for volume in volumes if volume.labels.get(names.SESSION) in given_up]
-
-
-def subject_key(state: SessionState) -> str | None:
-    """The key that the session's personal fields are sealed with."""
-    sealed = state.owner or state.metadata or state.host_dir
-    return sealed.k if sealed else None
 
 
 class Retention:
@@ -99,8 +98,8 @@ class Retention:
         with telemetry.span("session.give_up", attributes={"session.id": command.session_id}, root=True):
             cause = context.cause()
             if command.reason == "erased":
-                key = subject_key(services.views.sessions[command.session_id])
-                cause = msgspec.structs.replace(cause, causation_id=services.views.erased.get(key or ""))
+                erasure = erasure_of(services.views.sessions[command.session_id], services.views.erased)
+                cause = msgspec.structs.replace(cause, causation_id=erasure)
             who = Who(kind=ActorKind.GATEWAY, id=services.instance)
             await services.handler.handle(command, Origin(who=who, cause=cause))
         log.info("data is given up: %s", command.reason, extra=_about(command.session_id))
@@ -125,7 +124,8 @@ class Retention:
         return look
 
     def _goes_soon(self, state: SessionState) -> bool:
-        return not state.volumes or self._keep == timedelta(0) or subject_key(state) in self._services.views.erased
+        erased = erasure_of(state, self._services.views.erased) is not None
+        return erased or not state.volumes or self._keep == timedelta(0)
 
 
 def _about(session_id: str) -> dict[str, str]:

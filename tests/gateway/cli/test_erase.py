@@ -150,6 +150,30 @@ def test_a_key_that_was_never_kept_is_no_erasure() -> None:
     assert run("erase", "Nobody", "--yes", "--json").document["told_late"] == []
 
 
+def test_a_session_of_nobody_is_told_by_its_own_id() -> None:
+    """It may have no field at all: a gateway finds whose files to remove by the id alone, at a repetition too."""
+
+    async def write(log: Direct) -> None:
+        for session_id in ("ses_plain", "ses_cut"):
+            await log.storage.keyring.key_for(f"session:{session_id}")
+            nothing = dict.fromkeys(("owner", "metadata", "asked", "host_dir"))
+            wanted = payload(SessionRequested, session_id=session_id, **nothing)
+            await log.recorder.fact(session_stream(session_id), wanted, who=Who(kind=ActorKind.KEY, id="chat"))
+        await request(log, "ses_ada", "Ada")
+        await log.storage.keyring.erase("session:ses_cut")
+
+    on_log(write)
+    foretold = run("erase", "session:ses_plain", "--dry-run", "--json").document
+    done = run("erase", "session:ses_plain", "--yes", "--json").document
+    assert (len(done["key_ids"]), done["sessions"], done["told_late"]) == (1, ["ses_plain"], [])
+    assert done | {"dry_run": True} == foretold
+    assert [set(told.key_ids) for told in erasures()] == [{*done["key_ids"], "ses_plain"}]
+    assert run("erase", "session:ses_cut", "--yes", "--json").document["told_late"] == ["ses_cut"]
+    for over in ("session:ses_plain", "session:ses_cut", "session:ses_ada", "session:ses_none"):
+        assert run("erase", over, "--yes").code == Exit.NEGATIVE
+    assert len(erasures()) == 2
+
+
 @pytest.mark.usefixtures("log_of_two")
 def test_nothing_under_a_name_is_a_negative_answer() -> None:
     for more in ("--yes", "--dry-run"):

@@ -13,6 +13,7 @@ from docker.errors import DaemonFailed
 from docker.service import Volume, VolumeInfo
 from events.catalogue import SubjectErased
 from events.envelope import SYSTEM
+from events.ids import named
 from gateway.errors import Refused
 from gateway.recorder import session_subject
 from gateway.workers.retention import leftovers, plan
@@ -50,7 +51,7 @@ def planned(
         keep=keep,
         runtime="mock",
         busy=[state.session_id] if busy else [],
-        erased=erased,
+        erased=dict.fromkeys(erased, named("erased")),
     )
     return found[0].reason if found else None
 
@@ -78,7 +79,8 @@ def test_a_session_that_has_not_ended_keeps_its_data(phase: Phase) -> None:
 
 def test_kept_data_of_an_erased_subject_goes_when_its_session_has_ended() -> None:
     """Destroyed keys open no field; what the agent wrote to its volumes is the subject's data too (row C7)."""
-    for field in ("owner", "metadata", "host_dir"):
+    assert planned(ended(), erased=["s1"]) == "erased", "opened for nobody, without a field"
+    for field in ("owner", "metadata", "host_dir", "asked"):
         state = msgspec.structs.replace(ended(), **{field: SEALED})
         assert planned(state, erased=[SEALED.k]) == "erased"
         assert planned(state, keep=timedelta(0), erased=[SEALED.k]) == "erased", "the stronger reason is told"
