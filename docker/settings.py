@@ -68,7 +68,9 @@ class DockerSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 100_000
     container_pids_limit: Annotated[int, _number("Processes and threads in a container.", 8)] = 512
     container_tmp_size: Annotated[str, _text("Size of a container's /tmp, which counts as its memory.")] = "512m"
-    container_user: Annotated[str, _text("UID:GID that a container runs as.")] = "1000:1000"
+    container_user: Annotated[
+        str, _text("UID:GID that a container runs as; OpenCode's image ends at once with another user.")
+    ] = "1000:1000"
     container_log_size: Annotated[str, _text("Size at which a container's log file is turned over.")] = "10m"
     container_log_files: Annotated[int, _number("Log files kept for each container.", 1)] = 3
 
