@@ -28,6 +28,7 @@ _NAME: Final = re.compile(NAME)
 _HANDLE: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _BY_OTHERS: Final = 0o022  # group and everybody may write
 _OWNERS_ALONE: Final = 0o700
+_ENTERED: Final = 0o007  # everybody may: what an agent leaves, a setuid program above all, would be within reach
 _PROBE, _NEW = ".probe-", ".new-"  # no name of a session's folder begins with a dot
 _PASSING_SECONDS: Final = 3600.0  # such a folder is there for less than a second
 
@@ -56,7 +57,7 @@ def root_problem(root: str) -> str | None:
 def prepare(root: str, name: str, user: str) -> Folder:
     """The folder ``name`` of ``root`` as the workspace of ``user`` (UID:GID); made when absent. Raises HostDirRefused.
 
-    What is there is never changed: a folder of another owner, or one that others may enter, is refused.
+    A folder of another owner is refused. The mode of its own owner's is put right: an agent may have changed it.
     """
     uid, gid = _ids(name, user)
     with _mapped(), _opened(root) as parent:
@@ -66,6 +67,7 @@ def prepare(root: str, name: str, user: str) -> Folder:
             _make(parent, name, uid, gid)
             found = _look(parent, name)
         _check(parent, name, found, uid)
+        _close_to_others(parent, name, found)
     return Folder(f"{root}/{name}", found.st_dev, found.st_ino)
 
 
@@ -163,17 +165,40 @@ def _trusted(found: os.stat_result, path: PurePosixPath, *, last: bool) -> None:
             f"{path}, of HOST_DIR_ROOT, belongs to uid {found.st_uid}, who could replace what is in it."
         )
     if found.st_mode & _BY_OTHERS and not sticky:
-        raise HostDirRootUnfit(f"{path}, of HOST_DIR_ROOT, can be changed by others: chmod go-w {path}.")
+        # A machine's own folders (/tmp, one above the root) are open to others because something needs them so.
+        shared = bool(found.st_mode & stat.S_ISVTX) or not last
+        todo = (
+            "take a folder elsewhere that is yours alone, such as /srv/workspaces" if shared else f"chmod go-w {path}"
+        )
+        raise HostDirRootUnfit(f"{path}, of HOST_DIR_ROOT, can be changed by others: {todo}.")
+    if last and found.st_mode & _ENTERED:
+        raise HostDirRootUnfit(
+            f"HOST_DIR_ROOT={path} can be entered by everybody, who could run what agents leave: chmod o-rwx {path}."
+        )
 
 
 def _look(parent: int, name: str) -> os.stat_result:
     """Raises FileNotFoundError; HostDirRefused when something else lies there."""
+    with _held(parent, name) as handle:
+        if _mount(handle) != _mount(parent):
+            raise HostDirRefused("A file system is mounted at the folder, which not everybody sees: unmount it.")
+        return os.fstat(handle)
+
+
+def _mount(handle: int) -> str:
+    """Which mount a handle lies in: a device number is the same for a folder that is mounted from elsewhere in one."""
+    with open(f"/proc/self/fdinfo/{handle}") as info:
+        return next(line for line in info if line.startswith("mnt_id:"))
+
+
+@contextlib.contextmanager
+def _held(parent: int, name: str) -> Iterator[int]:
     try:
         handle = os.open(name, _HANDLE, dir_fd=parent)
     except NotADirectoryError:
         raise HostDirRefused("What has that name in HOST_DIR_ROOT is a symbolic link, or no directory.") from None
     try:
-        return os.fstat(handle)
+        yield handle
     finally:
         os.close(handle)
 
@@ -191,9 +216,24 @@ def _check(parent: int, name: str, found: os.stat_result, uid: int) -> None:
             f"The folder belongs to uid {found.st_uid}, and sessions run as {uid} (CONTAINER_USER): chown it, or take "
             "another name."
         )
-    if stat.S_IMODE(found.st_mode) & 0o777 != _OWNERS_ALONE:
+    if not _is_closed(found) and os.geteuid() not in (0, uid):
         raise HostDirRefused("The folder must be its owner's alone: chmod 700 it, or take another name.")
     _check_case(parent, name, found)
+
+
+def _is_closed(found: os.stat_result) -> bool:
+    return stat.S_IMODE(found.st_mode) & 0o777 == _OWNERS_ALONE
+
+
+def _close_to_others(parent: int, name: str, found: os.stat_result) -> None:
+    """On the folder that was checked, through /proc, since a mere handle has no chmod."""
+    if _is_closed(found):
+        return
+    with _held(parent, name) as handle:
+        now = os.fstat(handle)
+        if (now.st_dev, now.st_ino, now.st_uid) != (found.st_dev, found.st_ino, found.st_uid):
+            raise HostDirRefused("The folder was replaced by another one while the session began.")
+        os.chmod(f"/proc/self/fd/{handle}", _OWNERS_ALONE)
 
 
 def _check_case(parent: int, name: str, found: os.stat_result) -> None:

@@ -40,7 +40,7 @@ async def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     made = tmp_path / "workspaces"
-    made.mkdir(mode=0o755)
+    made.mkdir(mode=0o700)
     return made
 
 

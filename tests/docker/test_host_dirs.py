@@ -1,7 +1,10 @@
 """Folders of the host: made for one user alone, and refused wherever somebody else could put another in their place."""
 
 import os
+import shutil
 import stat
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +23,7 @@ as_root = pytest.mark.skipif(not ROOT_USER, reason="NOT TESTED: only root can gi
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     made = tmp_path / "workspaces"
-    made.mkdir(mode=0o755)
+    made.mkdir(mode=0o700)
     return made
 
 
@@ -45,7 +48,7 @@ def refusal(root: Path | str, name: str = "work", user: str = USER) -> str:
 
 def test_a_folder_is_made_for_its_owner_alone(root: Path) -> None:
     """Also in a root that gives its group to what is made in it."""
-    root.chmod(0o2755)
+    root.chmod(0o2750)
     host_dirs.check(str(root), "work", USER)
     assert list(root.iterdir()) == [], "looking makes nothing"
     folder = host_dirs.prepare(str(root), "work", USER)
@@ -111,11 +114,30 @@ def test_what_is_no_directory_is_refused(root: Path, make: Callable[[Path], None
     assert "a symbolic link, or no directory" in refusal(root)
 
 
-@pytest.mark.parametrize("mode", [0o777, 0o770, 0o750, 0o701, 0o500])
-def test_a_folder_that_others_may_enter_is_refused(root: Path, mode: int) -> None:
+@pytest.mark.parametrize("mode", [0o777, 0o755, 0o701, 0o500, 0])
+def test_an_agent_cannot_lock_itself_out(root: Path, mode: int) -> None:
+    """It owns the folder and may change its mode; the next session has it as it was made."""
     theirs(root / "work", mode)
+    host_dirs.check(str(root), "work", USER)
+    assert stat.S_IMODE((root / "work").stat().st_mode) == mode, "looking changes nothing"
+    host_dirs.prepare(str(root), "work", USER)
+    assert stat.S_IMODE((root / "work").stat().st_mode) == 0o700
+
+
+@as_root
+def test_a_mode_that_is_not_ours_to_mend_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs(root / "work", 0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: UID + 5)
     assert "chmod 700" in refusal(root)
-    assert stat.S_IMODE((root / "work").stat().st_mode) == mode, "what is there is not changed"
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o701, 0o704])
+def test_a_root_that_everybody_can_enter_is_refused(root: Path, mode: int) -> None:
+    """An agent leaves a setuid program of its user there, and opens its folder: any user of the machine runs it."""
+    root.chmod(mode)
+    assert "can be entered by everybody" in refusal(root)
+    root.chmod(0o750)
+    host_dirs.prepare(str(root), "work", USER)
 
 
 @as_root
@@ -162,15 +184,17 @@ def test_no_link_leads_to_the_root(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
 def test_a_root_that_others_can_change_is_refused(root: Path, mode: int) -> None:
     root.chmod(mode)
-    assert "chmod go-w" in refusal(root)
+    # A sticky one is shared on purpose, as /tmp is: changing it would break the machine.
+    assert ("take a folder elsewhere" if mode == 0o1777 else "chmod go-w") in refusal(root)
 
 
 def test_a_parent_that_others_can_change_is_refused(tmp_path: Path) -> None:
     """They could move the root aside and put theirs in its place; in a sticky directory they cannot."""
     parent = tmp_path / "parent"
     (parent / "workspaces").mkdir(parents=True)
+    (parent / "workspaces").chmod(0o700)
     parent.chmod(0o777)
-    assert "can be changed by others" in refusal(parent / "workspaces")
+    assert "can be changed by others: take a folder elsewhere" in refusal(parent / "workspaces")
     parent.chmod(0o1777)
     host_dirs.prepare(str(parent / "workspaces"), "work", USER)
 
@@ -226,3 +250,21 @@ def test_a_file_system_that_folds_case_is_refused(root: Path, monkeypatch: pytes
         ),
     )
     assert "upper from lower case" in refusal(root)
+
+
+@as_root
+@pytest.mark.parametrize("mount", ["-t tmpfs -o mode=700,uid=1000 none", "--bind"], ids=["tmpfs", "bind"])
+def test_a_mount_at_the_folder_is_refused(root: Path, mount: str) -> None:
+    """The proof is of the root: what is mounted below may be there for us and not for the daemon, or the other way."""
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "--mount", "true"], check=False).returncode:
+        pytest.skip("NOT TESTED: no mount namespace can be made here")
+    source = f'"{theirs(root / "other")}"' if mount == "--bind" else ""
+    theirs(root / "work")
+    asked = f"from docker import host_dirs; host_dirs.prepare({str(root)!r}, 'work', {USER!r})"
+    shell = f'mount {mount} {source} "{root / "work"}" && exec "$0" -c "$1"'
+    done = subprocess.run(
+        [unshare, "--mount", "sh", "-c", shell, sys.executable, asked], capture_output=True, text=True, check=False
+    )
+    assert "HostDirRefused: A file system is mounted at the folder" in done.stderr, done.stderr
+    host_dirs.check(str(root), "work", USER)

@@ -22,7 +22,7 @@ from tests.gateway_fixtures import start_gateway
 
 pytestmark = [pytest.mark.docker, pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: folders are given away")]
 # What ``main`` below is told, in a mount namespace where another file system lies over the root.
-ELSEWHERE: Final = 'mount -t tmpfs -o mode=755 none "$HOST_DIR_ROOT" && exec "$0" -m tests.walks.test_host_dirs'
+ELSEWHERE: Final = 'mount -t tmpfs -o mode=700 none "$HOST_DIR_ROOT" && exec "$0" -m tests.walks.test_host_dirs'
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def root(tmp_path: Path, docker_daemon: DockerDaemon) -> Path:
     if not docker_daemon.enter:
         pytest.skip("NOT TESTED: the daemon of DOCKER_HOST may run on another machine")
     made = tmp_path / "workspaces"
-    made.mkdir(mode=0o755)
+    made.mkdir(mode=0o700)
     return made
 
 

@@ -54,7 +54,7 @@ class Host:
 @pytest_asyncio.fixture
 async def host(tmp_path: Path) -> AsyncIterator[Host]:
     root = tmp_path / "workspaces"
-    os.mkdir(root, 0o755)
+    os.mkdir(root, 0o700)
     async with Answering().serving() as agents:
         yield Host(root, tmp_path / "data", agents)
 

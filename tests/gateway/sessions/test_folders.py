@@ -21,7 +21,7 @@ USER = "1000:1000" if os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}"
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     made = tmp_path / "workspaces"
-    made.mkdir(mode=0o755)
+    made.mkdir(mode=0o700)
     return made
 
 
