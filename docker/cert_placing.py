@@ -42,7 +42,10 @@ def alone(folder: Path, *, make: bool = False) -> Iterator[None]:
     except (FileExistsError, NotADirectoryError) as error:
         raise BadCertificateFiles(f"{folder} is not a folder: nothing was written.") from error
     except OSError as error:
-        raise BadCertificateFiles(f"{folder} cannot be used ({error.strerror}): nothing was written.") from error
+        todo = ""
+        if isinstance(error, FileNotFoundError) and not make:
+            todo = " Make certificates (docker/scripts/generate-certs.sh), or name their folder in DOCKER_CERT_PATH."
+        raise BadCertificateFiles(f"{folder} cannot be used ({error.strerror}): nothing was written.{todo}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         settle(folder)

@@ -5,9 +5,10 @@ While the CA is replaced, a certificate of the new one locks us out of a daemon 
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -17,6 +18,7 @@ from docker.settings import DockerSettings
 
 # Is told the CA's file, the client's certificate and its key before they are put in place, and raises to prevent it.
 Trial = Callable[[bytes, bytes, bytes], None]
+_NAMES: Final = ("ca.pem", "client-cert.pem", "client-key.pem")
 
 
 def trial_of(settings: DockerSettings, note: Callable[[str], object]) -> Trial | None:
@@ -83,7 +85,18 @@ async def try_out(
         tried = msgspec.structs.replace(
             settings, docker_ca_cert=paths[0], docker_client_cert=paths[1], docker_client_key=paths[2]
         )
-        await ask(tried, "/_ping", seconds=seconds)
+        try:
+            await ask(tried, "/_ping", seconds=seconds)
+        except DockerError as error:
+            error.args = (_by_name(str(error), paths),)
+            raise
+
+
+def _by_name(message: str, paths: Sequence[str]) -> str:
+    """Files in memory are called as they will be: their paths say nothing to anybody."""
+    for path, name in sorted(zip(paths, _NAMES, strict=True), reverse=True):  # .../10 before .../1
+        message = message.replace(path, name)
+    return message
 
 
 def _in_memory(content: bytes, open_files: ExitStack) -> Path:

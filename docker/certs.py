@@ -265,11 +265,27 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     def given(name: str, default: str) -> str:
         return environment.get(name) or default
 
-    parser = argparse.ArgumentParser(prog="python -m docker.certs", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--folder", type=Path, default=Path(given("DOCKER_CERT_PATH", "./docker/certs")))
-    parser.add_argument("--environment", default=given("DOCKER_ENV", "development"), help="DOCKER_ENV")
-    parser.add_argument("--host", action="append", help="a name or address of the daemon; DOCKER_HOST_IP and _NAME")
-    parser.add_argument("--days", default=given("DAYS", str(DAYS)), help="DAYS")
+    parser = argparse.ArgumentParser(
+        prog="generate-certs.sh",
+        description="Makes, renews and replaces the certificate files of mutual TLS. Exit codes: 0 done, 1 nothing was "
+        "written, 2 wrong use.",
+    )
+    folder, word = Path(given("DOCKER_CERT_PATH", "docker/certs")), given("DOCKER_ENV", "development")
+    parser.add_argument(
+        "--folder", type=Path, default=folder, help="where the files lie (DOCKER_CERT_PATH; %(default)s)"
+    )
+    parser.add_argument(
+        "--environment",
+        default=word,
+        help="a word in the certificates' names that tells this installation from others (DOCKER_ENV; %(default)s)",
+    )
+    parser.add_argument(
+        "--host",
+        action="append",
+        help="an address or a name of the daemon, once for each (DOCKER_HOST_IP and DOCKER_HOST_NAME, with commas; "
+        f"else {' and '.join(HERE)})",
+    )
+    parser.add_argument("--days", default=given("DAYS", str(DAYS)), help="how long they hold (DAYS; %(default)s)")
     parser.add_argument("--force", action="store_true", help="replace what is there, by a set of a new CA")
     parser.add_argument("--renew", choices=("server", "client", "ca"), help="replace this alone, signed by the CA")
     parser.add_argument("--finish", action="store_true", help="end the replacement of the CA: trust the new one alone")

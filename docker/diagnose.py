@@ -232,7 +232,7 @@ def loose_permissions(settings: DockerSettings) -> Iterator[str]:
         except OSError:
             continue  # gone meanwhile
         if mode & forbidden:
-            yield f"{path} has mode {mode:04o}: chmod {wanted} {path.name}."
+            yield f"{path} has mode {mode:04o}: chmod {wanted} {path}"
 
 
 def _ends(settings: DockerSettings) -> dt.datetime | None:
@@ -259,7 +259,11 @@ def _ms(began: float) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; answers the verdict's exit code (``docker/README.md`` lists them)."""
-    parser = argparse.ArgumentParser(prog="python -m docker.diagnose", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="test-tls-connection.py",
+        description="Says in five seconds whether the daemon can be used, and if not why and what to do.",
+        epilog="Exit codes: 0 it can be used; the others are in docker/README.md.",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document with every step and fact")
     chosen = parser.parse_args(arguments)
     try:

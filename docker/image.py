@@ -102,7 +102,9 @@ async def _build(name: str, cache: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; answers its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m docker.image", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m docker.image", description="Builds an image of this machine's files and gives it to the daemon."
+    )
     parser.add_argument("name", choices=["echo", "opencode", "gateway"])
     parser.add_argument("--cache", type=Path, default=Path("var/cache"), help="where what was fetched is kept")
     chosen = parser.parse_args(arguments)

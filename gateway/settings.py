@@ -1,7 +1,9 @@
 """Settings: composes the rooms' structs and reads the environment once, strictly.
 
-Every problem is reported at once, with the near name for what was misspelt. An unknown ``GATEWAY_*`` refuses the start;
-any other variable (``DOCKER_BUILDKIT``, a desktop's ``SESSION_MANAGER``) passes unless it is nearly one of ours.
+Every problem is reported at once, with the near name for what was misspelt. An unknown ``GATEWAY_*`` refuses the start,
+and so does a name that is one of ours but for two letters, or for a word more or less (``CONTAINER_MEMORY``,
+``DB_PASSWORD_FILE``). No other prefix is ours alone: desktops set ``SESSION_MANAGER``, Docker ``DOCKER_BUILDKIT``,
+Podman ``CONTAINER_HOST``, and clusters what a service happens to be called. So all else passes.
 """
 
 import difflib
@@ -26,6 +28,7 @@ from gateway.proxy.settings import AccessSettings, ProxySettings
 from gateway.server_settings import ServerSettings
 from gateway.sessions.settings import ModelSettings, SessionSettings
 from gateway.telemetry_settings import TelemetrySettings
+from gateway.wording import misfit
 from projections.settings import ProjectionSettings
 
 
@@ -83,7 +86,8 @@ SECRET_CHARACTERS: Final = 32
 SECRET: Final = DatabaseSettings.SECRET | SessionSettings.SECRET | ModelSettings.SECRET
 _OWN: Final = "GATEWAY_"
 _CLIENTS: Final = frozenset({"GATEWAY_KEY"})  # the command line's, which may run in the same environment
-_COMMON: Final = frozenset({"LOGLEVEL"})  # other programs' words that are only a letter from ours
+# Other programs' names that are only a letter or a word from ours, and those of generate-certs.sh.
+_COMMON: Final = frozenset({"LOGLEVEL", "DOCKER_TLS", "DOCKER_HOST_NAME"})
 # What Kubernetes sets in every container beside a service named "gateway".
 _KUBERNETES: Final = re.compile(
     r"GATEWAY_(?:SERVICE_(?:HOST|PORT(?:_\w+)?)=.*|PORT(?:_\d+_\w+)?=(?:tcp|udp|sctp)://.*|PORT_\d+_\w+_(?:PROTO|PORT|ADDR)=.*)"
@@ -158,12 +162,8 @@ def _room(struct: type[msgspec.Struct], given: dict[str, str]) -> tuple[msgspec.
             usable[field] = text
         except msgspec.ValidationError as error:
             shown = "its value" if field in SECRET else repr(text)
-            problems.append(f"{field.upper()}: {shown} cannot be used: {_reason(error)}")
+            problems.append(f"{field.upper()}: {shown} cannot be used: {misfit(error)}")
     return msgspec.convert(usable, struct, strict=False), problems
-
-
-def _reason(error: msgspec.ValidationError) -> str:
-    return str(error).split(" - at ")[0].lower().replace("`", "")
 
 
 def _unknown(environment: Mapping[str, str], known: Mapping[str, str]) -> list[str]:
@@ -171,13 +171,27 @@ def _unknown(environment: Mapping[str, str], known: Mapping[str, str]) -> list[s
     for name in sorted(set(environment) - set(known) - _CLIENTS - _COMMON):
         if _KUBERNETES.fullmatch(f"{name}={environment[name]}"):
             continue
-        own = name.startswith(_OWN)
-        near = [] if name.startswith(_FOREIGN) else difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-        if near and (own or _edits(name, near[0]) <= _SLIPS):
-            problems.append(f"{name} is not a setting: did you mean {near[0]}?")
-        elif own:
+        if near := "" if name.startswith(_FOREIGN) else _near(name, known):
+            problems.append(f"{name} is not a setting: did you mean {near}?")
+        elif name.startswith(_OWN):
             problems.append(f"{name} is not a setting: docs/settings.md lists them all")
     return problems
+
+
+def _near(name: str, known: Mapping[str, str]) -> str:
+    """The setting that was meant, as far as that can be told; empty when it cannot."""
+    for near in difflib.get_close_matches(name, known, n=1, cutoff=0.6):
+        if _edits(name, near) <= _SLIPS or (near.startswith(_OWN) and name.startswith(_OWN)):
+            return near
+    return " or ".join(sorted(setting for setting in known if _is_a_word_off(name, setting)))
+
+
+def _is_a_word_off(name: str, setting: str) -> bool:
+    """One has a word more. What they share begins alike, and is two words at least: ``MODEL`` is anybody's."""
+    less, more = sorted((name.split("_"), setting.split("_")), key=len)
+    if len(less) < 2 or len(more) != len(less) + 1 or less[0] != more[0]:
+        return False
+    return any(more[:place] + more[place + 1 :] == less for place in range(1, len(more)))
 
 
 def _edits(one: str, other: str) -> int:

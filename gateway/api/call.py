@@ -24,6 +24,7 @@ from gateway.proxy import client
 from gateway.proxy.client import has_body
 from gateway.proxy.target import SESSION_ID
 from gateway.services import Services
+from gateway.wording import misfit_of_body
 
 T = TypeVar("T")
 log = logging.getLogger("session_gateway.api")
@@ -99,7 +100,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         try:
             return msgspec.json.decode(raw or b"{}", type=kind)
         except msgspec.ValidationError as error:
-            raise Refused("invalid-body", f"The body has the wrong shape: {error}") from error
+            raise Refused("invalid-body", misfit_of_body(error)) from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Refused("bad-json", f"The body is not JSON: {error}") from error
         except RecursionError as error:

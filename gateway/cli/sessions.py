@@ -258,12 +258,15 @@ async def _call(method: str, session_id: str, rest: str, url: str | None, key_fi
 
 
 async def _until_ready(client: GatewayClient, opened: dict[str, Any], seconds: float, json: bool) -> None:
-    """Wait for the session, telling its steps, then show it with its token. Raises Exit when it is not ready."""
+    """Wait for the session, telling its steps, then show it, with its token unless it has ended. Raises Exit when it
+    is not ready."""
     with _status("starting", json) as say:
         session = await steps.settle(client, opened["session_id"], seconds, say)
     opened |= {name: session[name] for name in ("status", "position", "reason", "detail")}
     if json:
         printing.document(opened)
+    elif session["phase"] in ("failed", "stopped"):
+        _show_unopened(opened)
     else:
         _show_opened(client, opened)
     if session["phase"] in ("failed", "stopped") or (seconds and session["phase"] != "ready"):
@@ -284,13 +287,24 @@ def _status(text: str, json: bool) -> Iterator[steps.Show]:
 
 
 def _show_opened(client: GatewayClient, opened: dict[str, Any]) -> None:
-    printing.line(f"session  {opened['session_id']}  {opened['status']}")
-    if opened["reason"]:
-        printing.line(f"reason   {printing.shown(opened['reason'])}: {printing.shown(opened['detail'])}")
+    _show_state(opened)
     printing.line(f"token    {opened['token']}")
     printing.line(f"until    {printing.when(opened['expires_at'])}")
     target = f"{client.url}{opened['links']['proxy']}session"
     printing.line(f"try      curl -H 'Authorization: Bearer {opened['token']}' {target}")
+
+
+def _show_unopened(opened: dict[str, Any]) -> None:
+    """Its token opens nothing: what there is to do instead."""
+    _show_state(opened)
+    printing.line(f"why      python -m gateway why {opened['session_id']}")
+    printing.line(f"again    python -m gateway sessions resume {opened['session_id']}")
+
+
+def _show_state(opened: dict[str, Any]) -> None:
+    printing.line(f"session  {opened['session_id']}  {opened['status']}")
+    if opened["reason"]:
+        printing.line(f"reason   {printing.shown(opened['reason'])}: {printing.shown(opened['detail'])}")
 
 
 def _show_step(event: ServerEvent, *, named: bool, json: bool) -> None:

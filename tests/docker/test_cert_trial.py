@@ -31,8 +31,9 @@ async def test_what_the_daemon_refuses_is_told(tmp_path: Path) -> None:
     folder = furnish(tmp_path / "certs", authority)
     with peer(over_tls(daemon_context(folder))) as port:
         settings = settings_for(folder, port)
-        with pytest.raises(DaemonRefusedUs):
+        with pytest.raises(DaemonRefusedUs, match=r"our certificate client-cert\.pem") as refused:
             await try_out(settings, authority.certificate, *certs.Authority().client())
+        assert "/proc" not in str(refused.value)
         with pytest.raises(DaemonUntrusted):
             await try_out(settings, certs.Authority().certificate, *authority.client())
 

@@ -23,6 +23,19 @@ FOREIGN: Mapping[str, str] = {
     "DOCKER_CONFIG": "/etc/docker",
     "DOCKER_CONTEXT": "default",
     "DOCKER_DEFAULT_PLATFORM": "linux/amd64",
+    "DOCKER_TLS": "1",
+    "DOCKER_TLS_CERTDIR": "/certs",
+    "DOCKER_HOST_NAME": "box",
+    "DOCKER_API_VERSION": "1.41",
+    "DOCKER_CERTS": "x",
+    "DOCKER_FOO": "1",
+    "SESSION_FOO": "1",
+    "SESSION_SERVICE_HOST": "10.0.0.3",
+    "SESSION_PORT": "tcp://10.0.0.3:80",
+    "CONTAINER_FOO": "1",
+    "CONTAINER_APP_PORT": "8080",
+    "CONTAINER_CONNECTION": "machine",
+    "CONTAINER_SSHKEY": "/etc/key",
     "CONTAINER_ID": "toolbox",
     "CONTAINER_HOST": "unix:///run/podman",
     "OTEL_TRACES_SAMPLER": "always_on",
@@ -124,6 +137,36 @@ def test_a_slip_is_answered_with_the_near_name(name: str) -> None:
             continue
         (told,) = problems({slip: "x"})
         assert told.startswith(f"{slip} is not a setting: did you mean "), told
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("CONTAINER_MEMORY", "CONTAINER_MEMORY_LIMIT"),
+        ("CONTAINER_PIDS", "CONTAINER_PIDS_LIMIT"),
+        ("CONTAINER_MEMORY_LIMIT_BYTES", "CONTAINER_MEMORY_LIMIT"),
+        ("CONTAINER_LIMIT", "CONTAINER_MEMORY_LIMIT or CONTAINER_PIDS_LIMIT"),
+        ("SESSION_SECRET", "SESSION_TOKEN_SECRET"),
+        ("SESSION_DATA_DAYS", "SESSION_DATA_KEEP_DAYS"),
+        ("SESSION_RUNTIME_KIND", "SESSION_RUNTIME"),
+        ("DOCKER_HOST_PORT", "DOCKER_HOST"),
+        ("DB_PASSWORD_FILE", "DB_PASSWORD"),
+        ("MODEL_KEY", "MODEL_API_KEY"),
+        ("TEST_DATABASE_URL", ""),
+        ("MODEL", ""),
+        ("HOST", ""),
+    ],
+)
+def test_a_word_more_or_less_is_answered_with_the_near_name(name: str, meant: str) -> None:
+    """What was meant as a limit and does not count is told; a word in front, or one word alone, is anybody's."""
+    if not meant:
+        load({name: "x"})
+        return
+    assert problems({name: "x"}) == [f"{name} is not a setting: did you mean {meant}?"]
+
+
+def test_of_our_own_prefix_no_setting_without_it_is_proposed() -> None:
+    assert problems({"GATEWAY_FOO": "1"}) == ["GATEWAY_FOO is not a setting: docs/settings.md lists them all"]
 
 
 @pytest.mark.parametrize("name", ["GATEWAY_", "GATEWAY_X", "GATEWAY_SECRET_OF_MINE", "GATEWAY_PORT"])

@@ -48,6 +48,10 @@ def text(name: str) -> str:
 
 async def run(name: str, *arguments: str, **environment: str) -> tuple[int, str]:
     """A script as a user runs it, from another folder, with no settings but those given; its exit code and output."""
+    return await run_in(Path("/"), name, *arguments, **environment)
+
+
+async def run_in(folder: Path, name: str, *arguments: str, **environment: str) -> tuple[int, str]:
     plain = {"PATH": os.environ["PATH"], "PYTHON": sys.executable, **environment}
     process = await asyncio.create_subprocess_exec(
         str(SCRIPTS / name),
@@ -55,7 +59,7 @@ async def run(name: str, *arguments: str, **environment: str) -> tuple[int, str]
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        cwd="/",
+        cwd=folder,
         env=plain,
     )
     try:
@@ -139,9 +143,38 @@ async def test_help_says_what_it_becomes() -> None:
     assert "--json" in out
 
 
-async def test_a_python_without_our_packages_is_told() -> None:
-    code, out = await run("test-tls-connection.py", PYTHON="/bin/false")
-    assert (code, "`make venv`" in out) == (2, True)
+@pytest.mark.parametrize("name", ["test-tls-connection.py", "generate-certs.sh"])
+@pytest.mark.parametrize("python", ["/bin/false", "/no/such/python"])
+async def test_a_python_without_our_packages_is_told(name: str, python: str) -> None:
+    code, out = await run(name, PYTHON=python)
+    assert (code, "`make venv`" in out, "Traceback" in out) == (2, True, False)
+
+
+async def test_paths_are_of_the_callers_directory_and_defaults_of_the_clone(tmp_path: Path) -> None:
+    """A Python that only says what it was started with; nothing is written."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\n[ "$1" = -c ] || echo "$PWD" "$*" "${DOCKER_CERT_PATH-}" "${GATEWAY_DATA_DIR-}"\n')
+    python.chmod(0o755)
+    clone = SCRIPTS.parents[1]
+    for folder, given, told in (
+        (tmp_path, {}, f"{clone}/docker/certs {clone}/var"),
+        (tmp_path, {"DOCKER_CERT_PATH": "mine", "GATEWAY_DATA_DIR": "data"}, "mine data"),
+        (clone, {}, " "),
+    ):
+        for name, module in (("generate-certs.sh", "docker.certs"), ("test-tls-connection.py", "docker.diagnose")):
+            code, out = await run_in(folder, name, "--folder", "x", PYTHON=str(python), **given)
+            assert (code, out) == (0, f"{folder} -m {module} --folder x {told}\n")
+
+
+async def test_certificates_appear_where_the_caller_says(tmp_path: Path) -> None:
+    """Also beside files that are called as our rooms are."""
+    (tmp_path / "docker.py").write_text("raise SystemExit(99)")
+    code, _ = await run_in(tmp_path, "generate-certs.sh", "--folder", "mine", DAYS="2")
+    assert (code, (tmp_path / "mine" / "ca.pem").exists()) == (0, True)
+    code, out = await run_in(
+        tmp_path, "test-tls-connection.py", DOCKER_CERT_PATH="none", DOCKER_HOST="tcp://127.0.0.1:1"
+    )
+    assert (code, "none/ca.pem" in out) == (11, True), out
 
 
 @pytest.mark.docker

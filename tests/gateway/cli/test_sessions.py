@@ -10,11 +10,13 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 
+from docker.errors import DaemonFailed
 from gateway.cli.exits import Exit
 from gateway.cli.sessions import STATUSES
 from projections.lifecycle import Status
 from tests.event_fixtures import until
 from tests.gateway.cli.conftest import SECONDS, WHY, Cli, run
+from tests.gateway_fixtures import Gateway
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120)]
 
@@ -39,6 +41,26 @@ async def test_a_person_sees_the_steps_the_token_and_a_request_to_paste(cli: Cli
     target = f"{cli.gateway.url}/s/{state['session_id']}/session"
     assert ran.out.splitlines()[-1] == f"try      curl -H 'Authorization: Bearer {token[1]}' {target}"
     assert (await cli.gateway.client.get(target, headers={"authorization": f"Bearer {token[1]}"})).json() == []
+
+
+async def test_of_a_session_that_failed_the_reason_and_the_next_step_are_told(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No token and no request to try: they open nothing."""
+
+    async def full(*_: object, **__: object) -> None:
+        raise DaemonFailed("no space")
+
+    monkeypatch.setattr(gateway.runtime.docker, "start_container", full)
+    ran = await asyncio.to_thread(run, "sessions", "open", "--url", gateway.url)
+    told = dict(line.split(maxsplit=1) for line in ran.out.splitlines())
+    assert (ran.code, list(told)) == (Exit.NEGATIVE, ["session", "reason", "why", "again"]), ran
+    session_id = told["session"].split()[0]
+    assert told["reason"].startswith("daemon_failed: ")
+    assert (told["why"], told["again"]) == (
+        f"python -m gateway why {session_id}",
+        f"python -m gateway sessions resume {session_id}",
+    )
 
 
 async def test_the_same_key_again_is_the_same_session(cli: Cli) -> None:
