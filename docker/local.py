@@ -223,13 +223,15 @@ class LocalService:
         if record is None:
             return
         async with self._lock(record.name):
-            record = self._registry.find(record.name) or record
+            record = self._registry.find(container_id)  # it may be gone, and its name be given anew
+            if record is None:
+                return
             if is_running(record) and not force:
                 raise ContainerRunning(f"{record.name} is running; stop it first, or remove it by force.")
-            await self._stop(record.name, (signal.SIGKILL, KILL_SECONDS))
             await to_its_end(self._discard(places, record.name))
 
     async def _discard(self, places: Places, name: str) -> None:
+        await self._stop(name, (signal.SIGKILL, KILL_SECONDS))
         await asyncio.to_thread(places.discard, places.containers / name)
         for path in (self._log(name), older(self._log(name))):
             path.unlink(missing_ok=True)
@@ -298,7 +300,7 @@ class LocalService:
 
 
 async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """A thread that removes files does not end with its caller: who cancels waits, and nobody meets it at work."""
+    """Neither a kill nor a thread that removes files can be taken back: who cancels waits for the end of it."""
     task = asyncio.create_task(work)
     try:
         await asyncio.shield(task)

@@ -13,6 +13,7 @@ import pytest
 
 from docker import names
 from docker.aiodocker_service import AiodockerService
+from docker.blocking import BlockingDockerService
 from docker.image import ECHO_IMAGE
 from docker.local import ECHO_COMMAND
 from docker.mock import MockDockerService
@@ -175,37 +176,38 @@ async def daemon_runtime(daemon: DockerDaemon) -> AsyncIterator[ProcessRuntime]:
                 await service.remove_container(info.id, force=True)
 
 
-@asynccontextmanager
-async def through_threads(service: DockerService) -> AsyncIterator[ThreadedService]:
-    """The blocking door to a service that nobody has entered, opened and closed from plain threads."""
-    threaded = ThreadedService(service)
-    await threaded.open()
-    try:
-        yield threaded
-    finally:
-        await threaded.close()
+def through_threads(service: Callable[[], DockerService]) -> ThreadedService:
+    """The blocking door to what ``service`` makes, entered and left from plain threads."""
+    return ThreadedService(lambda: BlockingDockerService(service()))
 
 
 @asynccontextmanager
 async def blocking_mock() -> AsyncIterator[MockRuntime]:
     """In memory, from plain threads."""
     mock = MockDockerService(images={ECHO_IMAGE})
-    async with through_threads(mock) as threaded:
+    async with through_threads(lambda: mock) as threaded:
         yield MockRuntime(mock, threaded)
 
 
 @asynccontextmanager
 async def blocking_local(folder: Path) -> AsyncIterator[ProcessRuntime]:
     """Child processes, from plain threads."""
-    async with through_threads(local_service(folder, {ECHO_IMAGE: ECHO_COMMAND})) as threaded:
+    async with through_threads(lambda: local_service(folder, {ECHO_IMAGE: ECHO_COMMAND})) as threaded:
         yield ProcessRuntime(threaded, "local")
 
 
 @asynccontextmanager
 async def blocking_daemon(daemon: DockerDaemon) -> AsyncIterator[ProcessRuntime]:
     """The real daemon, from plain threads; what a test made is removed after it."""
-    async with daemon_runtime(daemon) as direct, through_threads(AiodockerService(daemon.settings)) as threaded:
+    door = through_threads(lambda: AiodockerService(daemon.settings))
+    async with daemon_runtime(daemon) as direct, door as threaded:
         yield ProcessRuntime(threaded, direct.owner)
+
+
+def demand_cancelling(runtime: Runtime) -> None:
+    """Skip where a test cannot cancel a call: how the door itself does it is in ``tests/docker/test_blocking.py``."""
+    if isinstance(runtime.service, ThreadedService):
+        pytest.skip("asyncio.to_thread cannot be cancelled: its thread goes on with the call, beside the next one")
 
 
 def over_every_runtime(metafunc: pytest.Metafunc) -> None:

@@ -1,6 +1,6 @@
-"""A call that is cancelled, at whatever moment, leaves nothing half-made: the same call again does all of it.
+"""A call that is cancelled, at whatever moment, leaves nothing half-made.
 
-Through the blocking door a cancelled call goes on in its thread: there the two are at work at once.
+What there is afterwards is as it was before, or as was asked; and the same call again does all of it.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import pytest
 
 from docker import names
 from docker.service import ContainerInfo, ContainerState, Volume
-from tests.contracts.runtimes import Runtime, opened, over_every_runtime
+from tests.contracts.runtimes import Runtime, demand_cancelling, opened, over_every_runtime, until
 
 MOMENTS: Final = (0.0, 0.002, 0.02, 0.2)  # seconds: a daemon's create takes 0.02, a start 0.4
 
@@ -24,6 +24,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 async def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Runtime]:
     async with opened(request, tmp_path) as given:
+        demand_cancelling(given)
         yield given
 
 
@@ -53,12 +54,23 @@ async def runs(runtime: Runtime, name: str) -> ContainerInfo:
     return info
 
 
+async def settles(runtime: Runtime, container: str, *states: ContainerState | None) -> None:
+    """It comes to one of these by itself: a daemon ends a removal that nobody waits for any more."""
+
+    async def settled() -> bool:
+        info = await runtime.service.get_container_info(container)
+        return (info.state if info else None) in states
+
+    await until(settled, 10)
+
+
 async def test_a_cancelled_create_is_repeated(runtime: Runtime) -> None:
     """The name is not lost to the next try, and no second container is left."""
 
     async def trial(moment: float) -> None:
         name = names.container_name()
         await cancelled(runtime.create(name), moment)
+        await settles(runtime, name, None, ContainerState.CREATED)
         made = await runtime.create(name)
         every = await runtime.service.list_containers(all=True, labels={names.NAME: name})
         assert [info.id for info in every] == [made.id]
@@ -70,6 +82,7 @@ async def test_a_cancelled_start_is_repeated(runtime: Runtime) -> None:
     async def trial(moment: float) -> None:
         made = await runtime.create(names.container_name())
         await cancelled(runtime.service.start_container(made.id), moment)
+        await settles(runtime, made.id, ContainerState.CREATED, ContainerState.RUNNING)
         assert (await runs(runtime, made.name)).id == made.id
 
     await at_every_moment(trial)
@@ -81,6 +94,7 @@ async def test_a_cancelled_stop_is_repeated(runtime: Runtime) -> None:
     async def trial(moment: float) -> None:
         info = await runs(runtime, names.container_name())
         await cancelled(runtime.service.stop_container(info.id, timeout=5), moment)
+        await settles(runtime, info.id, ContainerState.RUNNING, ContainerState.EXITED)
         await runtime.service.stop_container(info.id, timeout=5)
         ended = await runtime.service.get_container_info(info.id)
         assert ended is not None
@@ -95,6 +109,7 @@ async def test_a_cancelled_removal_is_repeated_and_the_name_is_free(runtime: Run
     async def trial(moment: float) -> None:
         info = await runs(runtime, names.container_name())
         await cancelled(runtime.service.remove_container(info.id, force=True), moment)
+        await settles(runtime, info.id, ContainerState.RUNNING, None)
         await runtime.service.remove_container(info.id, force=True)
         assert await runtime.service.get_container_info(info.name) is None
         assert (await runs(runtime, info.name)).id != info.id

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 
 import pytest
 
 from docker import names
 from docker.aiodocker_service import AiodockerService
-from docker.errors import DaemonDown
+from docker.errors import DaemonDown, DockerError
 from docker.service import ContainerInfo
 from tests.contracts.runtimes import create, daemon_runtime, mock_runtime, relayed, until
 from tests.docker.relay import Relay
@@ -108,6 +109,57 @@ async def cut_off(
     with pytest.raises(DaemonDown):
         await asyncio.wait_for(under_way, 5)
     return True
+
+
+@pytest.mark.docker
+async def test_a_call_whose_connection_is_cut_off_while_it_is_made_is_down(docker_daemon: DockerDaemon) -> None:
+    """In the middle of the handshake too, which must not be taken for a refusal. Only ping answers: False."""
+    async with relayed(docker_daemon) as (service, relay):
+        for after in range(3):
+            for call in (service.list_volumes, service.ping):
+                await relay.cut()
+                await relay.mend()
+                relay.freeze(after=after)
+                under_way = asyncio.create_task(outcome(call))
+                await asyncio.wait_for(relay.frozen.wait(), 20)
+                await relay.cut()
+                said = await asyncio.wait_for(under_way, 5)
+                assert said is False if call == service.ping else isinstance(said, DaemonDown)
+                await relay.mend()
+                assert isinstance(await call(), list | bool), "repeated, it is answered"
+                assert await service.ping() is True
+
+
+async def outcome(call: Callable[[], Awaitable[object]]) -> object:
+    try:
+        return await call()
+    except DockerError as error:
+        return error
+
+
+@pytest.mark.docker
+async def test_events_go_on_wherever_their_beginning_is_cut_off(docker_daemon: DockerDaemon, echo_image: str) -> None:
+    """In the handshake, in the question for the daemon's time, in the subscription."""
+    async with daemon_runtime(docker_daemon) as direct, relayed(docker_daemon) as (service, relay):
+        dead = await direct.end_with(names.container_name(), 0)
+        assert await service.ping() is True
+        for after in range(4):
+            await relay.cut()
+            await relay.mend()
+            relay.freeze(after=after)
+            found = asyncio.create_task(told(service, dead.name))
+            await asyncio.wait_for(relay.frozen.wait(), 20)
+            await relay.cut()
+            await relay.mend()
+            await asyncio.wait_for(found, 20)
+
+
+async def told(service: AiodockerService, name: str) -> None:
+    """Return when its death was told, at once if the daemon remembers it."""
+    async with aclosing(service.events(past=True)) as events:  # type: ignore[type-var]  # a generator, which the contract leaves open
+        async for event in events:
+            if event.name == name:
+                return
 
 
 @pytest.mark.docker

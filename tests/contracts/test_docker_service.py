@@ -192,6 +192,17 @@ async def test_removals_at_once_are_one_removal(runtime: Runtime, name: str) -> 
     assert await runtime.service.get_container_info(made.id) is None
 
 
+async def test_a_removal_that_comes_late_leaves_the_next_of_that_name(runtime: Runtime, name: str) -> None:
+    first = await runtime.create(name)
+    removals = [asyncio.create_task(runtime.service.remove_container(first.id, force=True)) for _ in range(3)]
+    await asyncio.wait(removals, return_when=asyncio.FIRST_COMPLETED)
+    second = await runtime.create(name)
+    await asyncio.gather(*removals)
+    assert second.id != first.id
+    await runtime.service.start_container(second.id)
+    assert await state_of(runtime, second.id) is ContainerState.RUNNING
+
+
 @pytest.mark.each_call
 async def test_a_running_container_is_removed_by_force_only(runtime: Runtime, name: str) -> None:
     made = await runtime.create(name)
@@ -356,7 +367,9 @@ async def test_ping_answers_and_never_raises(runtime: Runtime) -> None:
     assert await runtime.service.ping() is True
 
 
+@pytest.mark.each_call
 async def test_leaving_the_context_leaves_the_containers(runtime: Runtime, name: str) -> None:
+    """What is asked after it is asked over new connections; over the blocking door, through another one."""
     needs(runtime, Capability.ADOPTION)
     made = await runtime.create(name)
     await runtime.service.start_container(made.id)

@@ -1,35 +1,36 @@
 """The blocking door seen as an async service, so that the suites run over it: each call is made in a plain thread."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from docker.blocking import BlockingDockerService
-from docker.service import ContainerEvent, ContainerInfo, DockerService, Mount, VolumeInfo
+from docker.service import ContainerEvent, ContainerInfo, Mount, VolumeInfo
 
 
 class ThreadedService:
-    """``DockerService`` by ``asyncio.to_thread``. A test that cancels a call leaves it at work in its thread."""
+    """``DockerService`` by ``asyncio.to_thread``. A test that cancels a call leaves it at work in its thread.
 
-    def __init__(self, service: DockerService) -> None:
-        self._door = BlockingDockerService(service)
+    A door that was left is closed for good: what is asked after it goes through another one, to a service made anew.
+    """
+
+    def __init__(self, door: Callable[[], BlockingDockerService]) -> None:
+        self._another = door
+        self._door = door()
         self.runtime = self._door.runtime
         self.capabilities = self._door.capabilities
 
-    async def open(self) -> None:
-        await asyncio.to_thread(self._door.__enter__)
-
-    async def close(self) -> None:
-        await asyncio.to_thread(self._door.close)
-
     async def __aenter__(self) -> Self:
-        """Containers outlive a door: another one to the same place is opened and closed, this one stays."""
+        """The door's own ``with``, in a plain thread; one that is open already stays so."""
+        await asyncio.to_thread(self._door.__enter__)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        door, self._door = self._door, self._another()
+        await asyncio.to_thread(door.__exit__, kind, error, trace)
 
     async def create_container(
         self,
