@@ -66,8 +66,10 @@ def decide(
     limit: int,
     *,
     sharing: Collection[SessionState] = (),
+    erased: Mapping[str, UUID] = NOBODY,
 ) -> Decision | Refused:
-    """``limit`` is the number of seats; ``sharing``: the sessions whose workspace is the same folder of the host.
+    """``limit`` is the number of seats; ``sharing``: the sessions whose workspace is the same folder of the host;
+    ``erased``: keys and sessions, each with the event that told it.
 
     A folder is granted with a seat, so under the seats' version: of two that ask at once one is told of the other.
     """
@@ -76,6 +78,8 @@ def decide(
     if state is None:
         return Refused("session-unknown", "No such session.")
     match command:
+        case ResumeSession() if erasure_of(state, erased):
+            return Refused("illegal-move", "This session's subject was erased, and its data goes: open a new session.")
         case ResumeSession():
             return _resume(command, state, seats, limit, sharing)
         case StopSession():

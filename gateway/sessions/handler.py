@@ -79,11 +79,18 @@ class SessionHandler:
                 unread = outcome.head
         raise Refused("store-unavailable", "Too many writers at once; nothing was done.", retry_after=1)
 
+    def foreseen(self, command: Command) -> bool:
+        """Whether it would be granted as far as this process knows: asked before a check that costs the daemon work."""
+        state = self._views.sessions.get(command.session_id)
+        decision = decide(command, state, self._views.seats, self._limit, sharing=self._sharing(command, state))
+        return not isinstance(decision, Refused)
+
     async def _attempt(self, command: Command, origin: Origin, unread: int) -> Handled | Refused | Decision | Conflict:
         """What was written, or why nothing was: refused, nothing to do (an empty decision), another was first."""
         state = self._views.sessions.get(command.session_id)
         sharing = self._sharing(command, state)
-        decision = decide(command, state, self._views.seats, self._limit, sharing=sharing)
+        views = self._views
+        decision = decide(command, state, views.seats, self._limit, sharing=sharing, erased=views.erased)
         if isinstance(decision, Refused) or not decision.session:
             return decision
         outcome = await self._append(command, await self._unit(command, state, decision, origin, unread))

@@ -61,7 +61,7 @@ def plan(
 def leftovers(
     volumes: Collection[VolumeInfo], sessions: Mapping[str, SessionState], *, runtime: str, busy: Collection[str] = ()
 ) -> list[VolumeInfo]:
-    """Volumes of sessions that gave their data up. They were listed before the sessions were looked at."""
+    """Volumes of sessions that gave their data up, which is for ever: it does not matter which was looked at first."""
     given_up = {
         state.session_id
         for state in sessions.values()
@@ -84,14 +84,19 @@ class Retention:
         runtime, views = services.docker.runtime, services.views
         if await services.leases.claim(LEASE + runtime, services.instance) is None:
             return
-        volumes = await services.docker.list_volumes(names.owned_by(str(services.store.log_id)))
         await views.catch_up_to_head()
-        busy = [session_id for session_id in views.sessions if services.runner.busy(session_id)]
         now = services.recorder.now()
-        for command in plan(views.sessions, now=now, keep=self._keep, runtime=runtime, busy=busy, erased=views.erased):
+        for command in plan(
+            views.sessions, now=now, keep=self._keep, runtime=runtime, busy=self._busy(), erased=views.erased
+        ):
             await self._give_up(command)
-        for volume in leftovers(volumes, views.sessions, runtime=runtime, busy=busy):
+        # Only now: what is decided does not wait for a daemon in trouble.
+        volumes = await services.docker.list_volumes(names.owned_by(str(services.store.log_id)))
+        for volume in leftovers(volumes, views.sessions, runtime=runtime, busy=self._busy()):
             await self._remove(volume)
+
+    def _busy(self) -> list[str]:
+        return [session_id for session_id in self._services.views.sessions if self._services.runner.busy(session_id)]
 
     async def _give_up(self, command: RemoveData) -> None:
         services = self._services

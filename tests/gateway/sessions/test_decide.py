@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from events.catalogue import Payload, SessionDataRemoved, SessionImported, TokenIssued
+from events.ids import named
 from events.registry import tag_of
 from gateway.errors import Refused
 from gateway.sessions.commands import (
@@ -24,7 +25,7 @@ from projections.admission import Admission, Seats
 from projections.lifecycle import SEATED, Phase
 from projections.projection import fold
 from projections.session_state import Sessions, SessionState
-from tests.factories import MOMENT
+from tests.factories import MOMENT, SEALED
 from tests.projections.histories import record
 
 ID = "ses_0000000000000000000000000a"
@@ -161,6 +162,17 @@ def test_kept_data_is_given_up_once_and_then_nothing_is_resumed(end: tuple[Comma
 def test_the_data_of_a_session_that_runs_is_not_given_up() -> None:
     for commands in ((OPEN,), (OPEN, READY), (OPEN, READY, STOP), (OPEN, READY, STOP, STOPPED, RESUME)):
         assert World(*commands).decide(REMOVE) == DONE
+
+
+def test_a_session_of_an_erased_subject_is_not_resumed() -> None:
+    """Nobody runs again on what is about to go; that its data is not given up yet changes nothing."""
+    world = World(OPEN, READY, STOP, STOPPED)
+    assert world.state is not None
+    owned = msgspec.structs.replace(world.state, owner=SEALED)
+    for state, key in ((world.state, ID), (owned, SEALED.k)):
+        refusal = decide(RESUME, state, Seats(), 3, erased={key: named("erased")})
+        assert isinstance(refusal, Refused) and "subject was erased" in refusal.detail
+        assert isinstance(decide(RESUME, state, Seats(), 3, erased={"sk_other": named("erased")}), Decision)
 
 
 def test_an_imported_session_is_not_resumed() -> None:

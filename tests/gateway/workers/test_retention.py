@@ -9,14 +9,15 @@ import pytest
 import pytest_asyncio
 
 from docker import names
-from docker.errors import DaemonFailed
+from docker.errors import DaemonDown, DaemonFailed
 from docker.service import Volume, VolumeInfo
 from events.catalogue import SubjectErased
 from events.envelope import SYSTEM
 from events.ids import named
 from gateway.errors import Refused
 from gateway.recorder import session_subject
-from gateway.workers.retention import leftovers, plan
+from gateway.workers.reconcile import LEASE
+from gateway.workers.retention import Retention, leftovers, plan
 from projections.lifecycle import Phase
 from projections.session_state import SessionState
 from tests.factories import MOMENT, SEALED
@@ -88,6 +89,7 @@ def test_kept_data_of_an_erased_subject_goes_when_its_session_has_ended() -> Non
 
 
 def test_what_is_gone_busy_or_elsewhere_is_left_alone() -> None:
+    assert planned(ended(), keep=timedelta(0)) == "policy"
     for state in (ended(volumes=()), ended(runtime="docker"), ended(imported=True, volumes=())):
         assert planned(state, keep=timedelta(0)) is None
     assert planned(ended(), keep=timedelta(0), busy=True) is None
@@ -132,6 +134,47 @@ async def test_with_nothing_to_keep_the_end_takes_the_data(earth: World) -> None
         assert (removed.volumes, removed.reason) == (state.volumes, "policy")
         with pytest.raises(Refused, match="data of this session was removed"):
             await gateway.resume(state.session_id)
+
+
+async def test_a_daemon_in_trouble_does_not_keep_an_erasure_from_being_decided(earth: World) -> None:
+    """Nor does the erased session start again meanwhile."""
+    async with earth.gateway() as gateway:
+        state = await gateway.open()
+        await gateway.stop(state.session_id)
+        await gateway.reaches(state.session_id, Phase.STOPPED)
+        await gateway.idle(state.session_id)
+        earth.docker.fail_next("list_volumes", DaemonDown("away"), 1000)
+        erased = SubjectErased(key_ids=(state.session_id,), reason="asked")
+        await gateway.services.recorder.fact(SYSTEM, erased, who=ORIGIN.who)
+        await eventually(lambda: state.session_id in gateway.views.erased)
+        with pytest.raises(Refused, match="subject was erased"):
+            await gateway.resume(state.session_id)
+        await eventually(lambda: gateway.views.sessions[state.session_id].volumes == ())
+        assert len(earth.docker.volumes) == 2
+
+
+async def test_only_who_holds_the_lease_acts_and_not_on_what_is_under_way(
+    earth: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with earth.gateway() as gateway:
+        state = await gateway.open()
+        await gateway.stop(state.session_id)
+        await gateway.reaches(state.session_id, Phase.STOPPED)
+        await gateway.idle(state.session_id)
+        retention = Retention(gateway.services)
+        retention._keep = timedelta(0)  # of this one alone: the gateway's own keeps the data
+        lease = LEASE + gateway.services.docker.runtime
+        with monkeypatch.context() as patched:
+            patched.setattr(gateway.services.runner, "busy", lambda session_id: True)
+            await retention.run_once()
+            assert gateway.views.sessions[state.session_id].volumes, "its runner is at work"
+        await earth.leases.release(lease, gateway.instance)
+        assert await earth.leases.claim(lease, "another") is not None
+        await retention.run_once()
+        assert gateway.views.sessions[state.session_id].volumes, "the lease is another's"
+        await earth.leases.release(lease, "another")
+        await retention.run_once()
+        assert earth.docker.volumes == {}
 
 
 async def test_a_failed_sessions_volumes_go_after_its_container(earth: World) -> None:
