@@ -206,6 +206,7 @@ class Runner:
         folder: Folder | None = None
         try:
             folder = await until_stored(lambda: self._parts.folders.of(state))
+            await end_former(self._parts, state, cause)
             info = await docker.create_container(
                 state.container,
                 state.image,
@@ -339,6 +340,20 @@ class Runner:
             if len(newest) < limit:
                 raise LookupError(f"session {session_id} has no event")
             limit *= 10  # a token can be shown again any number of times
+
+
+async def end_former(parts: Parts, state: SessionState, cause: Cause) -> None:
+    """Remove what an earlier generation left: no two agents on the same data. Raises DockerError: then none starts."""
+    if state.generation == 1:
+        return
+    mine = names.owned_by(str(parts.recorder.store.log_id)) | {names.SESSION: state.session_id}
+    for info in await parts.docker.list_containers(all=True, labels=mine):
+        if info.name == state.container or info.name not in state.containers:
+            continue
+        with contextlib.suppress(ContainerGone):
+            await parts.docker.remove_container(info.name, force=True)
+        generation = state.containers.index(info.name) + 1
+        await parts.observer.removed(msgspec.structs.replace(state, container=info.name, generation=generation), cause)
 
 
 async def not_ready(control: Control, address: Address, seconds: float) -> BootFailed:

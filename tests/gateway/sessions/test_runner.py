@@ -163,6 +163,29 @@ async def test_a_daemon_that_is_down_only_delays_the_stop(earth: World, gateway:
     await nothing_is_left(earth, gateway)
 
 
+async def test_no_agent_starts_beside_one_of_an_earlier_generation(earth: World, gateway: Gateway) -> None:
+    """It was left by a boot whose removal failed too: two agents on the same files would spoil them."""
+    first = await gateway.open()
+    await gateway.stop(first.session_id)
+    await gateway.reaches(first.session_id, Phase.STOPPED)
+    await gateway.idle(first.session_id)
+    left = DaemonDown("The daemon is down.")
+    earth.docker.fail_next("inspect", left)
+    earth.docker.fail_next("remove", left, 1000)  # reconciliation's removals among them
+    await gateway.resume(first.session_id)
+    old = (await gateway.reaches(first.session_id, Phase.FAILED)).container
+    await gateway.idle(first.session_id)
+    await gateway.resume(first.session_id)
+    await gateway.reaches(first.session_id, Phase.FAILED)
+    await gateway.idle(first.session_id)
+    assert await earth.containers() == [old], "nothing is made while the old one cannot be removed"
+    earth.docker._faults["remove"].clear()
+    await gateway.resume(first.session_id)
+    ready = await gateway.reaches(first.session_id, Phase.READY)
+    assert await earth.containers() == [ready.container]
+    assert [told.container for told in await earth.payloads("container.removed")].count(old) == 1
+
+
 INNER = "tcp://10.1.2.3:2376, /etc/gateway/certs/key.pem: open /var/lib/docker/overlay2: denied"
 
 
