@@ -1,15 +1,16 @@
 """Folders: which folder of the host is a session's workspace, and whether one can be.
 
 ``docker/host_dirs`` makes and checks a folder here; this module has the runtime show that it sees the same file system,
-each time that one is taken: a daemon can have another address, or another machine, than the last time. Two names are
-compared by ``mac``; the name itself is sealed, since frontends put a person's into it.
+each time that one is taken (but for some seconds): a daemon can have another address, or another machine, than the last
+time. Two names are compared by ``mac``; the name itself is sealed, since frontends put a person's into it.
 """
 
 import asyncio
 import contextlib
 import hashlib
 import hmac
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from docker import host_dirs, names
@@ -25,6 +26,7 @@ from projections.session_state import SessionState
 SEEN_AT: Final = "/workspace"
 REQUESTED: Final = "session.requested"
 FIELD: Final = "host_dir"
+PROOF_SECONDS: Final = 5.0  # from the asking to the boot; a flood of requests is one container in that time
 OFF: Final = "This gateway gives sessions no folder of its host as a workspace: HOST_DIR_ROOT is not set."
 
 
@@ -40,11 +42,14 @@ class Folders:
         *,
         image: str,
         owner: str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._docker, self._keyring = docker, keyring
         self._root, self._user = settings.host_dir_root, settings.container_user
         self._key = hmac.digest(secret, b"session-gateway/host-dir", hashlib.sha256)
-        self._image, self._owner = image, owner
+        self._image, self._owner, self._clock = image, owner, clock
+        self._proven: float | None = None  # when what was seen was asked for
+        self._proving: asyncio.Task[None] | None = None
 
     @property
     def offered(self) -> bool:
@@ -55,7 +60,7 @@ class Folders:
         return hmac.new(self._key, name.encode(), hashlib.sha256).hexdigest()
 
     async def prove(self) -> None:
-        """That a container would see what we see beneath the root. Nothing is started.
+        """That a container would see what we see beneath the root. Nothing is started; one proof at a time, for all.
 
         Raises HostDirRefused with what to do, DockerError when the runtime cannot be asked.
         """
@@ -63,6 +68,21 @@ class Folders:
             raise HostDirRefused(OFF)
         if Capability.HOST_DIRS not in self._docker.capabilities:
             raise HostDirRefused(f"Sessions that run as {self._docker.runtime} have no folder of the host.")
+        if self._proven is not None and self._clock() - self._proven < PROOF_SECONDS:
+            return
+        if self._proving is None:
+            self._proving = asyncio.create_task(self._show(), name="host_dir proof")
+            self._proving.add_done_callback(self._shown)
+        await asyncio.shield(self._proving)  # who leaves, leaves no container half made, and the others their proof
+
+    def _shown(self, task: asyncio.Task[None]) -> None:
+        self._proving = None
+        if not task.cancelled():
+            task.exception()  # told to those who wait, if any do still
+
+    async def _show(self) -> None:
+        began = self._clock()
+        self._proven = None
         async with self._probe() as path:
             name = names.container_name()
             try:
@@ -77,6 +97,7 @@ class Folders:
             finally:
                 with contextlib.suppress(DockerError):
                     await self._docker.remove_container(name, force=True)
+        self._proven = began
 
     async def check(self, name: str) -> None:
         """Whether a session could have the folder of that name; nothing is made. Raises as ``prove``."""
@@ -106,6 +127,7 @@ class Folders:
         """For whoever starts the gateway: why no session will have a folder, although the setting is given."""
         if not self.offered:
             return ()
+        self._proven = None
         try:
             await self.prove()
         except DockerError as error:

@@ -1,5 +1,6 @@
 """Which folder is a session's, and how it is shown that the runtime means the same one."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from docker.settings import DockerSettings
 from events.envelope import session_stream
 from events.keyring import MemoryKeyring
 from events.sealing import Place, seal
-from gateway.sessions.folders import Folders
+from gateway.sessions.folders import PROOF_SECONDS, Folders
 from projections.session_state import SessionState
 
 USER = "1000:1000" if os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}"
@@ -31,7 +32,13 @@ class Made:
     def __init__(self, root: Path | str, secret: bytes = b"s", images: set[str] | None = None) -> None:
         self.docker, self.keyring = MockDockerService(images=images), MemoryKeyring()
         settings = DockerSettings(host_dir_root=str(root), container_user=USER)
-        self.folders = Folders(self.docker, self.keyring, settings, secret, image="echo", owner="log")
+        self.now = 0.0
+        self.folders = Folders(
+            self.docker, self.keyring, settings, secret, image="echo", owner="log", clock=lambda: self.now
+        )
+
+    def calls(self) -> list[str]:
+        return [call for call, _ in self.docker.calls]
 
     async def session(self, name: str) -> SessionState:
         place = Place(session_stream("s1"), "session.requested", "host_dir")
@@ -50,6 +57,50 @@ async def test_a_proof_leaves_nothing_and_starts_nothing(root: Path) -> None:
     await made.folders.prove()
     assert [call for call, _ in made.docker.calls] == ["create", "remove"]
     assert os.listdir(root) == [] and await made.docker.list_containers(all=True) == []
+
+
+async def test_a_flood_of_requests_is_one_proof(root: Path) -> None:
+    """Those that ask at once share it, those that ask within seconds need none: a boot, above all."""
+    made = Made(root)
+    await asyncio.gather(*(made.folders.prove() for _ in range(20)))
+    made.now = PROOF_SECONDS - 0.1
+    await made.folders.prove()
+    assert made.calls() == ["create", "remove"]
+    made.now = PROOF_SECONDS
+    await made.folders.prove()
+    assert made.calls() == ["create", "remove"] * 2
+
+
+async def test_a_refusal_is_not_kept(root: Path) -> None:
+    made = Made(root)
+    made.docker.sees_host = False
+    said = await asyncio.gather(*(made.folders.prove() for _ in range(3)), return_exceptions=True)
+    assert [type(each) for each in said] == [HostDirRefused] * 3
+    made.docker.sees_host = True
+    await made.folders.prove()
+
+
+@pytest.mark.parametrize("step", ["create_container", "remove_container"])
+async def test_who_leaves_leaves_no_container(root: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """Cut off in the middle, and nobody asks again: the proof ends by itself."""
+    made = Made(root)
+    real, reached, go_on = getattr(made.docker, step), asyncio.Event(), asyncio.Event()
+
+    async def slow(*given: object, **named: object) -> object:
+        reached.set()
+        await go_on.wait()
+        return await real(*given, **named)
+
+    monkeypatch.setattr(made.docker, step, slow)
+    before = asyncio.all_tasks()
+    asking = asyncio.create_task(made.folders.prove())
+    await reached.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    go_on.set()
+    await asyncio.gather(*(asyncio.all_tasks() - before))
+    assert await made.docker.list_containers(all=True) == [] and os.listdir(root) == []
 
 
 async def test_a_probe_that_is_left_carries_our_label(root: Path) -> None:
