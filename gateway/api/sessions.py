@@ -41,6 +41,7 @@ async def create(call: Call) -> Response:
     known = call.services.views.sessions.get(session_id)
     if known is None:
         command = await _open_command(call, wanted, session_id, image=image, repeated=repeat is not None)
+        await _check_folder(call, command, wanted.host_dir)
         handled = await call.services.handler.handle(
             command, Origin(who=_acting_for(call, wanted.owner), cause=call.cause, repeat=repeat)
         )
@@ -56,8 +57,6 @@ async def _open_command(
     call: Call, wanted: CreateSession, session_id: str, *, image: str, repeated: bool
 ) -> OpenSession:
     folders, folder = call.services.folders, wanted.host_dir
-    if folder is not None:
-        await folders.check(folder)
     owner = wanted.owner or call.caller.person
     subject = owner or session_subject(session_id)
     await call.services.keyring.key_for(subject)  # its exchanges must be sealed, also when the log is away by then
@@ -81,6 +80,12 @@ async def _open_command(
         instance=call.services.instance,
         mint=_mint(call, session_id),
     )
+
+
+async def _check_folder(call: Call, command: OpenSession | ResumeSession, folder: str | None) -> None:
+    """The daemon is asked only for what has a seat and is the caller's; what is granted unforeseen, its boot checks."""
+    if folder is not None and call.services.handler.foreseen(command):
+        await call.services.folders.check(folder)
 
 
 async def _sealed(call: Call, subject: str, clear: str | None, session_id: str, field: str) -> Sealed | None:
@@ -150,8 +155,6 @@ async def _opened(call: Call, session_id: str) -> Response:
 async def resume(call: Call) -> Response:
     """A stopped or failed session again, on its kept data: same id, next generation, new token."""
     state = await call.services.access.session(call.session_id, call.caller)
-    if (folder := await call.services.folders.name_of(state)) is not None:
-        await call.services.folders.check(folder)
     command = ResumeSession(
         session_id=state.session_id,
         container=names.container_name(),
@@ -159,6 +162,7 @@ async def resume(call: Call) -> Response:
         instance=call.services.instance,
         mint=_mint(call, state.session_id),
     )
+    await _check_folder(call, command, await call.services.folders.name_of(state))
     await call.services.handler.handle(command, _origin(call))
     call.services.runner.open(state.session_id)
     return await _opened(call, state.session_id)

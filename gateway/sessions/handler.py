@@ -89,8 +89,7 @@ class SessionHandler:
         """What was written, or why nothing was: refused, nothing to do (an empty decision), another was first."""
         state = self._views.sessions.get(command.session_id)
         sharing = self._sharing(command, state)
-        views = self._views
-        decision = decide(command, state, views.seats, self._limit, sharing=sharing, erased=views.erased)
+        decision = decide(command, state, self._views.seats, self._limit, sharing=sharing)
         if isinstance(decision, Refused) or not decision.session:
             return decision
         outcome = await self._append(command, await self._unit(command, state, decision, origin, unread))

@@ -151,8 +151,9 @@ async def test_where_the_root_is_stays_among_operators(host: Host, gateway: Gate
     assert str(host.root) in note
 
 
-async def test_a_daemon_that_sees_other_files_is_found_out(host: Host) -> None:
+async def test_a_daemon_that_sees_other_files_is_found_out(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the start, for the operator, and at each asking: its address may lead to another machine by now."""
+    monkeypatch.setattr("gateway.sessions.folders.PROOF_SECONDS", 0.0)
     async with host.gateway() as gateway:
         assert await gateway.services.folders.notes() == ()
         host.docker.sees_host = False
@@ -164,6 +165,19 @@ async def test_a_daemon_that_sees_other_files_is_found_out(host: Host) -> None:
         session = await gateway.open(WANTED)
     left = await host.docker.list_containers(all=True)
     assert [info.labels[SESSION] for info in left] == [session.session_id], "no probe is left"
+
+
+async def test_what_is_refused_costs_the_daemon_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No seat, another's folder: decided from what the log says, before a container is made to look."""
+    monkeypatch.setattr("gateway.sessions.folders.PROOF_SECONDS", 0.0)
+    async with host.gateway(MAX_CONCURRENT_SESSIONS="1") as gateway:
+        session = await gateway.open(WANTED)
+        before = len(host.docker.calls)
+        assert (await refused(gateway, {"host_dir": "other"}))[0] == "too-many-sessions"
+        assert (await refused(gateway, WANTED | {"owner": "eve"}))[0] == "host-dir-not-yours"
+        answer = await gateway.client.post(f"/sessions/{session.session_id}/resume")
+        assert answer.json()["type"] == "/problems/illegal-move"
+        assert "create" not in [call for call, _ in host.docker.calls[before:]]
 
 
 async def test_local_processes_have_no_folders(tmp_path: Path) -> None:
