@@ -80,8 +80,12 @@ def test_secrets_are_empty() -> None:
 def test_compose_names_settings_only() -> None:
     """And what it gives the gateway, together with the example, is a start without a problem."""
     needed = {"DB_PASSWORD": "a" * 32, "POSTGRES_PASSWORD": "b" * 32}
-    environment = read(needed)["services"]["gateway"]["environment"]
-    assert [name for name in environment if name not in names()] == []
+    services = read(needed)["services"]
+    environment = services["gateway"]["environment"]
+    taken_away = {name for name, value in environment.items() if not value}
+    assert [name for name in environment if name not in names()] == ["POSTGRES_PASSWORD"]
+    assert taken_away == {"DB_ADMIN_URL", "POSTGRES_PASSWORD"}, "whatever .env says"
+    assert [name for name in services["migrate"]["environment"] if name not in names()] == []
     settings = load({**{name: value for name, value in told().items() if value}, **needed, **environment})
     assert settings.docker.publish_address == "172.30.250.1"
     assert settings.database.given
