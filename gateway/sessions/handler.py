@@ -89,7 +89,8 @@ class SessionHandler:
         """What was written, or why nothing was: refused, nothing to do (an empty decision), another was first."""
         state = self._views.sessions.get(command.session_id)
         sharing = self._sharing(command, state)
-        decision = decide(command, state, self._views.seats, self._limit, sharing=sharing)
+        views = self._views
+        decision = decide(command, state, views.seats, self._limit, sharing=sharing, erased=views.erased)
         if isinstance(decision, Refused) or not decision.session:
             return decision
         outcome = await self._append(command, await self._unit(command, state, decision, origin, unread))
