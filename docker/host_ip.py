@@ -99,9 +99,21 @@ async def detect(settings: DockerSettings, edges: Edges = REAL, keep: Found | No
     if not in_container(edges):
         return Found(daemon_host(settings), Method.DAEMON)
     daemon = await edges.identity(settings, daemon_host(settings))
-    if keep is not None and (daemon is None or daemon == await edges.identity(settings, keep.address)):
+    if keep is not None and (daemon is None or await _stays(settings, edges, keep, daemon)):
         return Found(keep.address, keep.method, confirmed=daemon is not None)
     return choose(await answers(settings, edges, daemon), daemon_host(settings) if daemon is not None else None)
+
+
+async def _stays(settings: DockerSettings, edges: Edges, keep: Found, daemon: str) -> bool:
+    """Whether the daemon answers there: asked twice, because one handshake can be late.
+
+    The daemon's own address is never kept in a container: it is what is left when no method's address answers.
+    """
+    if keep.method is Method.DAEMON:
+        return False
+    return daemon == await edges.identity(settings, keep.address) or daemon == await edges.identity(
+        settings, keep.address
+    )
 
 
 async def beside_daemon(settings: DockerSettings, edges: Edges) -> bool:
@@ -260,6 +272,11 @@ def published(settings: DockerSettings, found: Found) -> tuple[DockerSettings, s
     )
 
 
+def out_of_reach(settings: DockerSettings, found: Found) -> bool:
+    """Whether ports would appear on the loopback of a machine that is another than ours."""
+    return found.method is Method.DAEMON and ipaddress.ip_address(settings.publish_address).is_loopback
+
+
 async def doubt(settings: DockerSettings, found: Found, edges: Edges = REAL) -> str:
     """Why no session may be reached there, and what to do; empty when nothing speaks against it."""
     if found.method is Method.OVERRIDE:
@@ -290,7 +307,8 @@ async def _doubt_of_given(settings: DockerSettings, found: Found, edges: Edges) 
 
 
 class HostAddress:
-    """The address, kept for CACHE_SECONDS; a failure for FAILURE_SECONDS. One detection at a time.
+    """The address, kept for CACHE_SECONDS; a failure, or where no session is reached, for FAILURE_SECONDS. One
+    detection at a time.
 
     It does not waver: an address stays for as long as the daemon answers there, whatever an earlier method says now,
     and for as long as nothing can be asked at all. Sessions are adopted at another address only when theirs is wrong.
@@ -319,8 +337,15 @@ class HostAddress:
             raise HostAddressUnknown(*self._failure.args)
 
     async def publishing(self) -> DockerSettings:
-        """The settings with the address to publish on. Raises as ``find``."""
-        return published(self._settings, await self.find())[0]
+        """The settings with the address to publish on. Raises as ``find``; also where nobody would reach it."""
+        found = await self.find()
+        if out_of_reach(self._settings, found):
+            raise HostAddressUnknown(
+                f"No session starts, since it could not be reached: the daemon's machine was found at {found}, and "
+                f"PUBLISH_ADDRESS={self._settings.publish_address} is that machine's loopback. Set PUBLISH_ADDRESS to "
+                "an address there that we reach, or HOST_IP if that loopback is reached at another."
+            )
+        return published(self._settings, found)[0]
 
     async def note(self) -> str:
         """What the person who starts the gateway must know of it; empty: nothing. Raises as ``find``."""
@@ -346,7 +371,7 @@ class HostAddress:
             self._until = self._asked_at + FAILURE_SECONDS
             return
         self._found, self._failure, self._asked_at = found, None, self._now()
-        self._until = self._asked_at + CACHE_SECONDS
+        self._until = self._asked_at + (FAILURE_SECONDS if out_of_reach(self._settings, found) else CACHE_SECONDS)
         if before is None or (before.address, before.method) != (found.address, found.method):
             where = "" if before is None else f", no longer at {before.address}"
             log.info("published ports are reached at %s%s", found, where, extra={"operation": "host_address"})

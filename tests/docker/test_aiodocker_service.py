@@ -24,6 +24,7 @@ from docker.errors import (
     DaemonRefusedUs,
     DaemonUntrusted,
     DockerError,
+    HostAddressUnknown,
     ImageMissing,
     LimitsNotApplied,
     NoDaemon,
@@ -184,15 +185,21 @@ async def test_containers_cannot_reach_each_other(runtime: ProcessRuntime, docke
 async def test_a_port_on_loopback_is_reached_by_its_machine_alone(docker_daemon: DockerDaemon, echo_image: str) -> None:
     if not docker_daemon.enter:
         pytest.skip("the daemon given by DOCKER_HOST shares our loopback: nothing to tell apart")
-    async with with_settings(docker_daemon, publish_address="127.0.0.1") as runtime:
+    elsewhere = docker_daemon.settings.publish_address
+    there = altered(docker_daemon, publish_address="127.0.0.1")
+    async with (
+        with_settings(docker_daemon, publish_address="127.0.0.1", host_ip=elsewhere) as runtime,
+        AiodockerService(there) as other,
+    ):
         made = await runtime.create(names.container_name())
         await runtime.service.start_container(made.id)
-        info = await runtime.service.get_container_info(made.id)
+        info = await other.get_container_info(made.id)
         assert info is not None
         assert info.address is not None
         # The loopback of another machine is never taken for ours, where something else may listen on that port.
-        elsewhere = docker_daemon.settings.publish_address
         assert info.address.host == elsewhere
+        with pytest.raises(HostAddressUnknown, match="No session starts"):
+            await ProcessRuntime(other, runtime.owner).create(names.container_name())
         port = info.address.port
         script = f"import socket; socket.create_connection(('127.0.0.1', {port}), 2)"
 

@@ -1,5 +1,6 @@
 """Where published ports are reached: each method with its input faked at the edge, their order, and the cache."""
 
+import asyncio
 import logging
 from typing import Any
 
@@ -256,6 +257,41 @@ async def test_it_moves_when_the_daemon_answers_elsewhere_alone(caplog: pytest.L
     clock.now += CACHE_SECONDS
     assert (await address.find()).address == "172.18.0.1"
     assert caplog.messages[1].endswith("(common bridges, the daemon answers there), no longer at 172.17.0.1")
+
+
+async def test_one_late_handshake_moves_nothing() -> None:
+    clock, world = Clock(), World(daemons=dict.fromkeys(["10.9.9.9", "172.17.0.1"], DAEMON))
+    address = HostAddress(settings(), world.edges, clock)
+    first = await address.find()
+    clock.now += CACHE_SECONDS
+    world.late = ["172.17.0.1"]
+    world.names = {"host.docker.internal": ["192.168.65.254"]}  # an earlier method's, and the daemon answers there too
+    world.daemons["192.168.65.254"] = DAEMON
+    assert await address.find() == first
+    assert world.late == []
+
+
+async def test_an_address_that_was_lost_comes_back(caplog: pytest.LogCaptureFixture) -> None:
+    """Meanwhile no session is made that nobody would reach."""
+    caplog.set_level(logging.INFO, "session_gateway.host_address")
+    clock, world = Clock(), World(daemons=dict.fromkeys(["10.9.9.9", "172.17.0.1"], DAEMON))
+    address = HostAddress(settings(), world.edges, clock)
+    assert (await address.publishing()).publish_address == "172.17.0.1"
+    clock.now += CACHE_SECONDS
+    world.late = ["172.17.0.1"] * 3  # kept by two looks; the third is the methods'
+    with pytest.raises(HostAddressUnknown, match=r"PUBLISH_ADDRESS=127\.0\.0\.1 is that machine's loopback"):
+        await address.publishing()
+    clock.now += FAILURE_SECONDS
+    assert (await address.publishing()).publish_address == "172.17.0.1"
+    assert [message.split()[5] for message in caplog.messages] == ["172.17.0.1", "10.9.9.9", "172.17.0.1"]
+
+
+async def test_those_who_ask_at_once_are_answered_by_one_look() -> None:
+    alone, shared = (World(daemons=dict.fromkeys(["10.9.9.9", "172.17.0.1"], DAEMON)) for _ in range(2))
+    await HostAddress(settings(), alone.edges).find()
+    address = HostAddress(settings(), shared.edges)
+    await asyncio.gather(*(address.find() for _ in range(3)))
+    assert shared.asked == alone.asked
 
 
 def test_in_a_container_ports_are_published_on_the_bridge_that_was_found() -> None:
