@@ -12,6 +12,7 @@ out of the bundle: what it signed is then refused. The former CA's key is not ke
 
 import argparse
 import datetime as dt
+import ipaddress
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -240,9 +241,22 @@ def hosts_in(certificate: x509.Certificate) -> tuple[str, ...]:
 def told(change: Change) -> list[str]:
     """What was done and what is to be done with it, a line each."""
     verb = "would be written" if change.dry_run else "written"
-    hosts = f"; the daemon's certificate names {', '.join(change.hosts)}" if change.hosts else ""
+    hosts = f"; the daemon's certificate names {_called(change.hosts)}" if change.hosts else ""
     lines = [f"{verb}: {change.folder}/{name}" for name in change.files]
     return [*lines, f"It holds until {change.not_after:%Y-%m-%d %H:%M} UTC{hosts}.", *handed_out(change.deliveries)]
+
+
+def _called(hosts: Sequence[str]) -> str:
+    """Each with what it counts as: a mistyped address is a name, and nobody is reached by it."""
+    return ", ".join(f"{host} ({'an address' if _is_address(host) else 'a name'})" for host in hosts)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def handed_out(deliveries: Sequence[Delivery]) -> list[str]:
@@ -318,7 +332,7 @@ def _run(chosen: argparse.Namespace) -> list[str]:
     written = generate(chosen.folder, hosts=hosts, environment=chosen.environment, days=days, force=chosen.force)
     return [
         *map(str, written),
-        f"The daemon's certificate names {', '.join(hosts)} and holds for {days} days.",
+        f"The daemon's certificate names {_called(hosts)} and holds for {days} days.",
         *handed_out(cert_handout.of_a_new_set(FILES[4:])),
     ]
 

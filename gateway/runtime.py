@@ -76,10 +76,11 @@ async def _docker(stack: AsyncExitStack, settings: Settings) -> Runtime:
     model, note = _model(stack, settings, await service.host_address())
     publishing = await service.host.note()
     notes += (publishing,) if publishing else ()
+    where = daemon_url(settings.docker).replace("https:", "tcp:")  # as the setting is written
     return Runtime(
         docker=service,
         agent=_agent(settings, image, model, "allow"),
-        summary=f"Docker at {daemon_url(settings.docker)} over mutual TLS, image {image}",
+        summary=f"containers of the daemon at {where} over mutual TLS, image {image}",
         notes=notes + note,
     )
 

@@ -40,7 +40,7 @@ def show(json: Json = False) -> None:
     elif found:
         _print_rows(found)
     else:
-        printing.line(f"There are no certificates in {settings().docker.docker_cert_path}.")
+        printing.line(f"There are no certificates in {Path(settings().docker.docker_cert_path)}.")
     raise typer.Exit(Exit.OK if found else Exit.NEGATIVE)
 
 
@@ -125,20 +125,19 @@ def _refuse_others(chosen: DockerSettings, folder: Path, role: certs.Role) -> No
 
 def _print_rows(found: Sequence[Row]) -> None:
     printing.table(
-        ["for", "subject", "days left", "not after", "not before", "usage", "key", "hosts", "mode", "file", "sha256"],
+        # What is seldom asked, its begin and its fingerprint, is in --json: lines that wrap are read by nobody.
+        ["for", "days left", "not after", "usage", "key", "mode", "hosts", "file", "subject"],
         [
             [
                 row.role,
-                row.problem or row.subject,
                 row.days_left,
                 printing.when(row.not_after),
-                printing.when(row.not_before),
                 row.usage,
                 row.key,
-                ", ".join(row.hosts),
                 row.mode,
+                ", ".join(row.hosts),
                 row.file,
-                row.sha256,
+                row.problem or row.subject,
             ]
             for row in found
         ],

@@ -276,7 +276,7 @@ def test_what_is_no_folder_is_told(tmp_path: Path) -> None:
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(BadCertificateFiles, match="is not a folder"), alone(path, make=True):
             pass
-    with pytest.raises(BadCertificateFiles, match="cannot be used.*generate-certs"), alone(tmp_path / "absent"):
+    with pytest.raises(BadCertificateFiles, match=r"cannot be used.*generate-certs"), alone(tmp_path / "absent"):
         pass
     assert not (tmp_path / "absent").exists()
 

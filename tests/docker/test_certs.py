@@ -110,7 +110,7 @@ def test_the_shell_script_honours_its_variables(tmp_path: Path) -> None:
     certificate = read(tmp_path / "server-cert.pem")
     assert "production" in certificate.subject.rfc4514_string()
     assert (certificate.not_valid_after_utc - certificate.not_valid_before_utc).days == 7
-    assert "10.1.2.3, box" in first.stdout
+    assert "names 10.1.2.3 (an address), box (a name) and" in first.stdout
     second = script(tmp_path, **given)
     assert second.returncode == 1
     assert "already holds" in second.stderr
@@ -136,7 +136,7 @@ def test_variables_that_are_empty_are_not_given(
         monkeypatch.setenv(name, "")
     code, out, _ = command("--folder", str(tmp_path), capsys=capsys)
     assert code == 0
-    assert "names 127.0.0.1, localhost and holds for 3650 days" in out
+    assert "names 127.0.0.1 (an address), localhost (a name) and holds for 3650 days" in out
 
 
 @pytest.mark.parametrize(

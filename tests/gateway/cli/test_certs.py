@@ -31,7 +31,8 @@ def test_show_has_a_row_for_each_certificate(folder: Path) -> None:
     ran = run("certs", "show")
     assert (ran.code, ran.err) == (Exit.OK, "")
     titles, *rows = ran.out.splitlines()
-    assert titles.split()[:2] == ["for", "subject"]
+    assert titles.split()[:2] == ["for", "days"]
+    assert not any(row["sha256"] in ran.out for row in run("certs", "show", "--json").document)  # 64 columns
     assert [row.split()[0] for row in rows] == ["ca", "server", "client"]
     assert all(str(folder) in row and "EC secp256r1" in row for row in rows)
     told = run("certs", "show", "--json").document
@@ -71,7 +72,7 @@ def test_the_exit_code_of_check_is_its_verdict(folder: Path, monkeypatch: pytest
 
 def test_neither_log_nor_database_is_touched(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Certificates are looked at when something is wrong: then nothing else may be needed."""
-    monkeypatch.setenv("DB_URL", "postgresql://nobody@127.0.0.1:1/none")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
     for arguments in (("show",), ("check",), ("rotate", "client")):
         ran = run("certs", *arguments)
         assert (ran.code, ran.err) == (Exit.OK, "")
