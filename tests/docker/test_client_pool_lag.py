@@ -1,7 +1,7 @@
 """What other requests of the gateway wait for while many containers are made and looked at, on the real daemon.
 
 Compared with the loop of a process that does nothing at the same time, so that what the machine does besides counts
-for neither.
+for neither. Where others keep all cores busy, who has work queues for one, and who has none does not: that is left out.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.docker
 
 CREATES, INSPECTS = 20, 200
 MOST_MS: Final = 20.0
-LOOKS: Final = 3  # a loaded machine may give the busy process its turn late; what blocks the loop does so every time
+LOOKS: Final = 3  # what blocks the loop does so every time
 
 
 async def one_look(runtime: ProcessRuntime) -> tuple[Lag, Lag]:
@@ -38,12 +38,15 @@ async def one_look(runtime: ProcessRuntime) -> tuple[Lag, Lag]:
 async def test_twenty_creates_and_two_hundred_inspects_leave_the_loop_free(
     docker_daemon: DockerDaemon, echo_image: str
 ) -> None:
-    differences = []
+    looks = []
     for _ in range(LOOKS):
         async with daemon_runtime(docker_daemon) as runtime:
             busy, idle = await one_look(runtime)
-        differences.append(busy.p99 - idle.p99)
-        print(f"event loop late by (p99): {busy.p99} ms busy, {idle.p99} ms idle in another process")
-        if differences[-1] < MOST_MS:
+        looks.append((round(busy.p99 - idle.p99, 1), busy.own_p99))
+        print(
+            f"event loop late by (p99): {busy.p99} ms busy, {idle.p99} ms idle in another process; without the queue "
+            f"for a core {busy.own_p99} ms"
+        )
+        if min(looks[-1]) < MOST_MS:
             break
-    assert min(differences) < MOST_MS, differences
+    assert min(map(min, looks)) < MOST_MS, looks
