@@ -84,6 +84,9 @@ class Control:
         await asyncio.sleep(PAUSE_SECONDS)
 
 
+_NOTHING_LISTENS: Final = "All connection attempts failed"  # anyio's words, which tell a person nothing
+
+
 class GatewayUnreachable(Exception):
     """No answer, or one that broke off. One sentence."""
 
@@ -308,6 +311,10 @@ class GatewayClient:
 
     def _unreachable(self, error: Exception) -> GatewayUnreachable:
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            if str(error) == _NOTHING_LISTENS:
+                return GatewayUnreachable(
+                    f"No gateway answers at {self.url}: start it there, or name another with --url."
+                )
             return GatewayUnreachable(f"No gateway answers at {self.url}: {error or 'it took too long'}.")
         if isinstance(error, httpx.TimeoutException):
             return GatewayUnreachable(f"The gateway at {self.url} took too long to answer.")

@@ -110,6 +110,14 @@ async def test_an_answer_that_breaks_off_is_a_gateway_that_is_not_reached(wire: 
             await client.call("GET", "/sessions")
 
 
+async def test_where_nothing_listens_it_is_said_what_to_do() -> None:
+    async with GatewayClient("http://127.0.0.1:1", "key") as client:
+        with pytest.raises(GatewayUnreachable) as raised:
+            await client.call("GET", "/sessions")
+    told = "No gateway answers at http://127.0.0.1:1: start it there, or name another with --url."
+    assert str(raised.value) == told
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://[bad"])
 async def test_an_address_where_no_gateway_is(url: str) -> None:
     async with GatewayClient(url, "gwk_key") as client:
