@@ -103,7 +103,7 @@ class Runner:
     def __init__(self, parts: Parts, boots: int) -> None:
         self._parts = parts
         self._boots = Boots(boots)
-        self.lines = Lines(parts.views)  # of every gateway, as this process sees them
+        self.lines = Lines(parts.views, boots)  # of every gateway, as this process sees them
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stopping: set[str] = set()  # sessions whose task stops them
         self._again: set[str] = set()

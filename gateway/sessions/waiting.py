@@ -1,7 +1,8 @@
 """Waiting for a boot: who boots next here, and what place a session has in the line of the gateway that carries it.
 
-The place is computed from the log's view, so any process can tell it. How many boots a gateway carries out at once is
-its own setting, which no other process knows: so it is told who is ahead and who boots, and not how long it will take.
+The place is computed from the log's view, so any process can tell it. No event says that a boot has begun before its
+container is made: who that is follows from how many boot at once (SESSION_BOOT_CONCURRENCY). That is each gateway's own
+setting; the others are taken to be set as this one is.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from projections.views import Views
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """``place`` 1 is next; ``booting``: sessions of the same gateway whose containers are made and not yet ready."""
+    """``place`` 1 is next; ``booting``: sessions of the same gateway whose turn has come and that are not yet ready."""
 
     session_id: str
     place: int
@@ -27,10 +28,11 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     booting: int
 
 
-def places(sessions: Iterable[SessionState]) -> dict[str, Place]:
-    """Of everyone who waits: creating, without a container of this generation, behind somebody. Pure.
+def places(sessions: Iterable[SessionState], most: int = 1) -> dict[str, Place]:
+    """Of everyone who waits: creating, without a container of this generation, while ``most`` others boot. Pure.
 
-    A line is a gateway's, in the order of the intents. Who has nobody before him does not wait, and has no place.
+    A line is a gateway's, in the order of the intents. Those at its front for whom there is room boot already, though
+    their containers are not made: they do not wait, and have no place.
     """
     lines: dict[str, list[SessionState]] = {}
     booting: dict[str, int] = {}
@@ -41,20 +43,23 @@ def places(sessions: Iterable[SessionState]) -> dict[str, Place]:
             booting[state.instance] = booting.get(state.instance, 0) + 1
         else:
             lines.setdefault(state.instance, []).append(state)
-    return {
-        state.session_id: Place(session_id=state.session_id, place=ahead + 1, ahead=ahead, booting=boots)
-        for instance, line in lines.items()
-        for boots in (booting.get(instance, 0),)
-        for ahead, state in enumerate(sorted(line, key=lambda each: each.intent_position))
-        if ahead + boots
-    }
+    found = {}
+    for instance, line in lines.items():
+        made = booting.get(instance, 0)
+        begun = min(max(most - made, 0), len(line))
+        waiting = sorted(line, key=lambda each: each.intent_position)[begun:]
+        for ahead, state in enumerate(waiting):
+            place = Place(session_id=state.session_id, place=ahead + 1, ahead=ahead, booting=made + begun)
+            found[state.session_id] = place
+    return found
 
 
 class Lines:
     """The lines as the views see them, counted anew when one changes and not for each who asks."""
 
-    def __init__(self, views: Views) -> None:
+    def __init__(self, views: Views, most: int) -> None:
         self._views = views
+        self._most = most  # boots at once
         self._creating: dict[str, SessionState] | None = None  # None until somebody asks
         self._places: dict[str, Place] | None = None
         self.changes = 0  # whoever has seen this number has seen everything
@@ -69,7 +74,7 @@ class Lines:
                 state.session_id: state for state in self._views.sessions.values() if state.phase is Phase.CREATING
             }
         if self._places is None:
-            self._places = places(self._creating.values())
+            self._places = places(self._creating.values(), self._most)
             self.counted += 1
         return self._places
 

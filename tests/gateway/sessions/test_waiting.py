@@ -20,12 +20,12 @@ def session(name: str, intent: int, **more: object) -> SessionState:
     return msgspec.structs.replace(state, **more)
 
 
-def table(*states: SessionState) -> dict[str, tuple[int, int, int]]:
-    return {name: (each.place, each.ahead, each.booting) for name, each in places(states).items()}
+def table(*states: SessionState, most: int = 1) -> dict[str, tuple[int, int, int]]:
+    return {name: (each.place, each.ahead, each.booting) for name, each in places(states, most).items()}
 
 
 def test_the_line_is_in_the_order_of_the_intents() -> None:
-    assert table(session("c", 30), session("a", 10), session("b", 20)) == {"b": (2, 1, 0), "c": (3, 2, 0)}
+    assert table(session("c", 30), session("a", 10), session("b", 20)) == {"b": (1, 0, 1), "c": (2, 1, 1)}
 
 
 def test_who_boots_is_counted_apart() -> None:
@@ -33,12 +33,22 @@ def test_who_boots_is_counted_apart() -> None:
     assert found == {"a": (1, 0, 1), "b": (2, 1, 1)}
 
 
+@pytest.mark.parametrize(
+    ("most", "expected"), [(1, {"a": (1, 0, 1), "b": (2, 1, 1)}), (2, {"b": (1, 0, 2)}), (3, {}), (9, {})]
+)
+def test_who_boots_without_a_container_yet_is_not_first_in_line(
+    most: int, expected: dict[str, tuple[int, int, int]]
+) -> None:
+    """Another boots already, and there is room for more at once."""
+    assert table(session("x", 5, container_id="1"), session("b", 20), session("a", 10), most=most) == expected
+
+
 def test_who_has_nobody_before_him_does_not_wait() -> None:
     assert table(session("a", 10)) == {}
 
 
 def test_each_gateway_has_a_line_of_its_own() -> None:
-    assert table(session("a", 10), session("b", 20, instance="two"), session("c", 30)) == {"c": (2, 1, 0)}
+    assert table(session("a", 10), session("b", 20, instance="two"), session("c", 30)) == {"c": (1, 0, 1)}
 
 
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.CREATING])
@@ -87,7 +97,7 @@ async def started(earth: World) -> list[str]:
 
 async def test_every_process_sees_the_line_and_counts_it_once_a_change(tmp_path: Path) -> None:
     """Two gateways over one log: the one that carries the sessions out, and one that only reads."""
-    async with world(tmp_path) as earth, earth.gateway(ONE) as carrier, earth.gateway() as reader:
+    async with world(tmp_path) as earth, earth.gateway(ONE) as carrier, earth.gateway(ONE) as reader:
         earth.agents.healthy = False
         first, second, third = await booting_one_at_a_time(carrier, 3)
         expected = [(second, 1, 1), (third, 2, 1)]
