@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from docker import host_dir_marks
 from docker.errors import HostDirRefused, HostDirRootUnfit
 
 NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -54,24 +55,27 @@ def root_problem(root: str) -> str | None:
     return f"HOST_DIR_ROOT={root} is not a plain absolute path, such as /srv/workspaces."
 
 
-def prepare(root: str, name: str, user: str) -> Folder:
+def prepare(root: str, name: str, user: str, whose: str) -> Folder:
     """The folder ``name`` of ``root`` as the workspace of ``user`` (UID:GID); made when absent. Raises HostDirRefused.
 
-    A folder of another owner is refused. The mode of its own owner's is put right: an agent may have changed it.
+    ``whose`` is its mark from then on (``host_dir_marks``), or the mark that it must have. A folder of another owner is
+    refused. The mode of its own owner's is put right: an agent may have changed it.
     """
     uid, gid = _ids(name, user)
     with _mapped(), _opened(root) as parent:
         try:
             found = _look(parent, name)
         except FileNotFoundError:
+            host_dir_marks.compare(parent, name, whose)
             _make(parent, name, uid, gid)
             found = _look(parent, name)
         _check(parent, name, found, uid)
+        host_dir_marks.claim(parent, name, whose)
         _close_to_others(parent, name, found)
     return Folder(f"{root}/{name}", found.st_dev, found.st_ino)
 
 
-def check(root: str, name: str, user: str) -> None:
+def check(root: str, name: str, user: str, whose: str) -> None:
     """Raises HostDirRefused when ``prepare`` would, as far as that can be told without making anything."""
     uid, _ = _ids(name, user)
     with _mapped(), _opened(root) as parent:
@@ -81,6 +85,7 @@ def check(root: str, name: str, user: str) -> None:
             _may_make(uid)
         else:
             _check(parent, name, found, uid)
+        host_dir_marks.compare(parent, name, whose)
 
 
 def verify(folder: Folder) -> None:

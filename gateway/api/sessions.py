@@ -41,7 +41,7 @@ async def create(call: Call) -> Response:
     known = call.services.views.sessions.get(session_id)
     if known is None:
         command = await _open_command(call, wanted, session_id, image=image, repeated=repeat is not None)
-        await _check_folder(call, command, wanted.host_dir)
+        await _check_folder(call, command, wanted.host_dir, command)
         handled = await call.services.handler.handle(
             command, Origin(who=_acting_for(call, wanted.owner), cause=call.cause, repeat=repeat)
         )
@@ -82,10 +82,12 @@ async def _open_command(
     )
 
 
-async def _check_folder(call: Call, command: OpenSession | ResumeSession, folder: str | None) -> None:
+async def _check_folder(
+    call: Call, command: OpenSession | ResumeSession, folder: str | None, session: OpenSession | SessionState
+) -> None:
     """The daemon is asked only for what has a seat and is the caller's; what is granted unforeseen, its boot checks."""
     if folder is not None and call.services.handler.foreseen(command):
-        await call.services.folders.check(folder)
+        await call.services.folders.check(folder, session)
 
 
 async def _sealed(call: Call, subject: str, clear: str | None, session_id: str, field: str) -> Sealed | None:
@@ -162,7 +164,7 @@ async def resume(call: Call) -> Response:
         instance=call.services.instance,
         mint=_mint(call, state.session_id),
     )
-    await _check_folder(call, command, await call.services.folders.name_of(state))
+    await _check_folder(call, command, await call.services.folders.name_of(state), state)
     await call.services.handler.handle(command, _origin(call))
     call.services.runner.open(state.session_id)
     return await _opened(call, state.session_id)

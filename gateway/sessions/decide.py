@@ -106,7 +106,7 @@ def decide(
 
 
 def _open(command: OpenSession, seats: Seats, limit: int, sharing: Collection[SessionState]) -> Decision | Refused:
-    if refusal := _folder_refusal(_whose(command), sharing):
+    if refusal := _folder_refusal(whose(command), sharing):
         return refusal
     if len(seats.taken) >= limit:
         return _full(limit)
@@ -137,7 +137,7 @@ def _resume(
     if not state.volumes:
         return Refused("illegal-move", "The data of this session was removed; there is nothing to resume.")
     others = [other for other in sharing if other.session_id != state.session_id]
-    if refusal := _folder_refusal(_whose(state), others):
+    if refusal := _folder_refusal(whose(state), others):
         return refusal
     if len(seats.taken) >= limit:
         return _full(limit)
@@ -162,13 +162,13 @@ def erasure_of(state: SessionState, erased: Mapping[str, UUID]) -> UUID | None:
     return (erased.get(sealed.k) if sealed else None) or erased.get(state.session_id)
 
 
-def _whose(session: SessionState | OpenSession) -> tuple[str, str | None]:
+def whose(session: SessionState | OpenSession) -> tuple[str, str | None]:
     """Who may use its folder: the key that opened it, for the person it was opened for."""
     return session.opened_by, session.owner.k if session.owner else None
 
 
-def _folder_refusal(whose: tuple[str, str | None], sharing: Collection[SessionState]) -> Refused | None:
-    if any(_whose(other) != whose for other in sharing):
+def _folder_refusal(asking: tuple[str, str | None], sharing: Collection[SessionState]) -> Refused | None:
+    if any(whose(other) != asking for other in sharing):
         return Refused("host-dir-not-yours", "This host_dir has been the workspace of somebody else's session.")
     # A session that failed has its container until that is removed.
     if any(other.phase in SEATED or other.container_id is not None for other in sharing):

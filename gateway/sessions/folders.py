@@ -21,6 +21,8 @@ from docker.settings import DockerSettings
 from events.envelope import session_stream
 from events.keyring import Keyring
 from events.sealing import Place, unseal
+from gateway.sessions.commands import OpenSession
+from gateway.sessions.decide import whose
 from projections.session_state import SessionState
 
 SEEN_AT: Final = "/workspace"
@@ -99,15 +101,20 @@ class Folders:
                     await self._docker.remove_container(name, force=True)
         self._proven = began
 
-    async def check(self, name: str) -> None:
+    def mark(self, session: SessionState | OpenSession) -> str:
+        """Whose a session's folder is, for the file beside it: of which log, and there of whom."""
+        mac = hmac.new(self._key, "\n".join(("owner", *map(str, whose(session)))).encode(), hashlib.sha256)
+        return f"{self._owner} {mac.hexdigest()}"
+
+    async def check(self, name: str, session: SessionState | OpenSession) -> None:
         """Whether a session could have the folder of that name; nothing is made. Raises as ``prove``."""
         await self.prove()
-        await asyncio.to_thread(host_dirs.check, self._root, name, self._user)
+        await asyncio.to_thread(host_dirs.check, self._root, name, self._user, self.mark(session))
 
-    async def take(self, name: str) -> Folder:
+    async def take(self, name: str, session: SessionState | OpenSession) -> Folder:
         """The folder of that name, made when absent, shown to be seen by the runtime. Raises as ``prove``."""
         await self.prove()
-        return await asyncio.to_thread(host_dirs.prepare, self._root, name, self._user)
+        return await asyncio.to_thread(host_dirs.prepare, self._root, name, self._user, self.mark(session))
 
     async def name_of(self, state: SessionState) -> str | None:
         """The name of a session's folder; None when it has none. Raises StoreUnavailable, HostDirRefused."""
@@ -121,7 +128,7 @@ class Folders:
     async def of(self, state: SessionState) -> Folder | None:
         """The folder that is a session's workspace, taken; None when a volume is. Raises as the two before."""
         name = await self.name_of(state)
-        return None if name is None else await self.take(name)
+        return None if name is None else await self.take(name, state)
 
     async def notes(self) -> tuple[str, ...]:
         """For whoever starts the gateway: why no session will have a folder, although the setting is given."""

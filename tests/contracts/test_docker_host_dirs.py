@@ -78,7 +78,7 @@ async def said(runtime: ProcessRuntime, script: str, *mounts: HostDir | Volume) 
 
 async def test_a_container_reads_and_writes_the_folder(runtime: Runtime, root: Path) -> None:
     mounted(runtime)
-    folder = host_dirs.prepare(str(root), "ada", USER)
+    folder = host_dirs.prepare(str(root), "ada", USER, "log ada")
     note(folder, "from-outside").write_text("hello in there\n")
     mount = HostDir(folder.path, SEEN_AT)
     if isinstance(runtime, MockRuntime):
@@ -111,7 +111,7 @@ async def test_what_is_mounted_beneath_stays_out_and_nothing_is_gained(
     docker_daemon: DockerDaemon, echo_image: str, root: Path
 ) -> None:
     """What the daemon made of it: private, no mounts beneath; a setuid program and a device are worth nothing."""
-    folder = host_dirs.prepare(str(root), "ada", USER)
+    folder = host_dirs.prepare(str(root), "ada", USER, "log ada")
     python, device = note(folder, "python"), note(folder, "fuse")
     mount = HostDir(folder.path, SEEN_AT)
     async with daemon_runtime(docker_daemon) as runtime:

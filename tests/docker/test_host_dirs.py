@@ -13,10 +13,12 @@ import pytest
 
 from docker import host_dirs
 from docker.errors import HostDirRefused
+from docker.host_dir_marks import file_of
 
 ROOT_USER = os.geteuid() == 0
 UID, GID = (1000, 1000) if ROOT_USER else (os.geteuid(), os.getegid())
 USER = f"{UID}:{GID}"
+WHOSE = "log ada"
 as_root = pytest.mark.skipif(not ROOT_USER, reason="NOT TESTED: only root can give a folder away")
 
 
@@ -40,7 +42,7 @@ def refusal(root: Path | str, name: str = "work", user: str = USER) -> str:
     said = []
     for attempt in (host_dirs.check, host_dirs.prepare):
         with pytest.raises(HostDirRefused) as raised:
-            attempt(str(root), name, user)
+            attempt(str(root), name, user, WHOSE)
         said.append(str(raised.value))
     assert said[0] == said[1]
     return said[0]
@@ -49,19 +51,20 @@ def refusal(root: Path | str, name: str = "work", user: str = USER) -> str:
 def test_a_folder_is_made_for_its_owner_alone(root: Path) -> None:
     """Also in a root that gives its group to what is made in it."""
     root.chmod(0o2750)
-    host_dirs.check(str(root), "work", USER)
+    host_dirs.check(str(root), "work", USER, WHOSE)
     assert list(root.iterdir()) == [], "looking makes nothing"
-    folder = host_dirs.prepare(str(root), "work", USER)
+    folder = host_dirs.prepare(str(root), "work", USER, WHOSE)
     found = (root / "work").stat()
     assert folder == host_dirs.Folder(str(root / "work"), found.st_dev, found.st_ino)
     assert (stat.S_IMODE(found.st_mode) & 0o777, found.st_uid) == (0o700, UID)
-    assert [each.name for each in root.iterdir()] == ["work"]
+    assert {each.name for each in root.iterdir()} == {"work", file_of("work")}
 
 
 def test_a_folder_that_is_there_is_taken_with_what_is_in_it(root: Path) -> None:
-    (theirs(root / "work") / "note").write_text("kept")
-    first = host_dirs.prepare(str(root), "work", USER)
-    assert host_dirs.prepare(str(root), "work", USER) == first
+    theirs(root / "work")
+    first = host_dirs.prepare(str(root), "work", USER, WHOSE)
+    (root / "work" / "note").write_text("kept")
+    assert host_dirs.prepare(str(root), "work", USER, WHOSE) == first
     assert (root / "work" / "note").read_text() == "kept"
 
 
@@ -118,9 +121,9 @@ def test_what_is_no_directory_is_refused(root: Path, make: Callable[[Path], None
 def test_an_agent_cannot_lock_itself_out(root: Path, mode: int) -> None:
     """It owns the folder and may change its mode; the next session has it as it was made."""
     theirs(root / "work", mode)
-    host_dirs.check(str(root), "work", USER)
+    host_dirs.check(str(root), "work", USER, WHOSE)
     assert stat.S_IMODE((root / "work").stat().st_mode) == mode, "looking changes nothing"
-    host_dirs.prepare(str(root), "work", USER)
+    host_dirs.prepare(str(root), "work", USER, WHOSE)
     assert stat.S_IMODE((root / "work").stat().st_mode) == 0o700
 
 
@@ -137,7 +140,7 @@ def test_a_root_that_everybody_can_enter_is_refused(root: Path, mode: int) -> No
     root.chmod(mode)
     assert "can be entered by everybody" in refusal(root)
     root.chmod(0o750)
-    host_dirs.prepare(str(root), "work", USER)
+    host_dirs.prepare(str(root), "work", USER, WHOSE)
 
 
 @as_root
@@ -157,7 +160,7 @@ def test_a_gateway_that_cannot_give_a_folder_away_says_so(root: Path, monkeypatc
     monkeypatch.setattr(os, "geteuid", lambda: other)
     said = refusal(root)
     assert f"runs as uid {other} and can make no folder for sessions, which run as 1000" in said
-    assert host_dirs.prepare(str(root), "made", USER).path == str(root / "made")
+    assert host_dirs.prepare(str(root), "made", USER, WHOSE).path == str(root / "made")
 
 
 @pytest.mark.parametrize("given", ["workspaces", "/", "", "/srv/../etc", "/srv//x", "/srv/x/", "./x"])
@@ -196,7 +199,7 @@ def test_a_parent_that_others_can_change_is_refused(tmp_path: Path) -> None:
     parent.chmod(0o777)
     assert "can be changed by others: take a folder elsewhere" in refusal(parent / "workspaces")
     parent.chmod(0o1777)
-    host_dirs.prepare(str(parent / "workspaces"), "work", USER)
+    host_dirs.prepare(str(parent / "workspaces"), "work", USER, WHOSE)
 
 
 @as_root
@@ -208,7 +211,7 @@ def test_a_root_within_what_a_session_owns_is_refused(root: Path) -> None:
 
 
 def test_a_folder_that_was_replaced_is_noticed(root: Path) -> None:
-    folder = host_dirs.prepare(str(root), "work", USER)
+    folder = host_dirs.prepare(str(root), "work", USER, WHOSE)
     host_dirs.verify(folder)
     (root / "work").rename(root / "aside")
     for replace in (lambda: theirs(root / "work"), lambda: (root / "work").rmdir(), lambda: link(root, root / "aside")):
@@ -261,10 +264,10 @@ def test_a_mount_at_the_folder_is_refused(root: Path, mount: str) -> None:
         pytest.skip("NOT TESTED: no mount namespace can be made here")
     source = f'"{theirs(root / "other")}"' if mount == "--bind" else ""
     theirs(root / "work")
-    asked = f"from docker import host_dirs; host_dirs.prepare({str(root)!r}, 'work', {USER!r})"
+    asked = f"from docker import host_dirs; host_dirs.prepare({str(root)!r}, 'work', {USER!r}, 'ada')"
     shell = f'mount {mount} {source} "{root / "work"}" && exec "$0" -c "$1"'
     done = subprocess.run(
         [unshare, "--mount", "sh", "-c", shell, sys.executable, asked], capture_output=True, text=True, check=False
     )
     assert "HostDirRefused: A file system is mounted at the folder" in done.stderr, done.stderr
-    host_dirs.check(str(root), "work", USER)
+    host_dirs.check(str(root), "work", USER, WHOSE)

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from docker.errors import DaemonFailed
+from docker.host_dir_marks import file_of
 from docker.mock import MockDockerService
 from docker.names import SESSION
 from events.catalogue import SubjectErased
@@ -34,7 +35,7 @@ class Host:
     """A root of folders, a mock runtime on the same machine, and gateways there."""
 
     def __init__(self, root: Path, data: Path, agents: Answering) -> None:
-        self.root, self._data = root, data
+        self.root, self.data = root, data
         self.docker = MockDockerService(address_of=lambda name: agents.address)
 
     @contextlib.asynccontextmanager
@@ -44,7 +45,7 @@ class Host:
             yield Runtime(docker=self.docker, agent=AGENT, summary="mock")
 
         given = {"HOST_DIR_ROOT": str(self.root), "CONTAINER_USER": USER, "SESSION_RUNTIME": "mock", **environment}
-        async with start_gateway(self._data, given, runtime_of=runtime_of) as gateway:
+        async with start_gateway(self.data, given, runtime_of=runtime_of) as gateway:
             yield gateway
 
     def used(self, state: Any) -> Mapping[str, str]:
@@ -84,7 +85,7 @@ async def test_a_session_has_the_folder_as_its_workspace(host: Host, gateway: Ga
     assert [name.rsplit("-")[-1] for name in state.volumes] == ["home"], "the agent's data stays a volume"
     shown = (await gateway.client.get(f"/sessions/{session.session_id}")).json()
     assert shown["host_dir"] == FOLDER
-    assert os.listdir(host.root) == [FOLDER], "nothing is left of the proofs"
+    assert sorted(os.listdir(host.root)) == [file_of(FOLDER), FOLDER], "nothing is left of the proofs"
 
 
 async def test_a_resumed_session_has_its_folder_again(host: Host, gateway: Gateway) -> None:
@@ -180,6 +181,20 @@ async def test_what_is_refused_costs_the_daemon_nothing(host: Host, monkeypatch:
         assert "create" not in [call for call, _ in host.docker.calls[before:]]
 
 
+async def test_another_log_gives_nobody_what_lies_there(host: Host, tmp_path: Path) -> None:
+    """Lost, restored, or a second one over the same root: it knows nothing of ada, and her folder says whose it is."""
+    async with host.gateway() as gateway:
+        session = await gateway.open(WANTED)
+        (host.root / FOLDER / "diary").write_text("ada's")
+        await gateway.stop(session)
+    host.data = tmp_path / "other"
+    async with host.gateway() as gateway:
+        slug, said = await refused(gateway, WANTED | {"owner": "eve"})
+        assert slug == "host-dir-refused" and "somebody else's" in said and FOLDER not in said
+        (host.root / file_of(FOLDER)).write_bytes(b"")
+        await gateway.open(WANTED)
+
+
 async def test_local_processes_have_no_folders(tmp_path: Path) -> None:
     os.mkdir(tmp_path / "root")
     async with start_gateway(tmp_path / "data", {"HOST_DIR_ROOT": str(tmp_path / "root")}) as gateway:
@@ -204,8 +219,8 @@ async def test_what_is_put_there_before_the_boot_fails_it(
     os.rename(host.root / FOLDER, host.root / "aside")
     real = gateway.services.folders.check
 
-    async def looked(name: str) -> None:
-        await real(name)
+    async def looked(name: str, session: Any) -> None:
+        await real(name, session)
         os.symlink("/etc", host.root / FOLDER)
 
     monkeypatch.setattr(gateway.services.folders, "check", looked)

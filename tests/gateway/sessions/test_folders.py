@@ -18,6 +18,8 @@ from projections.session_state import SessionState
 
 USER = "1000:1000" if os.geteuid() == 0 else f"{os.geteuid()}:{os.getegid()}"
 
+SOMEBODYS = SessionState(session_id="s1", opened_by="key")
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -115,7 +117,7 @@ async def test_a_probe_that_is_left_carries_our_label(root: Path) -> None:
 async def test_a_runtime_that_sees_other_files_is_refused_and_left_clean(root: Path) -> None:
     made = Made(root)
     made.docker.sees_host = False
-    for attempt in (made.folders.prove(), made.folders.check("ada"), made.folders.take("ada")):
+    for attempt in (made.folders.prove(), made.folders.check("ada", SOMEBODYS), made.folders.take("ada", SOMEBODYS)):
         with pytest.raises(HostDirRefused, match="does not see the folder"):
             await attempt
     assert os.listdir(root) == [], "nothing is made where it would not be seen"
@@ -135,7 +137,7 @@ async def test_what_cannot_be_shown_is_refused(root: Path) -> None:
 async def test_without_the_setting_nothing_is_asked() -> None:
     made = Made("")
     with pytest.raises(HostDirRefused, match="HOST_DIR_ROOT is not set"):
-        await made.folders.check("ada")
+        await made.folders.check("ada", SOMEBODYS)
     assert (made.docker.calls, await made.folders.notes(), made.folders.offered) == ([], (), False)
 
 
