@@ -6,6 +6,7 @@ for neither. Where others keep all cores busy, who has work queues for one, and 
 
 import asyncio
 import secrets
+import statistics
 from typing import Final
 
 import pytest
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.docker
 
 CREATES, INSPECTS = 20, 200
 MOST_MS: Final = 20.0
-LOOKS: Final = 3  # what blocks the loop does so every time
+LOOKS: Final = 3  # what blocks the loop does so more often than not; their median counts
 
 
 async def one_look(runtime: ProcessRuntime) -> tuple[Lag, Lag]:
@@ -47,6 +48,4 @@ async def test_twenty_creates_and_two_hundred_inspects_leave_the_loop_free(
             f"event loop late by (p99): {busy.p99} ms busy, {idle.p99} ms idle in another process; without the queue "
             f"for a core {busy.own_p99} ms"
         )
-        if min(looks[-1]) < MOST_MS:
-            break
-    assert min(map(min, looks)) < MOST_MS, looks
+    assert statistics.median(map(min, looks)) < MOST_MS, looks
