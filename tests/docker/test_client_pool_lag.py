@@ -6,7 +6,6 @@ for neither. Where others keep all cores busy, who has work queues for one, and 
 
 import asyncio
 import secrets
-import statistics
 from typing import Final
 
 import pytest
@@ -20,7 +19,7 @@ pytestmark = pytest.mark.docker
 
 CREATES, INSPECTS = 20, 200
 MOST_MS: Final = 20.0
-LOOKS: Final = 3  # what blocks the loop does so more often than not; their median counts
+MAJORITY: Final = 2  # of three looks: what blocks the loop does so more often than not
 
 
 async def one_look(runtime: ProcessRuntime) -> tuple[Lag, Lag]:
@@ -39,13 +38,15 @@ async def one_look(runtime: ProcessRuntime) -> tuple[Lag, Lag]:
 async def test_twenty_creates_and_two_hundred_inspects_leave_the_loop_free(
     docker_daemon: DockerDaemon, echo_image: str
 ) -> None:
-    looks = []
-    for _ in range(LOOKS):
+    looks: list[tuple[float, float]] = []
+    good: list[bool] = []
+    while max(good.count(True), good.count(False)) < MAJORITY:
         async with daemon_runtime(docker_daemon) as runtime:
             busy, idle = await one_look(runtime)
         looks.append((round(busy.p99 - idle.p99, 1), busy.own_p99))
+        good.append(min(looks[-1]) < MOST_MS)
         print(
             f"event loop late by (p99): {busy.p99} ms busy, {idle.p99} ms idle in another process; without the queue "
             f"for a core {busy.own_p99} ms"
         )
-    assert statistics.median(map(min, looks)) < MOST_MS, looks
+    assert good.count(True) == MAJORITY, looks
