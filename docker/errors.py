@@ -121,7 +121,7 @@ class HostDirRefused(DockerError):
 
 
 class HostDirRootUnfit(HostDirRefused):
-    """No folder can be a session's, since HOST_DIR_ROOT itself will not do. The message names it: for operators alone."""
+    """HOST_DIR_ROOT itself will not do, for any session. The message names it and is for operators alone."""
 
 
 class NameTaken(DockerError):
