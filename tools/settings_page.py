@@ -16,11 +16,12 @@ _WORDS: Final = {
 _HEAD: Final = """\
 # Settings
 
-Each is an environment variable. All problems are told at once, before anything starts. A name that is no setting refuses
-the start when it begins with `GATEWAY_`, or is a setting's but for two letters or for one word more or less
+Each is an environment variable. All problems are told at once, before anything starts. A name that is no setting
+refuses the start when it begins with `GATEWAY_`, or is a setting's but for two letters or for one word more or less
 (`CONTAINER_MEMORY`, `DB_PASSWORD_FILE`): the message has the near one. Any other name passes, also `SESSION_*`,
-`CONTAINER_*` and `DOCKER_*`, since other programs have such names too. `python -m gateway config` shows the values in force and where each is from;
-in a clone say `.venv/bin/python -m gateway`, or run `. .venv/bin/activate` once. This page is generated (`make docs`).
+`CONTAINER_*` and `DOCKER_*`, since other programs have such names too. `python -m gateway config` shows the values in
+force and where each is from; in a clone say `.venv/bin/python -m gateway`, or run `. .venv/bin/activate` once. This
+page is generated (`make docs`).
 """
 
 
