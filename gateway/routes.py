@@ -8,6 +8,7 @@ from gateway.access.roles import ANYONE, EVERYONE, READERS, SESSION_USERS, Role
 from gateway.api import access_history, event_query, events, health, openapi, sessions, shapes, stream, timeline, why
 from gateway.api.call import Handler
 from gateway.purpose import HEADER
+from gateway.sessions.waiting import Place
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +21,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     takes: type[Any] | None = None
     gives: type[Any] | None = None
+    also: tuple[type[Any], ...] = ()  # frames of a stream that are told without an id, beside ``gives``
     statuses: tuple[int, ...] = (200,)
     stream: bool = False
     always: bool = False  # also for a key that may have been revoked unseen: to end a session is always allowed
@@ -56,6 +58,7 @@ ROUTES: Final = (
         handler=stream.own_sessions,
         summary="The steps of all sessions that the caller may see; Last-Event-ID resumes",
         gives=shapes.ProgressView,
+        also=(Place,),
         stream=True,
         query=("after",),
         headers=("Last-Event-ID", HEADER),
@@ -98,6 +101,7 @@ ROUTES: Final = (
         handler=stream.progress,
         summary="The steps of one session, from its first; Last-Event-ID resumes",
         gives=shapes.ProgressView,
+        also=(Place,),
         stream=True,
         query=("after",),
         headers=("Last-Event-ID", HEADER),

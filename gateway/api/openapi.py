@@ -27,7 +27,7 @@ async def show(call: Call) -> Response:
 def document(routes: "Iterable[Route]", release: str) -> bytes:
     """The document of ``routes``."""
     routes = list(routes)
-    types = [kind for route in routes for kind in (route.takes, route.gives) if kind is not None]
+    types = [kind for route in routes for kind in (route.takes, route.gives, *route.also) if kind is not None]
     types = list(dict.fromkeys(types))
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     by_type = dict(zip(types, schemas, strict=True))
@@ -54,7 +54,7 @@ def document(routes: "Iterable[Route]", release: str) -> bytes:
 
 def _operation(route: "Route", schemas: dict[type[Any], Any]) -> dict[str, Any]:
     media = "text/event-stream" if route.stream else "application/json"
-    content = {media: {"schema": schemas[route.gives]}} if route.gives else {"application/json": {}}
+    content = {media: {"schema": _given(route, schemas)}} if route.gives else {"application/json": {}}
     operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": f"{route.handler.__module__.rsplit('.', 1)[-1]}_{route.handler.__name__}",
@@ -82,6 +82,11 @@ def _operation(route: "Route", schemas: dict[type[Any], Any]) -> dict[str, Any]:
     if route.takes is not None:
         operation["requestBody"] = {"content": {"application/json": {"schema": schemas[route.takes]}}}
     return operation
+
+
+def _given(route: "Route", schemas: dict[type[Any], Any]) -> dict[str, Any]:
+    given = [schemas[kind] for kind in (route.gives, *route.also) if kind is not None]
+    return {"anyOf": given} if route.also else given[0]
 
 
 def _problem_schema() -> dict[str, Any]:

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from gateway import RELEASE, errors
 from gateway.api import openapi
 from gateway.routes import ROUTES
@@ -98,6 +100,16 @@ def test_every_operation_may_end_in_a_problem_of_the_table() -> None:
     assert problem["properties"]["type"]["enum"] == [f"/problems/{slug}" for slug in errors.PROBLEMS]
     for _, _, operation in operations():
         assert "application/problem+json" in operation["responses"]["default"]["content"]
+
+
+@pytest.mark.parametrize("path", ["/sessions/stream", "/sessions/{session_id}/progress"])
+def test_a_stream_of_steps_tells_both_of_its_frames(path: str) -> None:
+    """A step, and the place of a session that waits for its boot."""
+    content = DOCUMENT["paths"][path]["get"]["responses"]["200"]["content"]["text/event-stream"]
+    told = [each["$ref"].rsplit("/", 1)[1] for each in content["schema"]["anyOf"]]
+    shapes = [DOCUMENT["components"]["schemas"][name]["properties"].keys() for name in told]
+    assert "facts" in shapes[0]
+    assert set(shapes[1]) == {"session_id", "place", "ahead", "booting"}
 
 
 async def test_answers_have_the_shape_that_is_told(gateway: Gateway) -> None:
