@@ -205,7 +205,7 @@ async def blocking_daemon(daemon: DockerDaemon) -> AsyncIterator[ProcessRuntime]
 
 
 def demand_cancelling(runtime: Runtime) -> None:
-    """Skip where a test cannot cancel a call: how the door itself does it is in ``tests/docker/test_blocking.py``."""
+    """Skip where a test cannot cancel a call: the door itself does it in ``test_docker_interrupted.py``."""
     if isinstance(runtime.service, ThreadedService):
         pytest.skip("asyncio.to_thread cannot be cancelled: its thread goes on with the call, beside the next one")
 
