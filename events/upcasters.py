@@ -17,7 +17,6 @@ def _unchanged(payload: dict[str, Any]) -> dict[str, Any]:
 UPCASTERS: Final[dict[tuple[str, int], Upcaster]] = {
     ("exchange.summarized", 1): _unchanged,
     ("log.read", 1): _unchanged,
-    ("session.requested", 1): _unchanged,
 }
 
 

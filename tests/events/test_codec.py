@@ -52,6 +52,16 @@ def test_what_is_decoded_is_what_was_written(known: EventType) -> None:
     assert codec.decode(recorded(known.payload)) == SAMPLES[known.payload]
 
 
+def test_an_opening_of_the_former_release_has_no_folder() -> None:
+    """Widened under its version (decision 34): what 0.1.0 wrote is read, and says nothing of a folder."""
+    former = msgspec.json.decode(event(SAMPLES[SessionRequested]).payload)
+    del former["host_dir"], former["host_dir_mac"]
+    stored = msgspec.structs.replace(event(SAMPLES[SessionRequested]), payload=rfc8785.dumps(former))
+    read = codec.decode(recorded(stored))
+    assert isinstance(read, SessionRequested) and stored.schema_version == 1
+    assert read == msgspec.structs.replace(SAMPLES[SessionRequested], host_dir=None, host_dir_mac=None)
+
+
 def test_every_type_has_a_sample() -> None:
     assert set(SAMPLES) == set(get_args(Payload)) == {known.payload for known in KINDS}
 
