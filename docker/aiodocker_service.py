@@ -147,8 +147,10 @@ class AiodockerService:
     async def get_container_info(self, container_id: str) -> ContainerInfo | None:
         async with self._connection.call(f"inspect container {container_id}") as client:
             answer = await _inspect(client, container_id)
-            await self.host.find()
-            return None if answer is None else self._info(answer)
+        if answer is None:
+            return None
+        await self.host.find()
+        return self._info(answer)
 
     async def list_containers(self, all: bool = False, labels: Mapping[str, str] = {}) -> list[ContainerInfo]:
         filters = json.dumps({"label": [f"{key}={value}" for key, value in labels.items()]})

@@ -47,7 +47,7 @@ class _Connector(aiohttp.TCPConnector):
     """Few handshakes at a time, and no bound on conversations: some last long (a stop, the stream of events)."""
 
     def __init__(self, *, ssl: SSLContext, resolver: AbstractResolver) -> None:
-        super().__init__(ssl=ssl, resolver=resolver)
+        super().__init__(ssl=ssl, resolver=resolver, limit=0)  # aiohttp's own is 100
         self._turns = asyncio.Semaphore(HANDSHAKES)
 
     async def connect(

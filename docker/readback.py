@@ -61,7 +61,8 @@ def departures(
 def breaches(answer: Answer, settings: DockerSettings) -> list[str]:
     """In what an inspected container does not isolate, a clause each, a subset of what ``departures`` looks at: power
     that no release of ours gave to a session. What a release merely did not take away yet is none, so that an upgrade
-    ends no session; nor is what settings changed meanwhile.
+    ends no session. But a folder that HOST_DIR_ROOT no longer holds and a port on every address are breaches also
+    where the settings allowed them then: whoever changes these stops such sessions first.
     """
     host = answer.get("HostConfig") or {}
     wanted = confined(settings)

@@ -162,7 +162,7 @@ async def _services(stack: AsyncExitStack, settings: Settings, storage: Storage,
     outages = _outages(settings, storage, recorder, views, unreadables)
     tokens = Tokens(token_secret(settings), settings.sessions.session_token_length)
     handler = SessionHandler(recorder, views, settings.sessions.max_concurrent_sessions)
-    folders = _folders(settings, storage, runtime)
+    folders = await stack.enter_async_context(aclosing(_folders(settings, storage, runtime)))
     parts = Parts(
         docker=runtime.docker,
         control=await stack.enter_async_context(Control()),

@@ -239,7 +239,11 @@ class _Socket:
                     # aiohttp refuses the size itself
                     max_msg_size=self._settings.proxy_websocket_max_message_bytes + 1,
                 )
-        except _Refused:
+        except (
+            _Refused,
+            aiohttp.WSServerHandshakeError,
+            aiohttp.ServerDisconnectedError,
+        ):  # but it took the connection
             self._dials.accepted(self._forward.address)
             raise
         self._dials.accepted(self._forward.address)

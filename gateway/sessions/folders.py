@@ -19,6 +19,7 @@ from docker.host_dirs import Folder
 from docker.service import Capability, DockerService, HostDir
 from docker.settings import DockerSettings
 from events.envelope import session_stream
+from events.errors import UnreadableEvent
 from events.keyring import Keyring
 from events.sealing import Place, unseal
 from gateway.sessions.commands import OpenSession
@@ -77,6 +78,11 @@ class Folders:
             self._proving.add_done_callback(self._shown)
         await asyncio.shield(self._proving)  # who leaves, leaves no container half made, and the others their proof
 
+    async def aclose(self) -> None:
+        """Wait for a proof under way, which leaves nothing behind."""
+        if self._proving is not None:
+            await asyncio.wait([self._proving])
+
     def _shown(self, task: asyncio.Task[None]) -> None:
         self._proving = None
         if not task.cancelled():
@@ -123,7 +129,10 @@ class Folders:
         key = (await self._keyring.keys([state.host_dir.k])).get(state.host_dir.k)
         if key is None:
             raise HostDirRefused("Which folder was the workspace was erased with the session's owner.")
-        return unseal(key, state.host_dir, Place(session_stream(state.session_id), REQUESTED, FIELD))
+        try:
+            return unseal(key, state.host_dir, Place(session_stream(state.session_id), REQUESTED, FIELD))
+        except UnreadableEvent as error:
+            raise HostDirRefused("The name of the session's folder cannot be read: its event is damaged.") from error
 
     async def of(self, state: SessionState) -> Folder | None:
         """The folder that is a session's workspace, taken; None when a volume is. Raises as the two before."""

@@ -82,7 +82,8 @@ class SessionHandler:
     def foreseen(self, command: Command) -> bool:
         """Whether it would be granted as far as this process knows: asked before a check that costs the daemon work."""
         state = self._views.sessions.get(command.session_id)
-        decision = decide(command, state, self._views.seats, self._limit, sharing=self._sharing(command, state))
+        views, sharing = self._views, self._sharing(command, state)
+        decision = decide(command, state, views.seats, self._limit, sharing=sharing, erased=views.erased)
         return not isinstance(decision, Refused)
 
     async def _attempt(self, command: Command, origin: Origin, unread: int) -> Handled | Refused | Decision | Conflict:

@@ -34,7 +34,7 @@ class SessionSettings(Redacted, frozen=True, kw_only=True):
     session_data_keep_days: Annotated[
         str,
         Meta(
-            pattern=r"^(\d+(\.\d+)?)?$",
+            pattern=r"^(\d{1,5}(\.\d{1,6})?)?$",
             description="days for which an ended session's volumes are kept and it can be resumed; "
             "0: not at all; empty: until its owner is erased",
         ),

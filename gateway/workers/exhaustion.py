@@ -127,7 +127,7 @@ class Exhaustion:
             if is_new(kill, self._told.get(name)):
                 await self._tell(kill, first=name not in self._told)
                 self._remember(name, kill)
-            if known := self._heard.get(name):
+            if kill.at is not None and (known := self._heard.get(name)):
                 self._heard[name] = known[1:]
         self._forget()
 

@@ -133,8 +133,8 @@ async def test_long_conversations_are_not_bounded_by_the_handshakes_at_a_time(tm
     issue_server(tmp_path, authority)
     async with certified_daemon(tmp_path) as daemon:
         connection = connection_to(tmp_path, daemon, Clock())
-        under_way = [asyncio.create_task(images(connection)) for _ in range(30)]
-        await reached(lambda: len(daemon.serials("/images/json")) == 30)
+        under_way = [asyncio.create_task(images(connection)) for _ in range(120)]  # aiohttp's own bound is 100
+        await reached(lambda: len(daemon.serials("/images/json")) == 120)
         await containers(connection)
         daemon.release.set()
         await asyncio.gather(*under_way)

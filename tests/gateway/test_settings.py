@@ -165,6 +165,14 @@ def test_a_word_more_or_less_is_answered_with_the_near_name(name: str, meant: st
     assert problems({name: "x"}) == [f"{name} is not a setting: did you mean {meant}?"]
 
 
+@pytest.mark.parametrize("days", ["4000000", "99999999999", "-1", "1e3", "ten"])
+def test_days_that_no_calendar_has_are_refused(days: str) -> None:
+    """One of them ended the start in a traceback, another every round of the worker that removes data."""
+    (told,) = problems({"SESSION_DATA_KEEP_DAYS": days})
+    assert told.startswith("SESSION_DATA_KEEP_DAYS: ")
+    load({"SESSION_DATA_KEEP_DAYS": "99999.5"})
+
+
 def test_of_our_own_prefix_no_setting_without_it_is_proposed() -> None:
     assert problems({"GATEWAY_FOO": "1"}) == ["GATEWAY_FOO is not a setting: docs/settings.md lists them all"]
 

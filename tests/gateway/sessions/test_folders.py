@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from docker import names
 from docker.errors import DaemonDown, HostDirRefused
@@ -150,6 +151,25 @@ async def test_a_sessions_folder_is_the_one_it_was_opened_with(root: Path) -> No
     await made.keyring.erase("ada")
     with pytest.raises(HostDirRefused, match="erased with the session's owner"):
         await made.folders.of(state)
+
+
+async def test_a_damaged_name_is_a_folder_that_is_refused(root: Path) -> None:
+    """Else the session would be tried again each round for ever, and keep its seat."""
+    made = Made(root)
+    state = await made.session("ada")
+    moved = replace(state, session_id="s2")  # sealed for another place
+    with pytest.raises(HostDirRefused, match="cannot be read"):
+        await made.folders.of(moved)
+
+
+async def test_the_end_waits_for_a_proof_under_way(root: Path) -> None:
+    made = Made(root)
+    asked = asyncio.create_task(made.folders.prove())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await made.folders.aclose()
+    await asked
+    assert await made.docker.list_containers(all=True) == []
 
 
 async def test_the_operator_is_told_why_none_will_work(root: Path) -> None:
