@@ -2,8 +2,8 @@
 
 Every payload is canonical JSON without floats: counts and microseconds are integers, times are RFC 3339 in UTC.
 A field that can name a person is ``Sealed``. A field is never removed or given another meaning: a new shape is a new
-``schema_version`` with an upcaster, and a golden file for each. ``session.requested`` was widened under version 1, since
-a release that passes over an opening takes its container for nobody's (decision 34).
+``schema_version`` with an upcaster, and a golden file for each. ``session.requested`` was widened under version 1,
+since a release that passes over an opening takes its container for nobody's (decision 34).
 """
 
 from events.catalogue.access import AccessDenied, ApiKeyCreated, ApiKeyRevoked, LogForkAccepted, LogRead, SubjectErased

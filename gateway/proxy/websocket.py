@@ -239,11 +239,8 @@ class _Socket:
                     # aiohttp refuses the size itself
                     max_msg_size=self._settings.proxy_websocket_max_message_bytes + 1,
                 )
-        except (
-            _Refused,
-            aiohttp.WSServerHandshakeError,
-            aiohttp.ServerDisconnectedError,
-        ):  # but it took the connection
+        # It took the connection, whatever it said then.
+        except (_Refused, aiohttp.WSServerHandshakeError, aiohttp.ServerDisconnectedError):
             self._dials.accepted(self._forward.address)
             raise
         self._dials.accepted(self._forward.address)
