@@ -145,8 +145,8 @@ async def test_what_will_be_wrong_soon_is_a_warning(folder: Path) -> None:
     told = " ".join(found.warnings)
     assert found.usable
     for words in (
-        "chmod 0400 client-key.pem",
-        "chmod 0444 ca.pem",
+        f"chmod 0400 {folder}/client-key.pem",
+        f"chmod 0444 {folder}/ca.pem",
         "Our certificate ends",
         "The daemon's certificate ends",
     ):

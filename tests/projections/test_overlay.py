@@ -64,7 +64,9 @@ class Process:
         self.append(_payload(data), data)
 
     def shown(self) -> list[dict[str, Any]]:
-        return [dict(self.overlay.shown(states)) for _, states in self.folds]
+        return [
+            {key: _last_in_line(state) for key, state in self.overlay.shown(states).items()} for _, states in self.folds
+        ]
 
     def expected(self) -> list[dict[str, Any]]:
         """By the definition: all that waits, folded on top; the places in the log stay what they are."""
@@ -76,7 +78,7 @@ class Process:
                 if not isinstance(said, ExchangeEvent):
                     event = recorded(write.events[0], stream_id=write.stream_id, position=nth, version=nth)
                     apply(projection, above, event, said)
-            found.append({key: _placed(state, states.get(key)) for key, state in above.items()})
+            found.append({key: _last_in_line(_placed(state, states.get(key))) for key, state in above.items()})
         return found
 
 
@@ -84,6 +86,12 @@ def _payload(data: EventData) -> Payload:
     said = codec.decode(recorded(data))
     assert not isinstance(said, codec.Unknown)
     return said
+
+
+def _last_in_line(state: Any) -> Any:
+    """An intent that waits in the spool stands behind all in the log, wherever that is."""
+    waits = getattr(state, "intent_position", 0) >= BEYOND
+    return msgspec.structs.replace(state, intent_position=BEYOND) if waits else state
 
 
 def _placed(state: Any, base: Any) -> Any:

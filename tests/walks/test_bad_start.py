@@ -52,9 +52,9 @@ async def test_every_wrong_setting_is_told_at_once_with_its_near_name(tmp_path: 
         Exit.USAGE,
         "DB_PROT is not a setting: did you mean DB_PORT?",
         "GATEWAY_BINDD is not a setting: did you mean GATEWAY_BIND?",
-        "DB_PORT: 'many' cannot be used: expected int, got str",
-        "MAX_CONCURRENT_SESSIONS: '0' cannot be used: expected int >= 1",
-        "CONTAINER_PIDS_LIMIT: 'none' cannot be used: expected int, got str",
+        "DB_PORT: 'many' cannot be used: expected a whole number, got text",
+        "MAX_CONCURRENT_SESSIONS: '0' cannot be used: expected a whole number of at least 1",
+        "CONTAINER_PIDS_LIMIT: 'none' cannot be used: expected a whole number, got text",
         "DOCKER_HOST=unix:///run/daemon is not tcp://HOST:PORT; sockets and plain HTTP are refused.",
         "SESSION_TOKEN_SECRET needs 32 characters or more, or auto",
     )

@@ -36,7 +36,9 @@ class Left(msgspec.Struct, frozen=True):
 
 @pytest.fixture
 def docker_settings(docker_daemon: DockerDaemon, echo_image: str) -> Iterator[dict[str, str]]:
-    """The settings of a gateway on the daemon; its containers are removed afterwards."""
+    """The settings of a gateway on the daemon; it has the network alone, and its containers are removed afterwards."""
+    for container in _containers(docker_daemon):  # of tests before that cut calls off
+        docker_daemon.ask("DELETE", f"/containers/{container['Id']}?force=1&v=1")
     yield {**docker_daemon.environment, "SESSION_RUNTIME": "docker", "SESSION_IMAGE": echo_image, **ROOM}
     for container in _containers(docker_daemon):
         docker_daemon.ask("DELETE", f"/containers/{container['Id']}?force=1&v=1")

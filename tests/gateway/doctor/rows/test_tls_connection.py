@@ -22,7 +22,7 @@ async def test_a_daemon_that_answers_passes(tmp_path: Path) -> None:
         (folder / "client-key.pem").chmod(0o644)
         state, verdict, todo = await looked(folder, port)
     assert (state, verdict) == (State.WARN, "ok")
-    assert "chmod 0400 client-key.pem" in todo
+    assert f"chmod 0400 {folder}/client-key.pem" in todo
 
 
 async def test_a_daemon_that_does_not_fails_with_its_verdict(tmp_path: Path) -> None:
