@@ -23,7 +23,7 @@ MOMENTS: Final = (0.0, 0.002, 0.02, 0.1)  # seconds
 OWNER: Final = "interrupted"
 
 
-@pytest.fixture(params=["local", pytest.param("daemon", marks=pytest.mark.docker)])
+@pytest.fixture(params=["local", pytest.param("daemon", marks=[pytest.mark.docker, pytest.mark.slow])])
 def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BlockingDockerService]:
     if request.param == "local":
         inner: DockerService = local_service(tmp_path, {ECHO_IMAGE: ECHO_COMMAND})

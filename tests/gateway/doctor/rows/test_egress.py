@@ -11,6 +11,7 @@ from tests.docker_fixtures import DockerDaemon
 from tests.gateway.doctor.world import here
 
 
+@pytest.mark.slow
 @pytest.mark.docker
 async def test_what_a_session_reaches_is_a_warning(docker_daemon: DockerDaemon, echo_image: str) -> None:
     """The daemon itself, which listens where containers reach it: no firewall is set on the tests' machine."""
