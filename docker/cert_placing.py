@@ -75,7 +75,7 @@ def place(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
                 _lead(folder, name)
             _turn(folder)
             turned = True
-            _synchronise(folder / CHANGE)
+            synchronise(folder / CHANGE)
         finally:
             settle(folder)
     except OSError as error:
@@ -98,7 +98,7 @@ def settle(folder: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.is_symlink() and os.readlink(path) == _target(path.name):
             _settle(path, change)
-    _synchronise(folder)
+    synchronise(folder)
     shutil.rmtree(change)
 
 
@@ -137,7 +137,7 @@ def _prepare(folder: Path, contents: Mapping[str, bytes]) -> None:
             os.link(folder / name, change / "former" / name, follow_symlinks=False)
         _write(change / "new" / name, content, present)
     os.symlink("former", change / _CURRENT)
-    _synchronise(change / "new")
+    synchronise(change / "new")
 
 
 def _present(path: Path) -> os.stat_result | None:
@@ -177,7 +177,7 @@ def _turn(folder: Path) -> None:
     """The moment."""
     change = folder / CHANGE
     os.symlink("new", change / "next")
-    _synchronise(folder)
+    synchronise(folder)
     os.replace(change / "next", change / _CURRENT)
 
 
@@ -185,7 +185,7 @@ def _target(name: str) -> str:
     return f"{CHANGE}/{_CURRENT}/{name}"
 
 
-def _synchronise(folder: Path) -> None:
+def synchronise(folder: Path) -> None:
     """What was renamed in it survives a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

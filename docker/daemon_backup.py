@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from docker.cert_placing import alone, place
+from docker.cert_placing import alone, place, synchronise
 
 FOLDER: Final = "etc/docker/session-gateway-backups"
 CERTS: Final = "etc/docker/certs"
@@ -116,11 +116,7 @@ def _put(path: Path, content: bytes) -> None:
     beside.unlink(missing_ok=True)
     _write(beside, content, mode)
     os.replace(beside, path)
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    synchronise(path.parent)
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

@@ -17,12 +17,13 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
+from cryptography import x509
 
 from docker import asking
 from docker.asking import Answer
-from docker.cert_files import usable
+from docker.cert_reading import read_file
 from docker.errors import BadDockerSettings, DaemonFailed, DaemonPlainText, DaemonSilent, DockerError, NoDaemon
-from docker.refusals import failure_of
+from docker.refusals import failure_of, fault_of_files
 from docker.settings import DockerSettings, certificate_paths, daemon_url, from_environment
 from docker.tls import PLAIN_TEXT_ANSWER, ssl_context
 from docker.verdicts import USABLE, Verdict, verdict_of
@@ -219,8 +220,8 @@ class _Walk:
                 yield f"{whose} certificate ends on {ends:%Y-%m-%d}: renew it."
         # A daemon that answered has judged our certificate; of one that was not reached we can only guess.
         judged = verdict is USABLE or verdict.word.startswith("refused")
-        if not judged and (fault := _fault(self._settings, self._now())) is not None:
-            yield f"Our certificate: {fault}"
+        if not judged and (fault := fault_of_files(self._settings, self._now())) is not None:
+            yield f"Our certificate: {fault.detail}"
 
 
 def loose_permissions(settings: DockerSettings) -> Iterator[str]:
@@ -236,21 +237,10 @@ def loose_permissions(settings: DockerSettings) -> Iterator[str]:
 
 
 def _ends(settings: DockerSettings) -> dt.datetime | None:
-    from cryptography import x509  # takes 0.1 s to load, which a wrong setting need not wait for
-
     try:
-        return x509.load_pem_x509_certificate(certificate_paths(settings)[1].read_bytes()).not_valid_after_utc
+        return x509.load_pem_x509_certificate(read_file(certificate_paths(settings)[1])).not_valid_after_utc
     except (OSError, ValueError):
         return None
-
-
-def _fault(settings: DockerSettings, now: dt.datetime) -> str | None:
-    try:
-        authority, certificate, key = (path.read_bytes() for path in certificate_paths(settings))
-    except OSError:
-        return None
-    fault = usable(authority, certificate, key, now)
-    return None if fault is None else fault.detail
 
 
 def _ms(began: float) -> float:

@@ -7,7 +7,7 @@ Under TLS 1.3 a daemon's alert is the same for a certificate that is expired, of
 import datetime as dt
 import ssl
 
-from docker.cert_files import Fault, Held, held, judged
+from docker.cert_files import Fault, Held, judged, usable
 from docker.cert_reading import read_file
 from docker.errors import (
     AuthorityUnknownToDaemon,
@@ -73,8 +73,7 @@ def why_refused(
 ) -> DaemonRefusedUs:
     """The refusal with its cause; as it is when neither what we showed nor the alert tells one."""
     _, certificate, _ = certificate_paths(settings)
-    found = shown or _held(settings)
-    fault = judged(found, now) if isinstance(found, Held) else found
+    fault = judged(shown, now) if shown is not None else fault_of_files(settings, now)
     if fault is not None and fault.reason in _FAULTS:
         return _FAULTS[fault.reason](f"The daemon at {address} refused our certificate {certificate}: {fault.detail}")
     kind = next((kind for word, kind in _ALERTS.items() if word in str(refusal)), None)
@@ -88,10 +87,10 @@ def why_refused(
     return refusal if kind is None else kind(str(refusal))
 
 
-def _held(settings: DockerSettings) -> Held | Fault | None:
-    """None when one of the files went meanwhile."""
+def fault_of_files(settings: DockerSettings, now: dt.datetime) -> Fault | None:
+    """Why our files, as they are now, cannot be used; None also when one of them went meanwhile."""
     try:
         authority, certificate, key = (read_file(path) for path in certificate_paths(settings))
     except OSError:
         return None
-    return held(authority, certificate, key)
+    return usable(authority, certificate, key, now)

@@ -51,6 +51,7 @@ STATUS: Final[Mapping[Phase, Status]] = {
 }
 
 SEATED: Final = frozenset({Phase.CREATING, Phase.READY, Phase.STOPPING})  # phases that hold an admission seat
+ENDED: Final = frozenset({Phase.STOPPED, Phase.FAILED})  # phases from which a session is resumed, or gives its data up
 
 
 def next_phase(phase: Phase, event_type: str) -> Phase | None:

@@ -40,7 +40,7 @@ from gateway.sessions.commands import (
     StopSession,
 )
 from projections.admission import Seats
-from projections.lifecycle import SEATED, Phase, next_phase
+from projections.lifecycle import ENDED, SEATED, Phase, next_phase
 from projections.session_state import SessionState
 
 
@@ -178,7 +178,7 @@ def _folder_refusal(asking: tuple[str, str | None], sharing: Collection[SessionS
 
 def _give_up(command: RemoveData, state: SessionState) -> Decision:
     """From here on the session cannot be resumed, so that nobody runs on what is being removed."""
-    if state.phase not in (Phase.STOPPED, Phase.FAILED) or not state.volumes:
+    if state.phase not in ENDED or not state.volumes:
         return DONE
     return Decision((SessionDataRemoved(session_id=state.session_id, volumes=state.volumes, reason=command.reason),))
 

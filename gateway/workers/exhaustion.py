@@ -54,6 +54,8 @@ def kills(
     """
     marked = {info.name: info.id for info in containers if info.oom_killed and info.state is ContainerState.RUNNING}
     found = list[Kill]()
+    if not heard and not marked:
+        return found  # nearly every round
     for state in sessions.values():
         if state.phase not in SEATED or (state.instance, state.runtime) != (instance, runtime):
             continue

@@ -75,15 +75,16 @@ def plan(
     carried out by this one. The list of containers is older than the sessions: an intent precedes its container."""
     found = {info.name: info for info in containers}
     actions = []
-    for state in sorted(sessions.values(), key=lambda each: each.intent_position):  # as the boots are to follow
-        if state.phase not in SEATED or state.runtime != runtime or state.session_id in busy:
+    seated = [state for state in sessions.values() if state.phase in SEATED]
+    for state in sorted(seated, key=lambda each: each.intent_position):  # as the boots are to follow
+        if state.runtime != runtime or state.session_id in busy:
             continue
         if state.instance != instance and state.instance in alive:
             continue  # another gateway carries it
         action = _repair(state, found.get(state.container), instance)
         if action is not None:
             actions.append(action)
-    wanted = {state.container for state in sessions.values() if state.phase in SEATED}
+    wanted = {state.container for state in seated}
     for info in containers:
         session_id = info.labels.get(names.SESSION, "")
         owner = sessions[session_id].instance if session_id in sessions else ""

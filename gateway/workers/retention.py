@@ -26,11 +26,10 @@ from gateway.sessions.commands import RemoveData
 from gateway.sessions.decide import NOBODY, erasure_of
 from gateway.sessions.handler import Origin
 from gateway.workers.reconcile import LEASE
-from projections.lifecycle import Phase
+from projections.lifecycle import ENDED
 from projections.session_state import SessionState
 
 SECONDS: Final = 60.0
-ENDED: Final = (Phase.STOPPED, Phase.FAILED)
 log = logging.getLogger("session_gateway.retention")
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from docker import names
 from docker.aiodocker_service import AiodockerService
 from gateway.doctor.lag import idle_beside, measured
 from gateway.doctor.row import Finding, Row, passed, warned
@@ -66,7 +67,7 @@ async def _measure(service: AiodockerService) -> Measure:
 
 async def _operation(service: AiodockerService, number: int) -> None:
     if number % 2:
-        await service.list_containers(all=True, labels={"session-gateway.owner": "nobody"})
+        await service.list_containers(all=True, labels=names.owned_by("nobody"))
     else:
         await service.get_container_info("session-gateway-no-such-container")
 
