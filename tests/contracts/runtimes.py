@@ -17,7 +17,7 @@ from docker.blocking import BlockingDockerService
 from docker.image import ECHO_IMAGE
 from docker.local import ECHO_COMMAND
 from docker.mock import MockDockerService
-from docker.service import ContainerInfo, DockerService, Volume
+from docker.service import ContainerInfo, DockerService, Mount, Volume
 from docker.settings import daemon_url
 from tests.contracts.threads import ThreadedService
 from tests.docker.local_factory import local_service
@@ -126,19 +126,30 @@ class ProcessRuntime:
     async def kept(self, volume: Volume) -> str:
         return await self._read(volume, 'cat "$HOME/note"')
 
-    async def _read(self, volume: Volume, script: str) -> str:
-        info = await self._run(names.container_name(), script, volume)
-        await until(lambda: self._ended(info.id))
-        said = await self.service.logs(info.id)
+    async def ran(self, *command: str, volumes: tuple[Mount, ...] = ()) -> tuple[ContainerInfo, list[str]]:
+        """A command in a container to its end: how that ended, and what it printed. The container stays."""
+        made = await self.create(names.container_name(), command=command, volumes=volumes)
+        await self.service.start_container(made.id)
+        await until(lambda: self._ended(made.id))
+        info = await self.service.get_container_info(made.id)
+        assert info is not None
+        return info, await self.service.logs(made.id)
+
+    async def said(self, *command: str, volumes: tuple[Mount, ...] = ()) -> list[str]:
+        """What a command printed; its container is removed."""
+        info, lines = await self.ran(*command, volumes=volumes)
         await self.service.remove_container(info.id)
-        return "\n".join(said)
+        return lines
+
+    async def _read(self, volume: Volume, script: str) -> str:
+        return "\n".join(await self.said("/bin/sh", "-c", script, volumes=(volume,)))
 
     async def _ended(self, container_id: str) -> bool:
         info = await self.service.get_container_info(container_id)
         return info is not None and info.state == "exited"
 
-    async def _run(self, name: str, script: str, *volumes: Volume) -> ContainerInfo:
-        info = await self.create(name, command=("/bin/sh", "-c", script), volumes=volumes)
+    async def _run(self, name: str, script: str) -> ContainerInfo:
+        info = await self.create(name, command=("/bin/sh", "-c", script))
         await self.service.start_container(info.id)
         return info
 

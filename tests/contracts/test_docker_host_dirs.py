@@ -18,7 +18,6 @@ from tests.contracts.runtimes import (
     daemon_runtime,
     local_runtime,
     mock_runtime,
-    until,
 )
 from tests.docker_fixtures import DockerDaemon
 
@@ -63,17 +62,7 @@ def note(folder: Folder, name: str) -> Path:
 
 async def said(runtime: ProcessRuntime, script: str, *mounts: HostDir | Volume) -> list[str]:
     """What a container with the mounts prints."""
-    made = await runtime.create(names.container_name(), command=("/bin/sh", "-c", script), volumes=mounts)
-    await runtime.service.start_container(made.id)
-
-    async def ended() -> bool:
-        info = await runtime.service.get_container_info(made.id)
-        return info is not None and info.state == "exited"
-
-    await until(ended)
-    lines = await runtime.service.logs(made.id)
-    await runtime.service.remove_container(made.id)
-    return lines
+    return await runtime.said("/bin/sh", "-c", script, volumes=mounts)
 
 
 async def test_a_container_reads_and_writes_the_folder(runtime: Runtime, root: Path) -> None:

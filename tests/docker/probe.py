@@ -4,7 +4,7 @@ import json
 
 from docker import names
 from docker.service import ContainerInfo
-from tests.contracts.runtimes import ProcessRuntime, until
+from tests.contracts.runtimes import ProcessRuntime
 
 # Postgres answers an SSLRequest with one letter, an HTTP server a request, a TLS server a hello; all after a connect.
 _SCRIPT = """
@@ -37,17 +37,7 @@ Targets = dict[str, tuple[str, int]]
 
 async def reached(runtime: ProcessRuntime, targets: Targets, question: str) -> dict[str, bool | str]:
     """By name: whether it answered. ``dns``: the address of ``question``."""
-    command = ("python3", "-c", _SCRIPT, json.dumps([targets, question]))
-    made = await runtime.create(names.container_name(), command=command)
-    await runtime.service.start_container(made.id)
-
-    async def ended() -> bool:
-        info = await runtime.service.get_container_info(made.id)
-        return info is not None and info.state == "exited"
-
-    await until(ended)
-    (line,) = await runtime.service.logs(made.id)
-    await runtime.service.remove_container(made.id)
+    (line,) = await runtime.said("python3", "-c", _SCRIPT, json.dumps([targets, question]))
     found: dict[str, bool | str] = json.loads(line)
     return found
 

@@ -31,7 +31,7 @@ from docker.errors import (
 )
 from docker.firewall_rules import BRIDGE_OPTION
 from docker.host_ip import HostAddress
-from docker.service import ContainerEvent, ContainerInfo, Volume
+from docker.service import ContainerEvent, Volume
 from docker.settings import DockerSettings
 from docker.tls import PLAIN_TEXT_ANSWER
 from tests.contracts.runtimes import ProcessRuntime, daemon_runtime, until
@@ -52,21 +52,6 @@ async def with_settings(daemon: DockerDaemon, **changes: object) -> AsyncIterato
 
 def altered(daemon: DockerDaemon, **changes: object) -> DockerSettings:
     return msgspec.structs.replace(daemon.settings, **changes)
-
-
-async def run(runtime: ProcessRuntime, *command: str) -> tuple[ContainerInfo, list[str]]:
-    """Run a command in a container to its end."""
-    made = await runtime.create(names.container_name(), command=command)
-    await runtime.service.start_container(made.id)
-
-    async def ended() -> bool:
-        info = await runtime.service.get_container_info(made.id)
-        return info is not None and info.state == "exited"
-
-    await until(ended)
-    info = await runtime.service.get_container_info(made.id)
-    assert info is not None
-    return info, await runtime.service.logs(made.id)
 
 
 @pytest.mark.docker
@@ -123,7 +108,7 @@ async def test_a_daemon_that_cannot_hold_sessions_is_given_none(
 async def test_a_session_has_no_power_inside(runtime: ProcessRuntime) -> None:
     status = "grep -E '^(CapBnd|NoNewPrivs|Seccomp):' /proc/self/status"
     script = f"id -u; {status}; touch /x 2>&1; touch /etc/x 2>&1; touch /home/app/x 2>&1; exit 0"
-    _, said = await run(runtime, "/bin/sh", "-c", script)
+    _, said = await runtime.ran("/bin/sh", "-c", script)
     words = [line.split() for line in said]
     assert words[:4] == [["1000"], ["CapBnd:", "0000000000000000"], ["NoNewPrivs:", "1"], ["Seccomp:", "2"]]
     assert len(said) == 7
@@ -134,7 +119,7 @@ async def test_a_session_has_no_power_inside(runtime: ProcessRuntime) -> None:
 async def test_tmp_runs_programs_and_is_bounded(docker_daemon: DockerDaemon, echo_image: str) -> None:
     script = "cp /bin/busybox /tmp/ && /tmp/busybox echo runs; dd if=/dev/zero of=/tmp/big bs=1M count=9 2>&1 | head -1"
     async with with_settings(docker_daemon, container_tmp_size="8m") as runtime:
-        _, said = await run(runtime, "/bin/sh", "-c", script)
+        _, said = await runtime.ran("/bin/sh", "-c", script)
     assert said[0] == "runs"
     assert "No space left" in said[1]
 
@@ -152,7 +137,7 @@ async def test_a_memory_hog_is_killed_and_told(docker_daemon: DockerDaemon, echo
         try:
             async with asyncio.timeout(60):
                 while not {"oom", "die"} <= {event.kind for event in events if event.exit_code in (None, 137)}:
-                    info, _ = await run(runtime, "python3", "-c", "bytearray(200 << 20)")
+                    info, _ = await runtime.ran("python3", "-c", "bytearray(200 << 20)")
                     assert (info.exit_code, info.oom_killed) == (137, True)
         finally:
             follower.cancel()
@@ -176,7 +161,7 @@ async def test_containers_cannot_reach_each_other(runtime: ProcessRuntime, docke
         return await asyncio.to_thread(host_reaches_it)
 
     await until(serving)
-    info, lines = await run(runtime, "python3", "-c", script)
+    info, lines = await runtime.ran("python3", "-c", script)
     assert info.exit_code == 1
     assert "TimeoutError" in lines[-1] or "ConnectionRefused" in lines[-1] or "No route" in lines[-1]
 

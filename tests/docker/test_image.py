@@ -79,12 +79,5 @@ async def test_python_in_the_echo_image_is_whole(docker_daemon: DockerDaemon, ec
     assert echo_image == ECHO_IMAGE
     script = "import asyncio, ctypes, decimal, json, sqlite3, ssl; print(ssl.create_default_context().verify_mode)"
     async with daemon_runtime(docker_daemon) as runtime:
-        made = await runtime.create(names.container_name(), command=("python3", "-c", script))
-        await runtime.service.start_container(made.id)
-
-        async def ended() -> bool:
-            info = await runtime.service.get_container_info(made.id)
-            return info is not None and info.state == "exited"
-
-        await until(ended)
-        assert await runtime.service.logs(made.id) == ["2"]
+        _, lines = await runtime.ran("python3", "-c", script)
+        assert lines == ["2"]
